@@ -1,0 +1,1 @@
+"""The catalog: reviewed YAML files in, tables out. `declaration` judges the files, `sync` writes the tables."""

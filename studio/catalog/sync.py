@@ -1,0 +1,174 @@
+"""Apply a catalog to the tables, whole or not at all. Running it again changes nothing.
+
+Prices are append-only: a declared amount that differs from the stored row of the same start is refused, and a new row
+may not begin in the past once the variant has a price, because usage may have been rated with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from studio import clock
+from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow
+from studio.catalog.reading import read_catalog
+from studio.db.catalog import CatalogSync, Model, ModelVariant, Price
+from studio.db.tenancy import LegalEntity, TaxRate
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a synchronisation did."""
+
+    content_hash: str
+    models: int
+    variants: int
+    prices_added: int
+    prices_ended: int
+    retired: tuple[str, ...]
+
+
+def last_synced_hash(session: Session) -> str | None:
+    """The content hash of the newest synchronisation, None before the first."""
+    return session.scalar(select(CatalogSync.content_hash).order_by(CatalogSync.synced_at.desc()).limit(1))
+
+
+def sync_catalog(session: Session, folder: Path, site: str) -> SyncReport:
+    """Read, judge and apply the files of `folder`. CatalogInvalid carries all findings and leaves the tables alone."""
+    catalog = read_catalog(folder, site)
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext("catalog_sync"))))
+    now = clock.now()
+    _write_legal(session, catalog)
+    retired = _write_models(session, catalog, now)
+    added, ended = _write_prices(session, catalog.prices, now)
+    variants = sum(len(model.variants) for model in catalog.models)
+    session.add(
+        CatalogSync(
+            content_hash=catalog.content_hash, models=len(catalog.models), variants=variants, prices=len(catalog.prices)
+        )
+    )
+    return SyncReport(catalog.content_hash, len(catalog.models), variants, added, ended, retired)
+
+
+def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[str, ...]:
+    deployments = {entry.variant: entry for entry in catalog.site.deploy}
+    models, variants = [], []
+    for model in catalog.models:
+        models.append(model.model_dump(exclude={"variants"}) | {"retired_at": None})
+        for variant in model.variants:
+            entry = deployments.get(variant.id)
+            variants.append(
+                variant.model_dump(exclude={"weights", "prices"})
+                | {
+                    "model_id": model.id,
+                    "weights_id": variant.weights,
+                    "engine_flags": list(variant.engine_flags),
+                    "deployed": entry is not None,
+                    "site_replicas": entry.replicas if entry else 0,
+                    "served_by": entry.served_by if entry else None,
+                    "retired_at": None,
+                }
+            )
+    # Variants point at each other by served_by; written in two steps so that the order does not matter.
+    _upsert(session, Model, models, key="id")
+    _upsert(session, ModelVariant, [row | {"served_by": None} for row in variants], key="id")
+    for row in variants:
+        if row["served_by"] is not None:
+            session.execute(update(ModelVariant).where(ModelVariant.id == row["id"]).values(served_by=row["served_by"]))
+    declared = [row["id"] for row in variants]
+    gone = session.scalars(
+        update(ModelVariant)
+        .where(ModelVariant.id.not_in(declared), ModelVariant.retired_at.is_(None))
+        .values(retired_at=now, deployed=False, site_replicas=0, served_by=None)
+        .returning(ModelVariant.id)
+    ).all()
+    session.execute(
+        update(Model)
+        .where(Model.id.not_in([row["id"] for row in models]), Model.retired_at.is_(None))
+        .values(retired_at=now)
+    )
+    return tuple(gone)
+
+
+def _write_legal(session: Session, catalog: Catalog) -> None:
+    _upsert(session, LegalEntity, [entity.model_dump() for entity in catalog.legal_entities], key="id")
+    known = {(row.country, row.category, row.valid_from) for row in session.scalars(select(TaxRate))}
+    for rate in catalog.tax_rates:
+        if (rate.country, rate.category, rate.valid_from) not in known:
+            session.add(TaxRate(**rate.model_dump()))
+    session.flush()
+
+
+def _write_prices(session: Session, declared: tuple[PriceRow, ...], now: datetime) -> tuple[int, int]:
+    stored = {
+        (row.variant_id, row.currency, row.unit, row.valid_from): row
+        for row in session.scalars(select(Price).with_for_update())
+    }
+    findings = list(_forbidden_changes(declared, stored, now))
+    if findings:
+        raise CatalogInvalid(findings)
+    ended = 0
+    for row in declared:
+        old = stored.get(row.key)
+        if old is not None and old.valid_until is None and row.valid_until is not None:
+            old.valid_until = row.valid_until
+            ended += 1
+    session.flush()  # ends first: a new row may begin exactly where an old one now ends
+    new = [row for row in declared if row.key not in stored]
+    for row in new:
+        session.add(
+            Price(
+                variant_id=row.variant_id,
+                currency=row.currency,
+                unit=row.unit,
+                per_million=row.per_million,
+                valid_from=row.valid_from,
+                valid_until=row.valid_until,
+            )
+        )
+    session.flush()
+    return len(new), ended
+
+
+def _forbidden_changes(
+    declared: tuple[PriceRow, ...], stored: dict[tuple[str, str, str, datetime], Price], now: datetime
+) -> list[Finding]:
+    findings = []
+    priced = {key[:3] for key in stored}
+    for row in declared:
+        old = stored.get(row.key)
+        what = f"{row.variant_id}: the {row.currency} price of {row.unit} from {row.valid_from.isoformat()}"
+        if old is None:
+            if row.key[:3] in priced and row.valid_from < now:
+                findings.append(Finding(row.file, row.line, f"{what} begins in the past; usage may be rated already"))
+        elif old.per_million != row.per_million:
+            findings.append(
+                Finding(
+                    row.file, row.line,
+                    f"{what} is {_plain(old.per_million)} and never changes; add an entry with a later valid_from",
+                )
+            )  # fmt: skip
+        elif old.valid_until != row.valid_until:
+            if old.valid_until is not None:
+                findings.append(Finding(row.file, row.line, f"{what} already ended at {old.valid_until.isoformat()}"))
+            elif row.valid_until is not None and row.valid_until < now:
+                findings.append(Finding(row.file, row.line, f"{what} cannot end in the past"))
+    return findings
+
+
+def _upsert(
+    session: Session, table: type[Model | ModelVariant | LegalEntity], rows: list[dict[str, object]], key: str
+) -> None:
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name != key}
+    session.execute(statement.values(rows).on_conflict_do_update(index_elements=[key], set_=changed))
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize():f}"

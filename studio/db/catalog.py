@@ -1,0 +1,97 @@
+"""What is sold: models, their variants (tiers) and prices. Written by the catalog sync alone."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from studio.db.base import CURRENCIES, Base, Bytes, CurrencyCode, PricePerMillion, RecordedAt, UuidKey
+
+
+class Model(Base):
+    """A set of weights under one name. `id` is the slug that users write."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    publisher: Mapped[str]
+    task: Mapped[str] = mapped_column(CheckConstraint("task in ('chat', 'completion', 'embedding')", "task_known"))
+    vision: Mapped[bool]
+    licence: Mapped[str]
+    licence_url: Mapped[str]
+    context_tokens: Mapped[int]
+    sunset_on: Mapped[date | None]
+    notice: Mapped[str | None]  # shown loudly wherever the model is named
+    listed_at: Mapped[RecordedAt]
+    retired_at: Mapped[datetime | None]  # no longer declared; kept, since usage and invoices name it
+
+
+class ModelVariant(Base):
+    """One tier of a model: what a caller puts into `model`, and what a replica runs.
+
+    `served_by` is set where this site lets several tiers share one engine: that variant's replicas answer for this one.
+    """
+
+    __tablename__ = "model_variants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    tier: Mapped[str] = mapped_column(CheckConstraint("tier in ('base', 'fast')", "tier_known"))
+    context_tokens: Mapped[int]
+    max_output_tokens: Mapped[int | None]  # None: only the context limits it
+    weights_id: Mapped[str]  # folder in the `modelzoo` bucket
+    weights_bytes: Mapped[Bytes]
+    gpu_count: Mapped[int]  # cards per replica; 0 runs on the CPU
+    max_num_seqs: Mapped[int]
+    suggested_replicas: Mapped[int]
+    engine_flags: Mapped[list[str]] = mapped_column(JSONB)
+    engine_env: Mapped[dict[str, str]] = mapped_column(JSONB)
+    deployed: Mapped[bool]  # whether this site runs it at all
+    site_replicas: Mapped[int]  # how many this site runs when open
+    served_by: Mapped[str | None] = mapped_column(ForeignKey("model_variants.id"))
+    retired_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("model_id", "tier"),
+        CheckConstraint("served_by is null or site_replicas = 0", "shared_has_no_replicas_of_its_own"),
+    )
+
+
+class Price(Base):
+    """One effective-dated price, per 1,000,000 tokens. Append-only: the amount of a row never changes.
+
+    Valid over the half-open [valid_from, valid_until). Two rows of one list, variant and unit never overlap (an
+    exclusion constraint, in the migration).
+    """
+
+    __tablename__ = "prices"
+
+    id: Mapped[UuidKey]
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), index=True)
+    unit: Mapped[str] = mapped_column(
+        CheckConstraint("unit in ('prompt', 'cached_prompt', 'completion', 'embedding')", "unit_known")
+    )
+    per_million: Mapped[PricePerMillion] = mapped_column(CheckConstraint("per_million >= 0", "not_negative"))
+    valid_from: Mapped[datetime]
+    valid_until: Mapped[datetime | None]
+    recorded_at: Mapped[RecordedAt]
+
+    __table_args__ = (CheckConstraint("valid_until is null or valid_until > valid_from", "span_not_empty"),)
+
+
+class CatalogSync(Base):
+    """Each successful synchronisation: which files, by content hash."""
+
+    __tablename__ = "catalog_syncs"
+
+    id: Mapped[UuidKey]
+    content_hash: Mapped[str]
+    models: Mapped[int]
+    variants: Mapped[int]
+    prices: Mapped[int]
+    synced_at: Mapped[RecordedAt]

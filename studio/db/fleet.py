@@ -1,0 +1,75 @@
+"""What runs: desired and observed replicas, how they warmed up, and the engines' own counters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Numeric
+from sqlalchemy.orm import Mapped, mapped_column
+
+from studio.db.base import Base, RecordedAt, Tokens, UuidKey
+
+
+class DesiredReplicas(Base):
+    """How many replicas a variant should have, and why. Written by the fleet sensor, read by the node agent."""
+
+    __tablename__ = "desired_replicas"
+
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
+    replicas: Mapped[int] = mapped_column(CheckConstraint("replicas >= 0", "not_negative"))
+    reason: Mapped[str]
+    decided_at: Mapped[datetime]
+
+
+class Replica(Base):
+    """One engine, from start to stop. Rows are kept: usage events name them for ever.
+
+    `attached` replicas are engines somebody else runs. The baselines are the engine's counters after its warm-up
+    request, so metered usage = counters - baseline.
+    """
+
+    __tablename__ = "replicas"
+
+    id: Mapped[UuidKey]
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), index=True)
+    kind: Mapped[str] = mapped_column(CheckConstraint("kind in ('process', 'attached')", "kind_known"))
+    state: Mapped[str] = mapped_column(
+        CheckConstraint("state in ('starting', 'ready', 'draining', 'stopped', 'failed')", "state_known")
+    )
+    url: Mapped[str]
+    engine_model: Mapped[str]  # the name that the engine itself serves the weights under
+    pid: Mapped[int | None]
+    reason: Mapped[str | None]
+    created_at: Mapped[RecordedAt]
+    ready_at: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]
+    baseline_prompt_tokens: Mapped[Tokens] = mapped_column(server_default="0")
+    baseline_completion_tokens: Mapped[Tokens] = mapped_column(server_default="0")
+
+
+class Warmup(Base):
+    """Proof that a replica was warm: how long each stage took. The ETA of a cold model is computed from these."""
+
+    __tablename__ = "warmups"
+
+    id: Mapped[UuidKey]
+    replica_id: Mapped[UUID] = mapped_column(ForeignKey("replicas.id"), index=True)
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), index=True)
+    started_at: Mapped[datetime]
+    weights_seconds: Mapped[Decimal] = mapped_column(Numeric(10, 3))  # fetch and verify
+    start_seconds: Mapped[Decimal] = mapped_column(Numeric(10, 3))  # process start to /health 200
+    first_token_seconds: Mapped[Decimal] = mapped_column(Numeric(10, 3))  # the real request
+    ready_at: Mapped[datetime]
+
+
+class EngineCounters(Base):
+    """An engine's own token totals at an instant when nothing was running in it. Append-only."""
+
+    __tablename__ = "engine_counters"
+
+    replica_id: Mapped[UUID] = mapped_column(ForeignKey("replicas.id"), primary_key=True)
+    observed_at: Mapped[datetime] = mapped_column(primary_key=True)
+    prompt_tokens: Mapped[Tokens]
+    completion_tokens: Mapped[Tokens]

@@ -1,0 +1,212 @@
+"""What is owed: rated lines, statements, invoices with their lines and documents, approvals and reconciliations."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Numeric, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from studio.db.base import (
+    CURRENCIES,
+    Base,
+    Bytes,
+    CurrencyCode,
+    Document,
+    ExactAmount,
+    InvoiceAmount,
+    PricePerMillion,
+    RecordedAt,
+    Tokens,
+    UuidKey,
+)
+
+
+class RatedLine(Base):
+    """One row of `usage_daily` multiplied once with its price. Exact, append-only."""
+
+    __tablename__ = "rated_lines"
+
+    id: Mapped[UuidKey]
+    window_day: Mapped[date]
+    tenant_id: Mapped[UUID]
+    seal_no: Mapped[int]
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"))
+    unit: Mapped[str]
+    price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"))
+    billing_day: Mapped[date]
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    tokens: Mapped[Tokens]
+    per_million: Mapped[PricePerMillion]
+    amount: Mapped[ExactAmount]
+    code_version: Mapped[str]
+    rated_at: Mapped[RecordedAt]
+
+    __table_args__ = (
+        UniqueConstraint(
+            "window_day", "tenant_id", "seal_no", "variant_id", "unit", "price_id", "billing_day", name="uq_rated_lines"
+        ),
+        ForeignKeyConstraint(
+            ["window_day", "tenant_id", "seal_no"],
+            ["usage_windows.window_day", "usage_windows.tenant_id", "usage_windows.seal_no"],
+        ),
+        CheckConstraint("amount = tokens * per_million / 1000000", "amount_is_tokens_times_price"),
+    )
+
+
+class AccountStatement(Base):
+    """A tenant's month so far, exact. `open_windows` counts what is not reconciled yet."""
+
+    __tablename__ = "account_statements"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    month: Mapped[date] = mapped_column(primary_key=True)  # its first day
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"), primary_key=True)
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
+    tokens: Mapped[Tokens]
+    amount: Mapped[ExactAmount]
+    invoiced: Mapped[ExactAmount]
+    open_windows: Mapped[int]
+    computed_at: Mapped[RecordedAt]
+
+
+class InvoiceRequest(Base):
+    """Somebody, or the calendar, asks for an invoice over what a tenant's month has and no invoice holds yet."""
+
+    __tablename__ = "invoice_requests"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    month: Mapped[date]
+    requested_by: Mapped[str]
+    reason: Mapped[str]
+    requested_at: Mapped[RecordedAt]
+    answered_at: Mapped[datetime | None]
+    answer: Mapped[str | None]  # the drafted invoice's id, or why there is none
+
+
+class Invoice(Base):
+    """Draft, then final. A final row and its lines are immutable (triggers, and no role may update them)."""
+
+    __tablename__ = "invoices"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
+    request_id: Mapped[UUID] = mapped_column(ForeignKey("invoice_requests.id"), unique=True)
+    month: Mapped[date]
+    period_from: Mapped[date]
+    period_until: Mapped[date]  # last billing day, inclusive, as printed
+    time_zone: Mapped[str]
+    state: Mapped[str] = mapped_column(CheckConstraint("state in ('draft', 'final')", "state_known"))
+    number: Mapped[str | None] = mapped_column(unique=True)
+    issued_on: Mapped[date | None]
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    rounding_mode: Mapped[str]
+    tax_category: Mapped[str]
+    tax_rate: Mapped[Decimal] = mapped_column(Numeric(6, 4))
+    net: Mapped[InvoiceAmount]
+    tax: Mapped[InvoiceAmount]
+    gross: Mapped[InvoiceAmount]
+    seller: Mapped[Document]
+    buyer: Mapped[Document]
+    drafted_at: Mapped[RecordedAt]
+    finalized_at: Mapped[datetime | None]
+    approval_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),
+        CheckConstraint(
+            "(state = 'final') = (number is not null and issued_on is not null and approval_id is not null)",
+            "final_has_number_and_approval",
+        ),
+    )
+
+
+class InvoiceLine(Base):
+    """One product, unit and price row. `amount` is the only rounding of the whole chain."""
+
+    __tablename__ = "invoice_lines"
+
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), primary_key=True)
+    line_no: Mapped[int] = mapped_column(primary_key=True)
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"))
+    unit: Mapped[str]
+    price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"))
+    tokens: Mapped[Tokens]
+    per_million: Mapped[PricePerMillion]
+    exact: Mapped[ExactAmount]
+    amount: Mapped[InvoiceAmount]
+    explanation: Mapped[str]
+
+    __table_args__ = (CheckConstraint("exact = tokens * per_million / 1000000", "exact_is_tokens_times_price"),)
+
+
+class InvoicedLine(Base):
+    """Which rated lines an invoice line sums. The primary key is the promise: a rated line is invoiced once."""
+
+    __tablename__ = "invoiced_lines"
+
+    rated_line_id: Mapped[UUID] = mapped_column(ForeignKey("rated_lines.id"), primary_key=True)
+    invoice_id: Mapped[UUID]
+    line_no: Mapped[int]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["invoice_id", "line_no"], ["invoice_lines.invoice_id", "invoice_lines.line_no"]),
+    )
+
+
+class NumberSeries(Base):
+    """The counter behind invoice numbers, gapless per entity, year and kind. Locked last (`billing/finalize.py`)."""
+
+    __tablename__ = "number_series"
+
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"), primary_key=True)
+    year: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int]
+
+
+class Approval(Base):
+    """A deliberate act of a person, given through the gateway. The finalising job refuses without one."""
+
+    __tablename__ = "approvals"
+
+    id: Mapped[UuidKey]
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"))
+    action: Mapped[str] = mapped_column(CheckConstraint("action in ('finalize')", "action_known"))
+    expected_gross: Mapped[InvoiceAmount]  # what the person saw; another total voids the approval
+    approved_by: Mapped[str]
+    approved_at: Mapped[RecordedAt]
+    executed_at: Mapped[datetime | None]
+
+
+class InvoiceDocument(Base):
+    """A rendered document of a final invoice, by content hash."""
+
+    __tablename__ = "invoice_documents"
+
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(CheckConstraint("kind in ('pdf')", "kind_known"), primary_key=True)
+    object_key: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[Bytes]
+    rendered_at: Mapped[RecordedAt]
+
+
+class Reconciliation(Base):
+    """One comparison of two counts that must agree. Append-only."""
+
+    __tablename__ = "reconciliations"
+
+    id: Mapped[UuidKey]
+    at: Mapped[RecordedAt]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    expected: Mapped[Tokens]
+    observed: Mapped[Tokens]
+    agrees: Mapped[bool]
+    details: Mapped[Document]

@@ -1,0 +1,110 @@
+"""Who buys and who sells: legal entities, tenants, how each is billed, keys, and the audit log."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+from sqlalchemy.orm import Mapped, mapped_column
+
+from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, RecordedAt, UuidKey
+
+
+class LegalEntity(Base):
+    """A company that issues invoices, with number series of its own. Declared in `catalog/legal_entities.yaml`."""
+
+    __tablename__ = "legal_entities"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    country: Mapped[str]
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    time_zone: Mapped[str]
+    invoice_prefix: Mapped[str] = mapped_column(unique=True)
+    details: Mapped[Document]  # address, tax ids, register, bank: printed, never computed with
+
+
+class TaxRate(Base):
+    """A dated tax rate with its source. The code only looks up."""
+
+    __tablename__ = "tax_rates"
+
+    id: Mapped[UuidKey]
+    country: Mapped[str]
+    category: Mapped[str]  # EN 16931 code, such as S
+    rate: Mapped[Decimal] = mapped_column(Numeric(6, 4))
+    valid_from: Mapped[date]
+    valid_until: Mapped[date | None]
+    source: Mapped[str]
+
+
+class Tenant(Base):
+    """A customer."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[UuidKey]
+    slug: Mapped[str] = mapped_column(CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'", "slug_form"), unique=True)
+    name: Mapped[str]
+    created_at: Mapped[RecordedAt]
+    closed_at: Mapped[datetime | None]
+
+
+class TenantBilling(Base):
+    """How a tenant is billed over [valid_from, valid_until): entity, currency, zone of its days, printed address.
+
+    A tenant has exactly one row for each day (an exclusion constraint, in the migration).
+    """
+
+    __tablename__ = "tenant_billing"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    valid_from: Mapped[date]
+    valid_until: Mapped[date | None]
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    time_zone: Mapped[str]
+    tax_category: Mapped[str]
+    buyer: Mapped[Document]  # name, address, country, vat_id
+
+
+class ApiKey(Base):
+    """A key by its hash. The text is shown once, at creation."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    requests_per_second: Mapped[int | None]
+    credit: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))  # tenant's currency; None: no cap of its own
+    created_at: Mapped[RecordedAt]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),
+        CheckConstraint("requests_per_second > 0", "rate_positive"),
+        CheckConstraint("credit >= 0", "credit_not_negative"),
+    )
+
+
+class AuditEntry(Base):
+    """Who changed what. Append-only."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[UuidKey]
+    at: Mapped[RecordedAt]
+    actor: Mapped[str]  # prefix of the key, or the name of a job
+    action: Mapped[str]
+    subject: Mapped[str]
+    tenant_id: Mapped[UUID | None]
+    details: Mapped[Document]

@@ -1,0 +1,155 @@
+"""What was used: events from the gateways, the windows they are processed in, and what could not be accepted."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
+
+
+class UsageSource(Base):
+    """One run of one process that meters: its events carry `source_seq` 1, 2, 3, ... without a gap.
+
+    `last_seq` is the highest number it has shipped; when `closed_at` is set nothing more can come. A dead gateway is
+    closed by whoever ships its journal, so it never blocks a seal.
+    """
+
+    __tablename__ = "usage_sources"
+
+    id: Mapped[UuidKey]
+    name: Mapped[str]
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    last_seq: Mapped[Tokens]
+    pending: Mapped[Tokens]  # written to the journal and not yet shipped, at the heartbeat
+    heartbeat_at: Mapped[datetime]
+
+
+class UsageColumns:
+    """The columns of a metered request, shared by the table and by its staging area."""
+
+    usage_day_utc: Mapped[date] = mapped_column(primary_key=True)  # inside `id`, so an id has exactly one partition
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    source_id: Mapped[UUID]
+    source_seq: Mapped[Tokens]
+    tenant_id: Mapped[UUID]
+    api_key_id: Mapped[UUID]
+    request_id: Mapped[str]
+    tag: Mapped[str | None]
+    endpoint: Mapped[str]
+    model_id: Mapped[str]
+    variant_id: Mapped[str]
+    tier_requested: Mapped[str]
+    tier_served: Mapped[str]
+    replica_id: Mapped[UUID]
+    started_at: Mapped[Instant]
+    first_token_at: Mapped[datetime | None]
+    ended_at: Mapped[Instant]
+    prompt_tokens: Mapped[Tokens]
+    cached_tokens: Mapped[Tokens]  # part of prompt_tokens
+    completion_tokens: Mapped[Tokens]
+    reasoning_tokens: Mapped[Tokens]  # part of completion_tokens
+    http_status: Mapped[int]
+    end_reason: Mapped[str]
+    usage_origin: Mapped[str]
+
+
+class UsageEvent(UsageColumns, Base):
+    """One metered request. Append-only, partitioned by day; a replayed journal inserts nothing twice."""
+
+    __tablename__ = "usage_events"
+
+    ingested_at: Mapped[RecordedAt]
+
+    __table_args__ = (
+        CheckConstraint("prompt_tokens >= 0 and completion_tokens >= 0", "tokens_not_negative"),
+        CheckConstraint("cached_tokens between 0 and prompt_tokens", "cached_within_prompt"),
+        CheckConstraint("reasoning_tokens between 0 and completion_tokens", "reasoning_within_completion"),
+        CheckConstraint(
+            "end_reason in ('complete', 'client_left', 'engine_died', 'budget', 'rejected')", "end_reason_known"
+        ),
+        CheckConstraint("usage_origin in ('engine', 'count')", "origin_known"),
+        Index("ix_usage_events_tenant_id_started_at", "tenant_id", "started_at"),
+        Index("ix_usage_events_source_id_source_seq", "source_id", "source_seq"),
+        {"postgresql_partition_by": "RANGE (usage_day_utc)"},
+    )
+
+
+class UsageStaging(UsageColumns, Base):
+    """Where a shipment is copied to before `accept_usage` moves it. Unlogged: the journal is the durable copy."""
+
+    __tablename__ = "usage_staging"
+
+    shipment_id: Mapped[UUID] = mapped_column(primary_key=True)
+    row: Mapped[int] = mapped_column(primary_key=True)
+
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+
+class Quarantined(Base):
+    """Something that looked like usage and could not be accepted or rated. Neither version of a conflict wins."""
+
+    __tablename__ = "quarantine"
+
+    id: Mapped[UuidKey]
+    at: Mapped[RecordedAt]
+    reason: Mapped[str]
+    event_id: Mapped[UUID | None]
+    tenant_id: Mapped[UUID | None]
+    payload: Mapped[Document]
+    resolved_at: Mapped[datetime | None]
+
+
+class UsageWindow(Base):
+    """The state of one processing window of one tenant: the gate that rating and invoicing test.
+
+    A window is a Berlin day over `started_at`. It can be sealed more than once: seal 2 holds exactly the events that
+    came after seal 1 (their sequence numbers lie outside seal 1's ranges), so late usage is a delta, never a rewrite.
+    """
+
+    __tablename__ = "usage_windows"
+
+    window_day: Mapped[date] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    seal_no: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    sealed_at: Mapped[RecordedAt]
+    sealed_by: Mapped[str]
+    reason: Mapped[str]
+    manifest: Mapped[Document]  # events, sums per unit, hash, and per source the half-open range of sequence numbers
+
+    __table_args__ = (
+        CheckConstraint("state in ('sealed', 'counted', 'rated', 'reconciled', 'held')", "state_known"),
+        CheckConstraint("seal_no >= 1", "seal_no_from_one"),
+    )
+
+
+class UsageDaily(Base):
+    """Integer tokens of one seal, per variant, unit, price row and civil day of the tenant. Recomputed whole."""
+
+    __tablename__ = "usage_daily"
+
+    window_day: Mapped[date] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seal_no: Mapped[int] = mapped_column(primary_key=True)
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
+    unit: Mapped[str] = mapped_column(primary_key=True)
+    price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"), primary_key=True)
+    billing_day: Mapped[date] = mapped_column(primary_key=True)
+    time_zone: Mapped[str]  # of billing_day
+    legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
+    events: Mapped[Tokens]
+    tokens: Mapped[Tokens]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["window_day", "tenant_id", "seal_no"],
+            ["usage_windows.window_day", "usage_windows.tenant_id", "usage_windows.seal_no"],
+        ),
+        CheckConstraint("tokens >= 0", "tokens_not_negative"),
+    )

@@ -1,0 +1,137 @@
+"""Errors that a caller can do something about. Each says what to do next and carries its facts.
+
+    StudioError                     status  code
+      InvalidRequest                400     invalid_request (or a more exact code)
+        ContextLengthExceeded       400     context_length_exceeded
+      InvalidApiKey                 401     invalid_api_key
+      PermissionDenied              403     permission_denied
+      NotFound                      404     not_found
+        ModelNotFound               404     model_not_found
+      Conflict                      409     conflict
+      PayloadTooLarge               413     payload_too_large
+      RateLimited                   429     rate_limit_exceeded
+      InsufficientQuota             429     insufficient_quota
+      ServiceUnavailable            503     server_is_overloaded
+        ModelAsleep                 503     model_asleep
+
+The edges (gateway, command line) translate them, nobody else. Whatever the user must know stands in the message:
+current OpenAI SDKs show nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+# Above 120 s the Python SDK gives up instead of waiting (openai-python#3555): a longer ETA stands in the message only.
+MAX_RETRY_AFTER = timedelta(seconds=120)
+
+
+class StudioError(Exception):
+    """Base of all errors that are the caller's business. `type` is OpenAI's word for the class of error."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after: timedelta | None = None
+
+
+class InvalidRequest(StudioError):
+    """The request cannot be right, whoever sends it."""
+
+    status, type, default_code = 400, "invalid_request_error", "invalid_request"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and answer do not fit. Code and words are both what clients look for."""
+
+    default_code = "context_length_exceeded"
+
+
+class InvalidApiKey(StudioError):
+    """No key, a mistyped, unknown, expired or revoked key."""
+
+    status, type, default_code = 401, "invalid_request_error", "invalid_api_key"
+
+
+class PermissionDenied(StudioError):
+    """A valid key without the scope that the call needs."""
+
+    status, type, default_code = 403, "invalid_request_error", "permission_denied"
+
+
+class NotFound(StudioError):
+    """There is no such thing, or it belongs to another tenant: nobody can tell which."""
+
+    status, type, default_code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    """The catalog has no such model."""
+
+    default_code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model `{model}` does not exist or you do not have access to it.", param="model")
+
+
+class Conflict(StudioError):
+    """The thing exists, or is in a state that does not allow this."""
+
+    status, type, default_code = 409, "invalid_request_error", "conflict"
+
+
+class PayloadTooLarge(StudioError):
+    """A body over the limit; nothing of it was read further."""
+
+    status, type, default_code = 413, "invalid_request_error", "payload_too_large"
+
+
+class RateLimited(StudioError):
+    """Over the caller's own limit."""
+
+    status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(self, limit: str, retry_after: timedelta) -> None:
+        super().__init__(f"Rate limit reached: {limit}. Please retry in {retry_after.total_seconds():.3g} s.")
+        self.retry_after = retry_after
+
+
+class InsufficientQuota(StudioError):
+    """The caller's money is spent. Retrying does not help, adding credit does."""
+
+    status, type, default_code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class ServiceUnavailable(StudioError):
+    """We are short; the request was not started and costs nothing."""
+
+    status, type, default_code = 503, "service_unavailable_error", "server_is_overloaded"
+
+    def __init__(self, message: str, *, retry_after: timedelta, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = min(retry_after, MAX_RETRY_AFTER)
+
+
+class ModelAsleep(ServiceUnavailable):
+    """The model is in the catalog but no replica can answer now. `ready_at` is None when nothing is on its way."""
+
+    default_code = "model_asleep"
+
+    def __init__(self, model: str, ready_at: datetime | None, now: datetime, why: str) -> None:
+        if ready_at is None:
+            super().__init__(f"The model `{model}` has no running replica: {why}.", retry_after=MAX_RETRY_AFTER)
+        else:
+            wait = max(ready_at - now, timedelta(seconds=1))
+            super().__init__(
+                f"The model `{model}` is warming up ({why}) and should answer in about {wait.total_seconds():.0f} s"
+                f" (at {ready_at:%Y-%m-%d %H:%M:%S} UTC).",
+                retry_after=wait,
+            )
+        self.ready_at = ready_at

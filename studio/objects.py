@@ -1,0 +1,103 @@
+"""The object store: any S3. For jobs and the command line; gateway paths that stream use an async client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, BinaryIO
+
+from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Bucket(StrEnum):
+    """What is kept where. Keys of a tenant's objects begin with its id."""
+
+    MODELZOO = "modelzoo"
+    FILES = "files"
+    ADAPTERS = "adapters"
+    INVOICES = "invoices"
+    USAGE_ARCHIVE = "usage-archive"
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """Whole objects by bucket and key. S3's own errors pass through: they name bucket and key."""
+
+    client: S3Client
+    bucket_prefix: str = ""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ObjectStore:
+        """A client for the S3 server of the settings. Nothing is contacted yet."""
+        import boto3  # 0.2 s of import that processes without object access need not pay
+        from botocore.config import Config
+
+        access, secret = settings.s3_access_key, settings.s3_secret_key
+        client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint_url,
+            aws_access_key_id=access.get_secret_value() if access else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            region_name="us-east-1" if settings.s3_endpoint_url else None,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"max_attempts": 3, "mode": "standard"},
+                # Plain bodies: not every S3 server takes the checksum trailers that boto3 sends by itself.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        return cls(client, settings.s3_bucket_prefix)
+
+    def name(self, bucket: Bucket) -> str:
+        """The bucket's name on the server."""
+        return f"{self.bucket_prefix}{bucket}"
+
+    def ensure_buckets(self) -> None:
+        """Create the buckets that do not exist yet."""
+        present = {found["Name"] for found in self.client.list_buckets()["Buckets"]}
+        for bucket in Bucket:
+            if self.name(bucket) not in present:
+                self.client.create_bucket(Bucket=self.name(bucket))
+
+    def put(self, bucket: Bucket, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write one object."""
+        self.client.put_object(Bucket=self.name(bucket), Key=key, Body=body, ContentType=content_type)
+
+    def get(self, bucket: Bucket, key: str) -> bytes | None:
+        """The object's bytes, or None when there is no such key."""
+        try:
+            return self.client.get_object(Bucket=self.name(bucket), Key=key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+
+    def download(self, bucket: Bucket, key: str, target: BinaryIO) -> None:
+        """Stream an object into an open file."""
+        self.client.download_fileobj(self.name(bucket), key, target)
+
+    def size(self, bucket: Bucket, key: str) -> int | None:
+        """Bytes of an object, or None when there is no such key."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.client.head_object(Bucket=self.name(bucket), Key=key)["ContentLength"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+
+    def presigned_put(self, bucket: Bucket, key: str, expires_seconds: int) -> str:
+        """A URL to which the holder may PUT this one object until it expires."""
+        return self.client.generate_presigned_url(
+            "put_object", Params={"Bucket": self.name(bucket), "Key": key}, ExpiresIn=expires_seconds
+        )
+
+    def presigned_get(self, bucket: Bucket, key: str, expires_seconds: int) -> str:
+        """A URL from which the holder may GET this one object until it expires."""
+        return self.client.generate_presigned_url(
+            "get_object", Params={"Bucket": self.name(bucket), "Key": key}, ExpiresIn=expires_seconds
+        )

@@ -1,0 +1,77 @@
+"""Every setting, read once from `STUDIO_*` variables. `docs/settings.md` lists them; a test keeps the list complete.
+
+A process is given only the secrets it needs: a database URL that is absent means that this process has no business
+with that role, and asking for it is a clear error.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from studio.errors import StudioError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+DatabaseRole = Literal["owner", "gateway", "operator", "shipper", "worker", "node_agent", "auditor"]
+
+
+class SettingMissing(StudioError):
+    """A process needs a setting that it was not given."""
+
+
+class Settings(BaseSettings):
+    """One frozen object per process; see the field descriptions."""
+
+    model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
+
+    env: Literal["production", "demo", "test"] = Field("production", description="what kind of installation this is")
+    log_format: Literal["console", "json"] = Field("console", description="how logs are written to stderr")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+    catalog_dir: Path = Field(REPOSITORY / "catalog", description="folder of the reviewed catalog files")
+    site: str = Field("local", description="which file of `catalog/sites` says what is deployed here")
+
+    database_owner_url: SecretStr | None = Field(None, description="role for migrations (DDL)")
+    database_gateway_url: SecretStr | None = Field(None, description="role of the gateway's tenant-scoped requests")
+    database_operator_url: SecretStr | None = Field(None, description="role of the gateway's `/admin/v1` routes")
+    database_shipper_url: SecretStr | None = Field(None, description="role that ships the usage journal")
+    database_worker_url: SecretStr | None = Field(None, description="role of the Dagster processes")
+    database_node_agent_url: SecretStr | None = Field(None, description="role of the node agent")
+    database_auditor_url: SecretStr | None = Field(None, description="role that reads everything and changes nothing")
+
+    s3_endpoint_url: str | None = Field(None, description="S3 server; empty: AWS's own endpoints")
+    s3_access_key: SecretStr | None = Field(None, description="S3 access key id")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key")
+    s3_bucket_prefix: str = Field("", description="put before each bucket name, for shared S3 servers")
+    valkey_url: SecretStr | None = Field(None, description="Valkey for limits across gateways; empty: one alone")
+
+    gateway_host: str = Field("127.0.0.1", description="address of the public listener")
+    gateway_port: int = Field(8080, description="port of the public listener")
+    gateway_internal_port: int = Field(8081, description="port of health and metrics, never public")
+    gateway_url: str = Field("http://127.0.0.1:8080", description="where users reach the gateway")
+    dagster_url: str = Field("http://127.0.0.1:3070", description="where operators reach Dagster's UI")
+    journal_dir: Path = Field(Path(".studio/journal"), description="usage journal; must outlive the process")
+    max_body_bytes: int = Field(32 * 1024 * 1024, description="largest request body of a token route")
+    cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
+
+    weights_dir: Path = Field(Path(".studio/weights"), description="verified local copies of model weights")
+    engine_python: Path = Field(REPOSITORY / ".venv-engine/bin/python", description="interpreter that runs vLLM")
+    engine_port_base: int = Field(18100, description="first port that the node agent gives to engines")
+    engine_log_dir: Path = Field(Path(".studio/logs"), description="where the node agent writes engine logs")
+
+    def database_url(self, role: DatabaseRole) -> str:
+        """The URL of one role; SettingMissing when this process was not given it."""
+        secret: SecretStr | None = getattr(self, f"database_{role}_url")
+        if secret is None:
+            raise SettingMissing(f"STUDIO_DATABASE_{role.upper()}_URL is not set for this process")
+        return secret.get_secret_value()
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

@@ -1,0 +1,153 @@
+"""Model weights in the `modelzoo` bucket: pushed with a manifest, used only from a verified local copy.
+
+Layout: `<model id>/<digest>/<file>` and `<model id>/manifest.json`, written last, naming the digest. So a half-done
+push is invisible, and a node that verifies against the manifest never serves other bytes than those reviewed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from studio.errors import InvalidRequest, NotFound
+from studio.objects import Bucket, ObjectStore
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+# What an engine needs. Pickled weights (.bin, .pt) are refused: loading one runs code.
+_REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".py")
+
+
+class WeightsCorrupt(InvalidRequest):
+    """Bytes that do not have the manifest's hash. The copy is not used."""
+
+    default_code = "weights_corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One file of a model: path inside the model's folder, bytes, SHA-256 in hex."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model's weights consist of. `digest` names the content."""
+
+    model_id: str
+    licence: str
+    files: tuple[WeightsFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted file list, 16 hex digits: equal content has an equal digest."""
+        lines = "".join(f"{file.sha256} {file.path}\n" for file in sorted(self.files, key=lambda file: file.path))
+        return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(file.size_bytes for file in self.files)
+
+    def object_key(self, file: WeightsFile) -> str:
+        """Where the file lies in the bucket."""
+        return f"{self.model_id}/{self.digest}/{file.path}"
+
+    def to_json(self) -> bytes:
+        """The stored form."""
+        return json.dumps(asdict(self) | {"digest": self.digest}, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Parse the stored form; InvalidRequest when the digest does not fit the files."""
+        document = json.loads(text)
+        manifest = cls(document["model_id"], document["licence"], tuple(WeightsFile(**f) for f in document["files"]))
+        for file in manifest.files:
+            _check_path(file.path)
+        if document.get("digest") != manifest.digest:
+            raise WeightsCorrupt(f"the manifest of {manifest.model_id} does not have the digest of its own files")
+        return manifest
+
+
+def describe(folder: Path, model_id: str, licence: str) -> Manifest:
+    """Hash a local folder of weights. InvalidRequest for a folder that cannot be a model."""
+    if not (folder / "config.json").is_file():
+        raise InvalidRequest(f"{folder} holds no config.json, so it is no folder of model weights")
+    files = []
+    for path in sorted(found for found in folder.rglob("*") if found.is_file()):
+        relative = path.relative_to(folder).as_posix()
+        if path.name.startswith(".") or path.suffix == ".md":
+            continue
+        if path.suffix in _REFUSED_SUFFIXES:
+            raise InvalidRequest(f"{relative}: {path.suffix} files can run code when loaded; push safetensors")
+        files.append(WeightsFile(relative, path.stat().st_size, _sha256(path)))
+    if not any(file.path.endswith(".safetensors") for file in files):
+        raise InvalidRequest(f"{folder} holds no .safetensors file")
+    return Manifest(model_id, licence, tuple(files))
+
+
+def read_manifest(store: ObjectStore, model_id: str) -> Manifest:
+    """The manifest of a pushed model; NotFound when nothing was pushed."""
+    text = store.get(Bucket.MODELZOO, f"{model_id}/manifest.json")
+    if text is None:
+        raise NotFound(f"no weights of {model_id} were pushed: run `studio model push DIR --model {model_id}`")
+    return Manifest.from_json(text)
+
+
+def publish(store: ObjectStore, manifest: Manifest) -> None:
+    """Make uploaded files the model's weights. InvalidRequest names the first file that is missing or differs."""
+    for file in manifest.files:
+        size = store.size(Bucket.MODELZOO, manifest.object_key(file))
+        if size != file.size_bytes:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise InvalidRequest(f"{file.path} {found} in the object store; the manifest says {file.size_bytes} bytes")
+    store.put(Bucket.MODELZOO, f"{manifest.model_id}/manifest.json", manifest.to_json(), "application/json")
+
+
+def ensure_local(
+    store: ObjectStore, model_id: str, weights_dir: Path, progress: Callable[[str], None] = lambda _: None
+) -> Path:
+    """The folder of a verified copy, downloaded when it is not there. WeightsCorrupt when a download has other bytes.
+
+    A copy is verified file by file when it arrives, then renamed into place at once; its name is the content's digest,
+    so what is in place is complete and right.
+    """
+    manifest = read_manifest(store, model_id)
+    target = weights_dir / model_id / manifest.digest
+    if target.is_dir():
+        return target
+    partial = target.with_name(f"{manifest.digest}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for file in manifest.files:
+            path = partial / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            progress(file.path)
+            with path.open("wb") as sink:
+                store.download(Bucket.MODELZOO, manifest.object_key(file), sink)
+            if _sha256(path) != file.sha256:
+                raise WeightsCorrupt(f"{model_id}: {file.path} in the object store has not the manifest's SHA-256")
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_path(path: str) -> None:
+    if path.startswith("/") or ".." in Path(path).parts or "\\" in path:
+        raise WeightsCorrupt(f"{path!r} is no path inside a model's folder")
