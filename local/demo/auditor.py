@@ -1,0 +1,148 @@
+"""The story's own eyes: what an auditor computes from the raw tables, sharing no code with `billing/`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from uuid import UUID
+
+import psycopg
+
+CENT = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """An invoice computed again from events and prices."""
+
+    events: int
+    tokens: int
+    exact: Decimal
+    net: Decimal
+    tax: Decimal
+    gross: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """One engine: what it counted itself, and what our events say."""
+
+    variant: str
+    engine_prompt: int
+    engine_completion: int
+    events_prompt: int
+    events_completion: int
+
+    @property
+    def agree(self) -> bool:
+        """Token for token."""
+        return (self.engine_prompt, self.engine_completion) == (self.events_prompt, self.events_completion)
+
+
+class Auditor:
+    """A session of the role that reads everything and changes nothing."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url.replace("postgresql+psycopg://", "postgresql://")
+
+    def events_of_key(self, prefix: str) -> tuple[int, int]:
+        """Events, and distinct ids, of one key."""
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute(
+                "select count(*), count(distinct id) from usage_events where api_key_id ="
+                " (select id from api_keys where prefix = %s)",
+                [prefix],
+            ).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def end_reasons(self, prefix: str) -> dict[str, int]:
+        """How the requests of one key ended."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(
+                "select end_reason, count(*) from usage_events where api_key_id ="
+                " (select id from api_keys where prefix = %s) group by 1",
+                [prefix],
+            ).fetchall()
+        return dict(rows)
+
+    def warmups(self) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+        """The latest proof of each variant: seconds for weights, start, first token."""
+        with psycopg.connect(self._url) as connection:
+            return connection.execute(
+                "select distinct on (variant_id) variant_id, weights_seconds, start_seconds, first_token_seconds"
+                " from warmups order by variant_id, ready_at desc"
+            ).fetchall()
+
+    def engine_totals(self) -> list[EngineTotals]:
+        """Our running engines, at the last instant at which each was idle, against the events until then."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(_ENGINE_TOTALS).fetchall()
+        return [EngineTotals(*row) for row in rows]
+
+    def recompute(self, invoice_id: UUID, tax_rate: Decimal) -> Recomputed:
+        """From the events of the seals that the invoice covers, the prices of their instant, and nothing else."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(_EVENT_AMOUNTS, [invoice_id]).fetchall()
+        lines: dict[tuple[str, str, UUID], list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0)])
+        for variant, unit, price, per_million, tokens, _ in rows:
+            lines[variant, unit, price][0] += tokens
+            lines[variant, unit, price][1] = per_million
+        exact = [tokens * per_million / 1_000_000 for tokens, per_million in lines.values()]
+        net = sum((amount.quantize(CENT, ROUND_HALF_UP) for amount in exact), Decimal(0))
+        tax = (net * tax_rate).quantize(CENT, ROUND_HALF_UP)
+        return Recomputed(
+            events=len({row[5] for row in rows}),
+            tokens=int(sum(tokens for tokens, _ in lines.values())),
+            exact=sum(exact, Decimal(0)),
+            net=net,
+            tax=tax,
+            gross=net + tax,
+        )
+
+
+_ENGINE_TOTALS = """
+    with latest as (
+        select distinct on (c.replica_id) c.replica_id, c.observed_at, r.variant_id,
+               c.prompt_tokens - r.baseline_prompt_tokens as prompt,
+               c.completion_tokens - r.baseline_completion_tokens as completion
+        from engine_counters c join replicas r on r.id = c.replica_id
+        where r.kind = 'process' and r.state = 'ready'
+        order by c.replica_id, c.observed_at desc
+    )
+    select l.variant_id, l.prompt, l.completion,
+           coalesce(sum(e.prompt_tokens), 0)::bigint, coalesce(sum(e.completion_tokens), 0)::bigint
+    from latest l left join usage_events e on e.replica_id = l.replica_id and e.ended_at <= l.observed_at
+    group by l.replica_id, l.variant_id, l.prompt, l.completion
+"""
+
+_EVENT_AMOUNTS = """
+    with seals as (
+        select distinct r.window_day, r.tenant_id, r.seal_no
+        from invoiced_lines i join rated_lines r on r.id = i.rated_line_id
+        where i.invoice_id = %s
+    ), events as (
+        select e.*, b.currency, m.task
+        from seals s
+        join usage_windows w using (window_day, tenant_id, seal_no)
+        cross join lateral jsonb_to_recordset(w.manifest -> 'sources')
+             as source (source_id uuid, from_seq bigint, until_seq bigint)
+        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = source.source_id
+             and e.source_seq >= source.from_seq and e.source_seq < source.until_seq
+             and (e.started_at at time zone 'Europe/Berlin')::date = w.window_day
+        join tenant_billing b on b.tenant_id = e.tenant_id
+        join models m on m.id = e.model_id
+    ), units as (
+        select e.id, e.variant_id, e.currency, e.started_at, u.unit, u.tokens
+        from events e cross join lateral (values
+            ('prompt', case when e.task <> 'embedding' then e.prompt_tokens - e.cached_tokens else 0 end),
+            ('cached_prompt', case when e.task <> 'embedding' then e.cached_tokens else 0 end),
+            ('completion', e.completion_tokens),
+            ('embedding', case when e.task = 'embedding' then e.prompt_tokens else 0 end)) as u (unit, tokens)
+        where u.tokens > 0
+    )
+    select u.variant_id, u.unit, p.id, p.per_million, u.tokens, u.id
+    from units u join prices p on p.variant_id = u.variant_id and p.unit = u.unit and p.currency = u.currency
+         and p.valid_from <= u.started_at and (p.valid_until is null or p.valid_until > u.started_at)
+"""

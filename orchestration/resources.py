@@ -1,0 +1,51 @@
+"""What assets and sensors are given: plain objects of our own, made from the settings of the process.
+
+No field holds a secret, so none can appear in Dagster's pages.
+"""
+
+from functools import cache
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from assets.catalog import CatalogFiles
+from studio.db.sessions import engine_for
+from studio.objects import ObjectStore
+from studio.settings import settings
+
+
+@cache
+def _worker_engine(url: str) -> Engine:
+    """One pool per process: sensors tick every few seconds and must not open a connection each time."""
+    return engine_for(url, pool_size=2)
+
+
+class WorkerDatabase(dg.ConfigurableResource[Engine]):
+    """The database, in the role that may see all tenants and owns no table."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Engine:
+        """The engine of this process."""
+        return _worker_engine(settings().database_url("worker"))
+
+
+class Objects(dg.ConfigurableResource[ObjectStore]):
+    """The object store."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> ObjectStore:
+        """A client; nothing is contacted yet."""
+        return ObjectStore.from_settings(settings())
+
+
+class ReviewedCatalog(dg.ConfigurableResource[CatalogFiles]):
+    """The reviewed catalog files of this site."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> CatalogFiles:
+        """Where they lie."""
+        return CatalogFiles(settings().catalog_dir, settings().site)
+
+
+RESOURCES: dict[str, object] = {
+    "worker_database": WorkerDatabase(),
+    "objects": Objects(),
+    "catalog_files": ReviewedCatalog(),
+}

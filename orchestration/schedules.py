@@ -1,0 +1,26 @@
+"""The schedules. A schedule only wakes; rows decide, so a missed or repeated tick does no harm."""
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from billing import invoice_requests
+from orchestration.jobs import DRAFT_INVOICES
+from studio import clock
+from studio.db.sessions import unit_of_work
+
+
+# Every morning and not only on the 1st: a month with an open day is asked for on the first morning it is complete.
+@dg.schedule(
+    job=DRAFT_INVOICES,
+    cron_schedule="0 6 * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def month_close(worker_database: dg.ResourceParam[Engine]) -> dg.SkipReason:
+    """Asks for the invoices of every month that is over and wholly reconciled; a sensor then has them drafted."""
+    with unit_of_work(worker_database) as session:
+        requests = invoice_requests.request_closed_months(session, clock.now())
+    return dg.SkipReason(f"{len(requests)} invoices were asked for.")
+
+
+SCHEDULES = [month_close]

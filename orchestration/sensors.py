@@ -1,0 +1,167 @@
+"""The sensors. Each computes what is to be done from rows and files; a tick that is lost or late changes nothing.
+
+Quick work is done in the tick itself, longer work in one run for everything that waits, never a run per small thing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import dagster as dg
+from sqlalchemy import Engine, func, select
+
+from assets.catalog import CatalogFiles
+from assets.fleet import change_metadata
+from assets.invoices import FinalizeConfig
+from assets.usage import arrival_metadata
+from billing import approval, arrivals, invoice_requests, windows
+from billing.windows import NothingToSeal, UnsealedWindow, UsageNotComplete
+from orchestration.attempts import attempt, run_key
+from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
+from serving.fleet import desired
+from studio import clock, ids
+from studio.catalog.reading import content_hash
+from studio.catalog.sync import last_synced_hash
+from studio.db.catalog import CatalogSync
+from studio.db.sessions import unit_of_work
+
+_RUNNING = dg.DefaultSensorStatus.RUNNING
+# Older usage is found when a month closes; looking through all of it every ten minutes would cost more than it finds.
+_UNSEALED_LOOKBACK = timedelta(days=35)
+_CATALOG_TAG = "studio/catalog"
+_CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
+_ATTEMPTS_MAX = 14  # almost three days; what has failed that long needs a person
+
+
+@dg.sensor(job=SYNC_CATALOG, minimum_interval_seconds=10, default_status=_RUNNING)
+def catalog_changed(
+    context: dg.SensorEvaluationContext,
+    worker_database: dg.ResourceParam[Engine],
+    catalog_files: dg.ResourceParam[CatalogFiles],
+) -> dg.RunRequest | dg.SkipReason:
+    """Synchronises the catalog when its files differ from what was applied last."""
+    with unit_of_work(worker_database) as session:
+        applied = last_synced_hash(session)
+        syncs = session.scalars(select(func.count()).select_from(CatalogSync)).one()
+    declared = content_hash(catalog_files.folder, catalog_files.site)
+    if declared == applied:
+        return dg.SkipReason("The catalog is in step with its files.")
+    # The count tells this apart from an earlier time at which the files had the same content.
+    change = f"{syncs}-{declared[:16]}"
+    tried = context.instance.get_runs(dg.RunsFilter(job_name=SYNC_CATALOG.name, tags={_CATALOG_TAG: change}))
+    if any(not run.is_finished for run in tried):
+        return dg.SkipReason("A synchronisation is under way.")
+    if len(tried) >= _CATALOG_ATTEMPTS:
+        return dg.SkipReason("The catalog files were refused; the last run of sync_catalog lists the findings.")
+    return dg.RunRequest(run_key=f"{change}/{len(tried)}", tags={_CATALOG_TAG: change})
+
+
+@dg.sensor(target="desired_replicas", minimum_interval_seconds=30, default_status=_RUNNING)
+def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult | dg.SkipReason:
+    """Writes how many replicas each variant should have. So quick that it needs no run."""
+    with unit_of_work(worker_database) as session:
+        changes = desired.reconcile(session, clock.now())
+    if not changes:
+        return dg.SkipReason("The desired replicas are as they should be.")
+    return dg.SensorResult(
+        asset_events=[dg.AssetMaterialization("desired_replicas", metadata=change_metadata(changes))]
+    )
+
+
+@dg.sensor(target="usage_events", minimum_interval_seconds=600, default_status=_RUNNING)
+def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
+    """Seals every closed day that has usage in no seal, and observes how usage arrives."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        arrived = arrivals.last_day(session, now)
+        unsealed = windows.unsealed(session, since=(now - _UNSEALED_LOOKBACK).date())
+    closed = [window for window in unsealed if windows.closes_at(window.window_day) <= now]
+    waiting = [why for window in closed if (why := _seal(worker_database, window)) is not None]
+    metadata = {
+        **arrival_metadata(arrived),
+        "sealed_windows": dg.MetadataValue.int(len(closed) - len(waiting)),
+        "waiting": dg.MetadataValue.text("\n".join(waiting) or "nothing"),
+    }
+    return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata)])
+
+
+@dg.sensor(job=PROCESS_DAY, minimum_interval_seconds=10, default_status=_RUNNING)
+def sealed_windows(
+    context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Processes every day that has seals on their way: one run a day, for all tenants."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        seals = windows.seals(session, states=("sealed", "counted", "rated"))
+    work: dict[str, list[str]] = defaultdict(list)
+    for seal in seals:
+        if (tries := attempt(seal.sealed_at, now)) <= _ATTEMPTS_MAX:
+            work[seal.key.window_day.isoformat()].append(f"{seal.key}#{tries}")
+    return _one_run_each(context, PROCESS_DAY.name, work) or dg.SkipReason("No sealed usage waits.")
+
+
+@dg.sensor(job=DRAFT_INVOICES, minimum_interval_seconds=10, default_status=_RUNNING)
+def invoice_requests_open(
+    context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Answers requests for invoices: one run a month, for all tenants."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        requests = invoice_requests.unanswered(session)
+    work: dict[str, list[str]] = defaultdict(list)
+    for request in requests:
+        if (tries := attempt(request.requested_at, now)) <= _ATTEMPTS_MAX:
+            work[request.month.isoformat()].append(f"{request.id}#{tries}")
+    return _one_run_each(context, DRAFT_INVOICES.name, work) or dg.SkipReason("No request waits.")
+
+
+@dg.sensor(job=FINALIZE_INVOICE, minimum_interval_seconds=10, default_status=_RUNNING)
+def approvals(worker_database: dg.ResourceParam[Engine]) -> list[dg.RunRequest] | dg.SkipReason:
+    """Carries out approvals: makes the invoice final and renders its document."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        waiting = approval.waiting(session)
+    requests = []
+    for approved in waiting:
+        approval_id = ids.to_wire(ids.APPROVAL, approved.id)
+        if (tries := attempt(approved.approved_at, now)) <= _ATTEMPTS_MAX:
+            config = dg.RunConfig(ops={"invoices": FinalizeConfig(approval_id=approval_id)})
+            requests.append(dg.RunRequest(run_key=f"{approval_id}#{tries}", run_config=config))
+    return requests or dg.SkipReason("No approval waits.")
+
+
+SENSORS = [catalog_changed, fleet_reconcile, closed_days, sealed_windows, invoice_requests_open, approvals]
+
+
+def _seal(worker_database: Engine, window: UnsealedWindow) -> str | None:
+    """Seal one closed window; why it has to wait, or None."""
+    try:
+        with unit_of_work(worker_database) as session:
+            windows.seal(
+                session,
+                window_day=window.window_day,
+                tenant_id=window.tenant_id,
+                by="calendar",
+                reason="the day is closed",
+                cutoff=windows.closes_at(window.window_day),
+                now=clock.now(),
+            )
+    except UsageNotComplete as error:
+        return error.message
+    except NothingToSeal:  # somebody else sealed it meanwhile
+        return None
+    return None
+
+
+def _one_run_each(
+    context: dg.SensorEvaluationContext, job_name: str, work: Mapping[str, Iterable[str]]
+) -> list[dg.RunRequest]:
+    """A run request for each partition with work, unless a run of that partition is still under way."""
+    requests = []
+    for partition, pieces in work.items():
+        runs = context.instance.get_runs(
+            dg.RunsFilter(job_name=job_name, tags={"dagster/partition": partition}), limit=5
+        )
+        if all(run.is_finished for run in runs):
+            requests.append(dg.RunRequest(run_key=run_key(partition, pieces), partition_key=partition))
+    return requests

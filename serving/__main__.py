@@ -1,0 +1,128 @@
+"""One gateway process: `python -m serving`. Two listeners, one event loop, one thread each for journal and shipper.
+
+SIGTERM or SIGINT: not ready any more, streams get `GRACE` to end, usage is shipped, the source is closed, exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Generator
+from datetime import timedelta
+
+import structlog
+import uvicorn
+import uvloop
+
+from serving.app import public_application
+from serving.engines import Engines
+from serving.feed import Feed
+from serving.fleet.view import FleetView
+from serving.gateway import Gateway
+from serving.internal import Lifecycle, internal_application
+from serving.journal import Journal
+from serving.keys import Keys
+from serving.limits import RequestLimits
+from serving.metrics import Metrics
+from serving.shipper import Shipper
+from studio import ids, logs
+from studio.db.sessions import engine_for
+from studio.settings import SettingMissing, Settings, settings
+
+GRACE = timedelta(seconds=20)
+LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
+INTERNAL_HOST = "127.0.0.1"
+
+log = structlog.get_logger()
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its signal handlers: two of them in one process would fight for the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def run(config: Settings) -> None:
+    """Until a signal says to stop."""
+    if config.cache_salt_key is None:
+        raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
+    keys, view = Keys(), FleetView()
+    feed = Feed(config.database_url("gateway"), (keys, view))
+    journal = Journal.create(config.journal_dir, ids.uuid7())
+    shipper = Shipper(journal, config.database_url("shipper"))
+    gateway = Gateway(
+        keys=keys,
+        view=view,
+        limits=RequestLimits(),
+        engines=Engines(),
+        journal=journal,
+        metrics=Metrics(),
+        cache_salt_key=config.cache_salt_key.get_secret_value().encode(),
+        max_body_bytes=config.max_body_bytes,
+    )
+    lifecycle = Lifecycle()
+    database = engine_for(config.database_url("gateway"))
+    public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
+    internal = _listener(
+        internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
+    )
+
+    shipper.start()
+    feeding = asyncio.create_task(feed.run())
+    serving_internal = asyncio.create_task(internal.serve())
+
+    def stop() -> None:
+        lifecycle.is_stopping = True
+        public.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    log.info("gateway_started", source=str(journal.source_id), url=config.gateway_url)
+    try:
+        await public.serve()
+        if tasks := public.server_state.tasks:
+            await asyncio.wait(tasks, timeout=LAST_WORDS.total_seconds())
+    finally:
+        lifecycle.is_stopping = True
+        await journal.close()
+        await asyncio.to_thread(shipper.stop)
+        await gateway.engines.close()
+        feeding.cancel()
+        database.dispose()
+        internal.should_exit = True
+        await serving_internal
+        log.info("gateway_stopped", source=str(journal.source_id), usage_pending=shipper.pending)
+
+
+def _listener(application: object, host: str, port: int) -> _Listener:
+    return _Listener(
+        uvicorn.Config(
+            application,  # type: ignore[arg-type]  # uvicorn's own names for ASGI's types
+            host=host,
+            port=port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=int(GRACE.total_seconds()),
+        )
+    )
+
+
+def main() -> None:
+    """The process."""
+    config = settings()
+    logs.configure(config.log_format, config.log_level)
+    try:
+        uvloop.run(run(config))
+    except SettingMissing as error:
+        raise SystemExit(error.message) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Tenants and their keys."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from serving.admin.access import Caller, Transaction
+from studio import clock, ids
+from studio.db.tenancy import ApiKey, Tenant
+from studio.errors import InvalidRequest
+from studio.money import Currency
+from studio.tenants import Billing, create_key, create_tenant, find_tenant, revoke_key
+
+router = APIRouter()
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Buyer(_Body):
+    """Whom an invoice is addressed to."""
+
+    name: str = Field(min_length=1)
+    street: str = ""
+    city: str = ""
+    country: str = Field(pattern="^[A-Z]{2}$")
+    vat_id: str | None = None
+
+
+class NewTenant(_Body):
+    """A tenant and how it is billed from today on."""
+
+    slug: str
+    name: str = Field(min_length=1)
+    legal_entity: str
+    currency: Annotated[str, AfterValidator(Currency.parse)]
+    time_zone: str = "Europe/Berlin"
+    buyer: Buyer
+
+
+class TenantView(BaseModel):
+    """A tenant as operators see it."""
+
+    id: str
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class NewKey(_Body):
+    """What a key may do. Everything absent means: not limited by this key."""
+
+    name: str = "unnamed"
+    scopes: list[str] = ["inference", "usage"]
+    expires_in_seconds: int | None = Field(None, gt=0)
+    requests_per_second: int | None = Field(None, gt=0)
+
+
+class CreatedKeyView(BaseModel):
+    """The only answer that ever holds the key's text."""
+
+    id: str
+    key: str
+    prefix: str
+    tenant: str
+    scopes: list[str]
+    expires_at: datetime | None
+
+
+class KeyView(BaseModel):
+    """A key without its text."""
+
+    id: str
+    prefix: str
+    name: str
+    scopes: list[str]
+    requests_per_second: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@router.post("/tenants", status_code=201)
+def post_tenant(body: NewTenant, caller: Caller, session: Transaction) -> TenantView:
+    """Create a tenant."""
+    today = clock.now().astimezone(clock.BERLIN).date()
+    billing = Billing(
+        legal_entity_id=body.legal_entity,
+        currency=Currency(body.currency),
+        time_zone=body.time_zone,
+        buyer=body.buyer.model_dump(exclude_none=True),
+        valid_from=clock.month_start(today),  # a month is billed by one entity
+    )
+    create_tenant(session, body.slug, body.name, billing, caller.actor)
+    return _tenant_view(find_tenant(session, body.slug))
+
+
+@router.get("/tenants")
+def get_tenants(session: Transaction) -> list[TenantView]:
+    """All open tenants."""
+    return [
+        _tenant_view(tenant)
+        for tenant in session.scalars(select(Tenant).where(Tenant.closed_at.is_(None)).order_by(Tenant.slug))
+    ]
+
+
+@router.post("/tenants/{slug}/keys", status_code=201)
+def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> CreatedKeyView:
+    """Create a key. Its text is in this answer and nowhere else."""
+    tenant = find_tenant(session, slug)
+    created = create_key(
+        session,
+        tenant.id,
+        body.name,
+        caller.actor,
+        scopes=body.scopes,
+        expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
+        requests_per_second=body.requests_per_second,
+    )
+    return CreatedKeyView(
+        id=ids.to_wire(ids.API_KEY, created.id),
+        key=created.text,
+        prefix=created.prefix,
+        tenant=slug,
+        scopes=sorted(body.scopes),
+        expires_at=created.expires_at,
+    )
+
+
+@router.get("/tenants/{slug}/keys")
+def get_keys(slug: str, session: Transaction) -> list[KeyView]:
+    """All keys of a tenant, also ended ones."""
+    tenant = find_tenant(session, slug)
+    columns = (
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second, ApiKey.created_at,
+        ApiKey.expires_at, ApiKey.revoked_at,
+    )  # fmt: skip
+    rows = session.execute(select(*columns).where(ApiKey.tenant_id == tenant.id).order_by(ApiKey.created_at))
+    return [KeyView(**row | {"id": ids.to_wire(ids.API_KEY, row["id"])}) for row in map(dict, rows.mappings())]
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+def delete_key(key_id: str, caller: Caller, session: Transaction) -> None:
+    """Revoke a key; every gateway refuses it within a second."""
+    try:
+        id = ids.from_wire(ids.API_KEY, key_id)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="key_id") from error
+    revoke_key(session, id, caller.actor)
+
+
+def _tenant_view(tenant: Tenant) -> TenantView:
+    return TenantView(
+        id=ids.to_wire(ids.TENANT, tenant.id), slug=tenant.slug, name=tenant.name, created_at=tenant.created_at
+    )

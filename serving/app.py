@@ -1,0 +1,128 @@
+"""The public listener: token endpoints first, everything else in one FastAPI application behind them.
+
+What every answer has in common happens here once: request id, CORS, and OpenAI's envelope for each error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException
+
+from serving import admin, cors, envelope, openapi
+from serving.gateway import Gateway
+from serving.routes import models, pages, usage
+from serving.tokens.client import Message, Receive, Scope, Send
+from serving.tokens.endpoint import TokenEndpoint
+from serving.tokens.relay import request_id
+from serving.tokens.wire import ENDPOINTS
+from studio import ids
+from studio.errors import InvalidRequest, StudioError
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class PublicApplication:
+    """Sends each request where it belongs."""
+
+    def __init__(self, token_endpoints: Mapping[str, Application], others: Application) -> None:
+        self._token_endpoints = token_endpoints
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        id = ids.uuid7()
+        scope["studio.request_id"] = id
+        common = [(b"x-request-id", request_id(id).encode())]
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            common += cors.RESPONSE_HEADERS
+
+        async def send_with_common_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *common]
+            await send(message)
+
+        await self._route(scope)(scope, receive, send_with_common_headers)
+
+    def _route(self, scope: Scope) -> Application:
+        if scope["method"] == "OPTIONS" and cors.is_preflight(scope["headers"]):
+            return cors.preflight
+        path: str = scope["path"]
+        if "//" in path or (path.endswith("/") and path != "/"):
+            # A base URL that ends in a slash is the commonest mistake of all clients; a redirect would lose the body.
+            path = "/" + "/".join(filter(None, path.split("/")))
+            scope["path"] = path
+            scope["raw_path"] = path.encode()
+        endpoint = self._token_endpoints.get(path)
+        if endpoint is None:
+            return self._others
+        return endpoint if scope["method"] == "POST" else _only_post
+
+
+def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
+    """Everything that a user can reach."""
+    return PublicApplication(
+        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS}, _framework(gateway, database)
+    )
+
+
+def _framework(gateway: Gateway, database: Engine) -> FastAPI:
+    # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
+    app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.gateway = gateway
+    app.state.database = database
+    app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
+    for part in (models, usage, pages, admin):
+        app.include_router(part.router)
+    app.add_exception_handler(StudioError, _studio_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(Exception, _unforeseen)
+    openapi.declare_token_endpoints(app)
+    return app
+
+
+def _refusal(error: StudioError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in envelope.headers_of(error)}
+    return Response(envelope.body_of(error), error.status, headers)
+
+
+async def _studio_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StudioError)
+    return _refusal(error)
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    return _refusal(InvalidRequest(f"{first['msg']} in `{field}`." if field else first["msg"], param=field or None))
+
+
+async def _framework_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not allowed for {request.url.path}.",
+    }.get(error.status_code, error.detail)
+    body = envelope.for_status(error.status_code, message)
+    return Response(body, error.status_code, error.headers, "application/json")
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    log.error("request_failed", exc_info=error)
+    return _refusal(StudioError("The gateway failed. The header `x-request-id` names this case."))
+
+
+async def _only_post(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"allow", b"POST")]
+    await send({"type": "http.response.start", "status": 405, "headers": headers})
+    message = f"{scope['method']} is not allowed for {scope['path']}."
+    await send({"type": "http.response.body", "body": envelope.for_status(405, message), "more_body": False})

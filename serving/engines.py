@@ -1,0 +1,164 @@
+"""Connections to engines: asks one for an answer, another if that one is gone. What is asked is `tokens/wire.py`.
+
+Nothing of an answer has reached the caller when `ask` returns, so until then a request may move to another replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from serving import routing
+from serving.fleet.view import Fleet, Replica, Variant
+from studio import clock
+from studio.errors import ServiceUnavailable
+
+CONNECT = timedelta(seconds=5)
+STREAM_SILENCE = timedelta(seconds=120)  # between two reads of a stream
+WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
+# uvicorn, which engines run on, closes idle connections after 5 s: reusing one at that moment fails.
+IDLE_CONNECTION = timedelta(seconds=4)
+RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
+DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client has left
+
+_HEADERS = {"content-type": "application/json"}
+_SHUTTING_DOWN = b"cannot schedule new futures after shutdown"
+
+log = structlog.get_logger()
+
+
+class ReplicaGone(Exception):
+    """The replica cannot be reached, or went away before it answered."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """An engine's answer whose first part has arrived: the first bytes of a stream, or all of what is no stream."""
+
+    replica: Replica
+    status: int
+    first: bytes
+    _response: aiohttp.ClientResponse
+    _outstanding: Counter[UUID]
+    _drain: asyncio.TimerHandle | None = field(default=None)
+
+    async def more(self) -> bytes:
+        """The next bytes of a stream, empty at its end. ReplicaGone when it breaks off."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ReplicaGone(str(error) or type(error).__name__) from error
+
+    def half_close(self) -> None:
+        """Tell the engine that nobody listens, and go on reading what it has produced.
+
+        Measured on vLLM 0.32: at our end-of-file it stops generating but still flushes what it has written, so the
+        usage that arrives last is exactly what its own counters say. Closing at once would lose that.
+        """
+        connection = self._response.connection
+        if connection is None or connection.transport is None:
+            return  # the answer has already been read to its end
+        connection.transport.write_eof()
+        self._drain = asyncio.get_running_loop().call_later(DRAIN.total_seconds(), self._response.close)
+
+    def close(self) -> None:
+        """Give the connection back, or close it when the answer was not read to its end."""
+        if self._drain is not None:
+            self._drain.cancel()
+            self._response.close()
+        self._response.release()
+        self._outstanding[self.replica.id] -= 1
+
+
+class Engines:
+    """All connections of this process."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION.total_seconds()),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("user-agent", "accept-encoding"),
+        )
+        self._urls: dict[tuple[str, str], URL] = {}
+        self.outstanding: Counter[UUID] = Counter()  # requests of ours per replica
+
+    async def ask(
+        self, fleet: Fleet, variant: Variant, path: str, body_for: Callable[[Replica], bytes], *, stream: bool
+    ) -> Answer:
+        """The answer of the least busy replica that gives one.
+
+        ModelAsleep when none is ready, ServiceUnavailable when all that are ready fail.
+        """
+        tried: set[UUID] = set()
+        while True:
+            replica = routing.choose_replica(fleet, variant, self.outstanding, tried)
+            if replica is None and not tried:
+                raise routing.asleep(fleet, variant, clock.now())
+            if replica is None:
+                raise ServiceUnavailable(f"No replica of `{variant.id}` answers at the moment.", retry_after=RETRY)
+            try:
+                return await self._ask(replica, path, body_for(replica), stream)
+            except ReplicaGone as error:
+                log.warning("replica_gone", replica=str(replica.id), variant=variant.id, error=str(error))
+                tried.add(replica.id)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def _ask(self, replica: Replica, path: str, body: bytes, stream: bool) -> Answer:
+        url = self._url(replica, path)
+        patience = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=CONNECT.total_seconds(),
+            sock_read=(STREAM_SILENCE if stream else WHOLE_ANSWER).total_seconds(),
+        )
+        self.outstanding[replica.id] += 1
+        try:
+            response, first = await self._post(url, body, patience, stream)
+        except BaseException:
+            self.outstanding[replica.id] -= 1
+            raise
+        answer = Answer(replica, response.status, first, response, self.outstanding)
+        if response.status == 503 or (response.status == 500 and _SHUTTING_DOWN in first):
+            answer.close()
+            raise ReplicaGone(f"status {response.status}")
+        return answer
+
+    async def _post(
+        self, url: URL, body: bytes, patience: aiohttp.ClientTimeout, stream: bool
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        for is_last_try in (False, True):
+            try:
+                response = await self._session.post(url, data=body, headers=_HEADERS, timeout=patience)
+                if not stream or response.status != 200:
+                    return response, await response.read()
+                if first := await response.content.readany():
+                    return response, first
+                raise ReplicaGone("an empty stream")
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                raise ReplicaGone(str(error)) from error
+            except TimeoutError as error:
+                raise ServiceUnavailable(
+                    "The engine did not answer in time.", retry_after=timedelta(seconds=1)
+                ) from error
+            except (aiohttp.ClientError, OSError) as error:
+                # Perhaps only a kept connection that the engine had just closed: once more, on a new one.
+                if is_last_try:
+                    raise ReplicaGone(str(error) or type(error).__name__) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _url(self, replica: Replica, path: str) -> URL:
+        key = (replica.url, path)
+        if key not in self._urls:
+            self._urls[key] = URL(replica.url.rstrip("/") + path)
+        return self._urls[key]

@@ -1,0 +1,41 @@
+"""OpenAI's error envelope: the one form in which this gateway says no, whatever route the request took."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from math import ceil
+
+import orjson
+
+from studio.errors import Conflict, InsufficientQuota, StudioError
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def body_of(error: StudioError) -> bytes:
+    """All four keys, always: SDKs read them without looking whether they are there."""
+    return envelope(error.message, error.type, error.code, error.param)
+
+
+def headers_of(error: StudioError) -> Headers:
+    """What tells an SDK whether and when to try again. `retry-after-ms` wins where both are understood."""
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after is not None:
+        seconds = error.retry_after.total_seconds()
+        headers.append((b"retry-after", b"%d" % max(1, ceil(seconds))))
+        headers.append((b"retry-after-ms", b"%d" % ceil(seconds * 1000)))
+    if isinstance(error, InsufficientQuota | Conflict):
+        # SDKs retry each 429 and 409 by themselves; these two would fail the same way again.
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def for_status(status: int, message: str) -> bytes:
+    """The envelope of an error that the web framework raised, of which only the status is known."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return envelope(message, kind, HTTPStatus(status).name.lower(), None)
+
+
+def envelope(message: str, type: str, code: str, param: str | None) -> bytes:
+    """The bytes on the wire."""
+    return orjson.dumps({"error": {"message": message, "type": type, "param": param, "code": code}})

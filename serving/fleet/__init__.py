@@ -1,0 +1,1 @@
+"""The fleet: which variants are sold and which replicas run them. Imports neither Dagster nor FastAPI."""

@@ -1,0 +1,26 @@
+"""The parts that every request of one gateway process works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.engines import Engines
+from serving.fleet.view import FleetView
+from serving.journal import Journal
+from serving.keys import Keys
+from serving.limits import RequestLimits
+from serving.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Assembled in `__main__.py`."""
+
+    keys: Keys
+    view: FleetView
+    limits: RequestLimits
+    engines: Engines
+    journal: Journal
+    metrics: Metrics
+    cache_salt_key: bytes
+    max_body_bytes: int

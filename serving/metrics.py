@@ -1,0 +1,73 @@
+"""What the gateway measures of itself, as `studio_*` for Prometheus. What it bills is the journal, never a metric."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serving.fleet.view import Variant
+from serving.tokens.usage import TokenCounts
+
+_LABELS = ("model", "variant", "tier")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_UNROUTED = ("", "", "")  # refused before a variant was known; a caller's own words never become a label
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "studio_requests", "Requests of the token endpoints by status", (*_LABELS, "status"), registry=self.registry
+        )
+        self._tokens = Counter("studio_tokens", "Tokens metered", (*_LABELS, "kind"), registry=self.registry)
+        self._ttft = Histogram(
+            "studio_time_to_first_token_seconds",
+            "From the request's arrival to the engine's first token",
+            _LABELS,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "studio_request_seconds",
+            "From the request's arrival to its last byte",
+            _LABELS,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("studio_requests_in_flight", "Token requests being answered", registry=self.registry)
+        self.journal_pending = Gauge(
+            "studio_journal_pending", "Usage events in the journal and not yet in the database", registry=self.registry
+        )
+        self.shipper_lag = Gauge(
+            "studio_shipper_lag_seconds", "Since the database last had all usage", registry=self.registry
+        )
+        # Looking a label set up costs more than counting, and there are few of them.
+        self._requests_of = cache(self._requests.labels)
+        self._tokens_of = cache(self._tokens.labels)
+        self._ttft_of = cache(self._ttft.labels)
+        self._duration_of = cache(self._duration.labels)
+
+    def request_ended(self, variant: Variant | None, status: int, duration: timedelta) -> None:
+        """One request, whatever became of it."""
+        labels = _UNROUTED if variant is None else _labels(variant)
+        self._requests_of(*labels, status).inc()
+        self._duration_of(*labels).observe(duration.total_seconds())
+
+    def metered(
+        self, variant: Variant, counts: TokenCounts, started_at: datetime, first_token_at: datetime | None
+    ) -> None:
+        """The usage of one request."""
+        labels = _labels(variant)
+        self._tokens_of(*labels, "prompt").inc(counts.prompt)
+        self._tokens_of(*labels, "cached_prompt").inc(counts.cached)
+        self._tokens_of(*labels, "completion").inc(counts.completion)
+        if first_token_at is not None:
+            self._ttft_of(*labels).observe((first_token_at - started_at).total_seconds())
+
+
+def _labels(variant: Variant) -> tuple[str, str, str]:
+    return variant.model_id, variant.id, variant.tier

@@ -1,0 +1,85 @@
+"""The life of one token request, from its headers to its relay: who calls, how often, what, and which variant answers.
+
+A plain ASGI application. Every refusal is a StudioError, translated in one place.
+"""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import structlog
+
+from serving import envelope, routing
+from serving.envelope import Headers
+from serving.fleet.view import Variant
+from serving.gateway import Gateway
+from serving.journal import JournalBroken
+from serving.keys import KeyRecord, require
+from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
+from serving.tokens.relay import Relay, Request, request_id
+from serving.tokens.wire import Endpoint, read_call
+from studio import clock, ids
+from studio.errors import InvalidRequest, StudioError
+
+CLIENT_LEFT_STATUS = 499  # nginx's word for it, in metrics only
+
+log = structlog.get_logger()
+
+
+class TokenEndpoint:
+    """One of the three paths."""
+
+    def __init__(self, endpoint: Endpoint, gateway: Gateway) -> None:
+        self._endpoint = endpoint
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(scope, receive, send)
+        id: UUID = scope["studio.request_id"]
+        variant: Variant | None = None
+        status = 200
+        self._gateway.metrics.in_flight.inc()
+        try:
+            request = await self._admit(client, id)
+            variant = request.variant
+            await Relay(self._gateway, client, request).run()
+            if client.left:
+                status = CLIENT_LEFT_STATUS
+        except ClientLeft:
+            status = CLIENT_LEFT_STATUS
+        except StudioError as error:
+            status = error.status
+            await _refuse(client, error)
+        except Exception:
+            log.exception("request_failed", request=request_id(id))
+            status = 500
+            await _refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
+        finally:
+            client.stop_watching()
+            self._gateway.metrics.in_flight.dec()
+            self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
+
+    async def _admit(self, client: Client, id: UUID) -> Request:
+        started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
+        caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
+        headers = self._count(caller)
+        if self._gateway.journal.broken:
+            raise JournalBroken
+        call = read_call(self._endpoint, await client.read_body(self._gateway.max_body_bytes))
+        variant = routing.variant_named(self._gateway.view.fleet, call.model)
+        if variant.task not in self._endpoint.tasks:
+            raise InvalidRequest(
+                f"The model `{variant.id}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
+            )
+        return Request(id, started_at, caller, call, variant, headers)
+
+    def _count(self, caller: KeyRecord) -> Headers:
+        if caller.requests_per_second is None:
+            return []
+        return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
+
+
+async def _refuse(client: Client, error: StudioError) -> None:
+    if not client.has_first_byte:
+        await client.answer(error.status, envelope.headers_of(error), envelope.body_of(error))

@@ -1,0 +1,70 @@
+"""Counts what an engine says it has used, from whole answers and from streams that may stop anywhere. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """The tokens of one request."""
+
+    prompt: int
+    cached: int  # part of prompt
+    completion: int
+    reasoning: int  # part of completion
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.cached <= self.prompt and 0 <= self.reasoning <= self.completion):
+            raise ValueError(f"impossible token counts: {self}")
+
+
+def read_usage(usage: dict[str, Any]) -> TokenCounts:
+    """An engine's `usage` object. A part larger than its whole is cut, since it is never billed beyond it."""
+    prompt, completion = usage["prompt_tokens"], usage.get("completion_tokens") or 0
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    return TokenCounts(prompt, min(cached, prompt), completion, min(reasoning, completion))
+
+
+class StreamMeter:
+    """The running usage of a stream.
+
+    An engine counts each choice by itself until the last event, which holds the sum and what came from the cache. A
+    stream that stops before is the sum over the choices seen; its cached tokens are unknown and count as not cached.
+    """
+
+    def __init__(self, choices_per_prompt: int) -> None:
+        self._choices_per_prompt = choices_per_prompt
+        self._by_choice: dict[int, dict[str, Any]] = {}
+        self._total: dict[str, Any] | None = None
+        self.has_begun = False  # whether a first token has been produced
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """One event of the stream, as the engine sent it. Only kept here and read at the end: this runs per token."""
+        usage = event.get("usage")
+        if usage is None:
+            return
+        if not event.get("choices"):
+            self._total = usage
+            return
+        for choice in event["choices"]:
+            self._by_choice[choice["index"]] = usage
+        if usage["completion_tokens"]:
+            self.has_begun = True
+
+    def counts(self) -> TokenCounts | None:
+        """So far; None as long as the engine has not said that it processed the prompt."""
+        if self._total is not None:
+            return read_usage(self._total)
+        if not self._by_choice:
+            return None
+        by_choice = {index: read_usage(usage) for index, usage in self._by_choice.items()}
+        prompts = {index // self._choices_per_prompt: counts.prompt for index, counts in by_choice.items()}
+        return TokenCounts(
+            prompt=sum(prompts.values()),
+            cached=0,
+            completion=sum(counts.completion for counts in by_choice.values()),
+            reasoning=sum(counts.reasoning for counts in by_choice.values()),
+        )

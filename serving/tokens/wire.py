@@ -1,0 +1,217 @@
+"""Requests of the token endpoints: what they must look like, and what the engine is sent instead. Pure.
+
+Only fields that decide something here are typed; all others pass to the engine, which validates its own. Every
+optional field may be `null`, as OpenAI allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+from serving.fleet.view import Replica, Variant
+from studio.errors import InvalidRequest
+
+# Priorities, salts and ids are set by us. Everything here would let one caller steer another's requests or ours.
+STEERING = (
+    "priority",
+    "cache_salt",
+    "request_id",
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "vllm_xargs",
+    "data_parallel_rank",
+)
+PRIORITY = {"fast": 0, "base": 1}  # lower is earlier; 2 is for batches
+
+AtLeastOne = Annotated[int, Meta(ge=1)]
+
+
+class StreamOptions(Struct):
+    """What a streaming client wants to see of its usage."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class Message(Struct):
+    """An unknown role would go straight into the engine's chat template."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class TokenRequest(Struct, kw_only=True):
+    """What all three endpoints share."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    cache_salt: str | None = None
+
+
+class GenerationRequest(TokenRequest, kw_only=True):
+    """What chat and completions share."""
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: AtLeastOne | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+
+
+class ChatRequest(GenerationRequest, kw_only=True):
+    """`/v1/chat/completions`"""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: AtLeastOne | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class CompletionRequest(GenerationRequest, kw_only=True):
+    """`/v1/completions`"""
+
+    prompt: Annotated[str, Meta(min_length=1)] | Annotated[list[Any], Meta(min_length=1)]
+
+
+class EmbeddingRequest(TokenRequest, kw_only=True):
+    """`/v1/embeddings`"""
+
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[Any], Meta(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: AtLeastOne | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the three."""
+
+    path: str
+    request: type[ChatRequest | CompletionRequest | EmbeddingRequest]
+    tasks: frozenset[str]  # of the models that answer it
+    id_prefix: str  # of the answers
+
+
+CHAT = Endpoint("/v1/chat/completions", ChatRequest, frozenset({"chat"}), "chatcmpl-")
+COMPLETIONS = Endpoint("/v1/completions", CompletionRequest, frozenset({"chat", "completion"}), "cmpl-")
+EMBEDDINGS = Endpoint("/v1/embeddings", EmbeddingRequest, frozenset({"embedding"}), "embd-")
+ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that has been read and found well-formed."""
+
+    endpoint: Endpoint
+    payload: dict[str, Any]  # as the client sent it; never changed
+    model: str
+    client_salt: str
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+
+    @property
+    def choices_per_prompt(self) -> int:
+        """How many answers each prompt gets."""
+        return self.payload.get("n") or 1
+
+
+def read_call(endpoint: Endpoint, body: bytes) -> Call:
+    """Parse and check a body. InvalidRequest names the field."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+    try:
+        request = msgspec.convert(payload, endpoint.request)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    if isinstance(request, CompletionRequest):
+        _check_inputs("prompt", request.prompt)
+    if isinstance(request, EmbeddingRequest):
+        _check_inputs("input", request.input)
+        return Call(endpoint, payload, request.model, request.cache_salt or "", False, False, False)
+    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("`stream_options` is only allowed with `stream: true`.", param="stream_options")
+    options = request.stream_options or StreamOptions()
+    return Call(
+        endpoint,
+        payload,
+        request.model,
+        request.cache_salt or "",
+        stream=bool(request.stream),
+        include_usage=bool(options.include_usage),
+        continuous_usage=bool(options.include_usage and options.continuous_usage_stats),
+    )
+
+
+def engine_body(call: Call, variant: Variant, replica: Replica, salt: str) -> bytes:
+    """What the engine gets: its own name of the model, our steering, and the variant's limit on the answer."""
+    payload = {name: value for name, value in call.payload.items() if name not in STEERING}
+    payload["model"] = replica.engine_model
+    payload["priority"] = PRIORITY[variant.tier]
+    if call.endpoint is not EMBEDDINGS:
+        payload["cache_salt"] = salt
+    if call.stream:
+        # Always asked for and shown only on request: a client that leaves still pays for what was produced.
+        payload["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    if call.endpoint is not EMBEDDINGS and variant.max_output_tokens is not None:
+        _cap(payload, call, variant.max_output_tokens)
+    return orjson.dumps(payload)
+
+
+def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:
+    """Prefixes in the engine's cache are shared within a tenant only: a hit's latency would tell others of them."""
+    return hmac.digest(key, tenant_id.bytes + client_salt.encode(), hashlib.sha256).hex()
+
+
+def _cap(payload: dict[str, Any], call: Call, most: int) -> None:
+    names = ["max_tokens", "max_completion_tokens"] if call.endpoint is CHAT else ["max_tokens"]
+    given = [name for name in names if payload.get(name) is not None]
+    # The engine shortens this further to what its context still holds. Completions without a limit keep OpenAI's 16.
+    for name in given or names[1:]:
+        payload[name] = min(payload.get(name) or most, most)
+
+
+def _check_inputs(name: str, value: str | list[Any]) -> None:
+    """OpenAI's four shapes: a text, texts, one list of token ids, or lists of token ids."""
+    if isinstance(value, str):
+        return
+    if all(isinstance(one, str) and one for one in value) or _are_tokens(value):
+        return
+    if all(isinstance(one, list) and one and _are_tokens(one) for one in value):
+        return
+    raise InvalidRequest(
+        f"`{name}` must be a non-empty string, strings, token ids, or lists of token ids; no empty part.", param=name
+    )
+
+
+def _are_tokens(values: list[Any]) -> bool:
+    return all(type(one) is int and one >= 0 for one in values)
+
+
+_AT_PATH: Callable[[str], re.Match[str] | None] = re.compile(r"^(.*?)(?: - at `\$\.?(.*?)`)?$", re.DOTALL).match
+
+
+def _invalid(violation: str) -> InvalidRequest:
+    """msgspec says "Expected `int` >= 1 - at `$.n`"; OpenAI's clients look for the field in `param`."""
+    match = _AT_PATH(violation)
+    assert match is not None  # the pattern matches everything
+    what, path = match[1], match[2]
+    missing = re.search(r"missing required field `(.+?)`", what)
+    param = ".".join(filter(None, (path, missing[1] if missing else None)))
+    message = what.replace("Object missing", "Missing")
+    return InvalidRequest(f"{message}{f' in `{param}`' if param and not missing else ''}.", param=param or None)

@@ -1,0 +1,42 @@
+"""The metered request, as the journal keeps it and the database receives it. What it costs is `billing/`."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+EndReason = Literal["complete", "client_left", "engine_died"]
+
+
+class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
+    """One request that an engine worked on: the columns of `usage_events`, less those that name the source.
+
+    Field names are column names. `array_like`: fields are only ever added at the end, with a default, so that a
+    newer gateway can ship the journal of an older one.
+    """
+
+    usage_day_utc: date
+    id: UUID  # UUIDv7, minted when the request began
+    tenant_id: UUID
+    api_key_id: UUID
+    request_id: str
+    tag: str | None
+    endpoint: str
+    model_id: str
+    variant_id: str
+    tier_requested: str
+    tier_served: str
+    replica_id: UUID
+    started_at: datetime
+    first_token_at: datetime | None
+    ended_at: datetime
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    http_status: int
+    end_reason: EndReason
+    usage_origin: Literal["engine"] = "engine"

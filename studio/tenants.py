@@ -1,0 +1,143 @@
+"""Tenants and their API keys: created by an operator, every change in the audit log. Code here never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from studio import api_keys, clock, ids
+from studio.db.tenancy import ApiKey, AuditEntry, LegalEntity, Tenant, TenantBilling
+from studio.errors import Conflict, InvalidRequest, NotFound
+from studio.money import Currency
+
+SCOPES = frozenset({"inference", "usage", "admin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """How a tenant is billed from a day on."""
+
+    legal_entity_id: str
+    currency: Currency
+    time_zone: str
+    buyer: dict[str, Any]
+    valid_from: date
+    tax_category: str = "S"
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key; `text` exists only here and in the answer to its creator."""
+
+    id: UUID
+    text: str = field(repr=False)
+    prefix: str
+    expires_at: datetime | None
+
+
+def create_tenant(session: Session, slug: str, name: str, billing: Billing, actor: str) -> UUID:
+    """A new tenant with its billing. Conflict for a taken slug, InvalidRequest for an unknown entity or zone."""
+    try:
+        clock.zone(billing.time_zone)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="time_zone") from error
+    if session.get(LegalEntity, billing.legal_entity_id) is None:
+        raise InvalidRequest(f"there is no legal entity {billing.legal_entity_id!r}", param="legal_entity")
+    if session.scalar(select(Tenant.id).where(Tenant.slug == slug)) is not None:
+        raise Conflict(f"there is a tenant {slug!r} already")
+    tenant = Tenant(id=ids.uuid7(), slug=slug, name=name)
+    session.add(tenant)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise InvalidRequest(
+            f"{slug!r} is no tenant name: use a-z, 0-9 and dashes, at most 63 characters", param="slug"
+        ) from error
+    session.add(
+        TenantBilling(
+            id=ids.uuid7(),
+            tenant_id=tenant.id,
+            valid_from=billing.valid_from,
+            legal_entity_id=billing.legal_entity_id,
+            currency=billing.currency,
+            time_zone=billing.time_zone,
+            tax_category=billing.tax_category,
+            buyer=billing.buyer,
+        )
+    )
+    audit(session, actor, "tenant.create", slug, tenant.id, {"legal_entity": billing.legal_entity_id})
+    return tenant.id
+
+
+def find_tenant(session: Session, slug: str) -> Tenant:
+    """The open tenant called `slug`; NotFound otherwise."""
+    tenant = session.scalar(select(Tenant).where(Tenant.slug == slug, Tenant.closed_at.is_(None)))
+    if tenant is None:
+        raise NotFound(f"there is no tenant {slug!r}", param="tenant")
+    return tenant
+
+
+def create_key(
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    actor: str,
+    *,
+    scopes: Collection[str] = ("inference", "usage"),
+    expires_at: datetime | None = None,
+    requests_per_second: int | None = None,
+    credit: Decimal | None = None,
+) -> CreatedKey:
+    """Mint a key. InvalidRequest for an unknown scope or an expiry in the past."""
+    unknown = set(scopes) - SCOPES
+    if unknown or not scopes:
+        raise InvalidRequest(f"scopes are {', '.join(sorted(SCOPES))}; not {', '.join(sorted(unknown)) or 'none'}")
+    if expires_at is not None and expires_at <= clock.now():
+        raise InvalidRequest("the key would already be expired", param="expires_in_seconds")
+    minted = api_keys.mint()
+    key_id = ids.uuid7()
+    session.add(
+        ApiKey(
+            id=key_id,
+            tenant_id=tenant_id,
+            name=name,
+            prefix=minted.prefix,
+            secret_hash=minted.secret_hash,
+            scopes=sorted(scopes),
+            requests_per_second=requests_per_second,
+            credit=credit,
+            expires_at=expires_at,
+        )
+    )
+    audit(session, actor, "key.create", minted.prefix, tenant_id, {"name": name, "scopes": sorted(scopes)})
+    return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
+
+
+def revoke_key(session: Session, key_id: UUID, actor: str) -> None:
+    """End a key at once. NotFound when there is no live key with this id."""
+    found = session.execute(
+        update(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=clock.now())
+        .returning(ApiKey.prefix, ApiKey.tenant_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("there is no live key with this id")
+    audit(session, actor, "key.revoke", found.prefix, found.tenant_id, {})
+
+
+def audit(
+    session: Session, actor: str, action: str, subject: str, tenant_id: UUID | None, details: dict[str, Any]
+) -> None:
+    """One line in the audit log, in the transaction of what it tells."""
+    session.add(
+        AuditEntry(id=ids.uuid7(), actor=actor, action=action, subject=subject, tenant_id=tenant_id, details=details)
+    )

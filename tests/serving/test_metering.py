@@ -1,0 +1,166 @@
+"""Each request that an engine worked on becomes one event with the engine's own counts, however it ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from sqlalchemy import Engine
+
+from studio.tenants import CreatedKey
+from tests.server import TestDatabase
+from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING, GatewayProcess, attach, wait_until
+from tests.serving.ledger import events, numbers_have_no_gap, open_sources, outage
+from tests.stub_engine import StubEngine
+
+MESSAGES: list[Any] = [{"role": "user", "content": "one two three"}]
+
+
+def stream(gateway: GatewayProcess, key: CreatedKey, **fields: Any) -> Any:
+    return httpx.stream(
+        "POST",
+        f"{gateway.url}/v1/chat/completions",
+        json={"model": CHAT, "messages": MESSAGES, "stream": True} | fields,
+        headers={"authorization": f"Bearer {key.text}"},
+        timeout=30,
+    )
+
+
+def test_every_kind_of_request_is_one_event(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine(cached=2) as engine:
+        attach(operator, engine.url)
+        attach(operator, engine.url, EMBEDDING)
+        with own_gateway, openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text) as sdk:
+            sdk.chat.completions.create(model=CHAT, messages=MESSAGES, max_tokens=5)
+            list(sdk.chat.completions.create(model=CHAT_FAST, messages=MESSAGES, max_tokens=6, stream=True))
+            sdk.completions.create(model=CHAT, prompt=["one", "two words"], n=2, max_tokens=7)
+            list(sdk.completions.create(model=CHAT, prompt="one two", n=3, max_tokens=4, stream=True))
+            sdk.embeddings.create(model=EMBEDDING, input=["one", "two words"])
+            wait_until(lambda: len(events(database)) == 5)
+            found = [(e.variant_id, e.prompt_tokens, e.cached_tokens, e.completion_tokens) for e in events(database)]
+            assert found == [
+                (CHAT, 3, 2, 5),
+                (CHAT_FAST, 3, 2, 6),
+                (CHAT, 3, 2, 28),
+                (CHAT, 2, 2, 12),
+                (EMBEDDING, 3, 0, 0),
+            ]
+            counters = engine.counters()
+            assert sum(event.prompt_tokens for event in events(database)) == counters.prompt_tokens
+            assert sum(event.completion_tokens for event in events(database)) == counters.generation_tokens
+            own_gateway.stop()
+    assert numbers_have_no_gap(database)
+    assert open_sources(database) == 0
+    assert list(own_gateway.journal_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("choices", [1, 3])
+def test_a_client_that_leaves_pays_for_what_the_engine_produced(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey, choices: int
+) -> None:
+    with StubEngine(tokens_per_second=100) as engine:
+        attach(operator, engine.url)
+        with own_gateway:
+            for _ in range(3):
+                with stream(own_gateway, api_key, max_tokens=10_000, n=choices) as response:
+                    for _, _line in zip(range(20), response.iter_lines(), strict=False):
+                        pass
+            wait_until(lambda: len(events(database)) == 3)
+            wait_until(lambda: engine.counters().requests_running == 0)
+            assert {event.end_reason for event in events(database)} == {"client_left"}
+            assert all(event.completion_tokens > 0 for event in events(database))
+            counters = engine.counters()
+            assert sum(event.completion_tokens for event in events(database)) == counters.generation_tokens
+            assert sum(event.prompt_tokens for event in events(database)) == counters.prompt_tokens
+
+
+def test_a_client_that_leaves_before_a_whole_answer_pays_for_it(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine(tokens_per_second=20) as engine:
+        attach(operator, engine.url)
+        with own_gateway:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{own_gateway.url}/v1/chat/completions",
+                    json={"model": CHAT, "messages": MESSAGES, "max_tokens": 20},
+                    headers={"authorization": f"Bearer {api_key.text}"},
+                    timeout=0.3,
+                )
+            wait_until(lambda: len(events(database)) == 1)
+    (event,) = events(database)
+    assert (event.end_reason, event.completion_tokens) == ("client_left", 20)
+
+
+def test_an_engine_that_dies_in_mid_stream_ends_it_with_an_error(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine(die_after=5) as engine:
+        attach(operator, engine.url)
+        with own_gateway:
+            with stream(own_gateway, api_key, max_tokens=50) as response:
+                lines = [line for line in response.iter_lines() if line]
+            assert lines[-1] == "data: [DONE]"
+            assert '"error"' in lines[-2]
+            assert '"code":"server_is_overloaded"' in lines[-2]
+            assert sum('"content":"' in line and '"content":""' not in line for line in lines) == 5
+            wait_until(lambda: len(events(database)) == 1)
+            (event,) = events(database)
+            assert (event.end_reason, event.completion_tokens, event.prompt_tokens) == ("engine_died", 5, 3)
+            with openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text, max_retries=0) as sdk:
+                broken = sdk.chat.completions.create(model=CHAT, messages=MESSAGES, max_tokens=50, stream=True)
+                with pytest.raises(openai.APIError, match="billed"):
+                    list(broken)
+
+
+def test_a_dead_replica_costs_nobody_an_answer(
+    own_gateway: GatewayProcess, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine() as dying, StubEngine() as healthy:
+        attach(operator, dying.url)
+        attach(operator, healthy.url)
+        with own_gateway, openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text, max_retries=0) as sdk:
+            for _ in range(4):
+                sdk.chat.completions.create(model=CHAT, messages=MESSAGES)
+            dying.kill()
+            for _ in range(8):
+                sdk.chat.completions.create(model=CHAT, messages=MESSAGES)
+            healthy.kill()
+            with pytest.raises(openai.InternalServerError) as refused:
+                sdk.chat.completions.create(model=CHAT, messages=MESSAGES)
+            assert refused.value.status_code == 503
+            assert refused.value.code == "server_is_overloaded"
+
+
+def test_without_the_database_requests_go_on_and_usage_waits(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine() as engine:
+        attach(operator, engine.url)
+        with own_gateway, openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text) as sdk:
+            with outage(database):
+                for _ in range(10):
+                    sdk.chat.completions.create(model=CHAT, messages=MESSAGES)
+                wait_until(lambda: own_gateway.health()["database"] == "away")
+                assert own_gateway.health()["status"] == "ready"
+                assert own_gateway.health()["usage_pending"] == 10
+            wait_until(lambda: len(events(database)) == 10)
+            wait_until(lambda: own_gateway.health()["usage_pending"] == 0)
+            assert numbers_have_no_gap(database)
+
+
+def test_an_event_is_in_the_database_within_a_second(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine() as engine:
+        attach(operator, engine.url)
+        with own_gateway, openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text) as sdk:
+            sdk.chat.completions.create(model=CHAT, messages=MESSAGES)
+            answered_at = time.monotonic()
+            wait_until(lambda: len(events(database)) == 1)
+            assert time.monotonic() - answered_at < 1

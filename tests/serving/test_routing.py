@@ -1,0 +1,93 @@
+"""Which replica answers, when one will be there, and how often a key may ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+import pytest
+
+from serving import routing
+from serving.fleet.view import Fleet, Replica, Variant
+from serving.limits import RequestLimits
+from studio import ids
+from studio.errors import ModelNotFound, RateLimited
+from tests.serving.test_wire import BASE, NOW
+
+FAST = replace(BASE, id="m-fast", tier="fast", served_by="m")
+
+
+def replica(state: Literal["starting", "ready", "draining"], age: timedelta = timedelta(0)) -> Replica:
+    return Replica(ids.uuid7(), "m", state, "http://engine", "weights", NOW - age)
+
+
+def fleet(*replicas: Replica, variant: Variant = BASE) -> Fleet:
+    return Fleet({"m": variant, "m-fast": FAST}, {"m": replicas})
+
+
+class TestChoice:
+    def test_the_least_busy_ready_replica_answers(self) -> None:
+        busy, idle, draining = replica("ready"), replica("ready"), replica("draining")
+        outstanding = {busy.id: 2, idle.id: 1}
+        assert routing.choose_replica(fleet(busy, idle, draining), BASE, outstanding, set()) == idle
+
+    def test_one_that_was_tried_is_not_asked_again(self) -> None:
+        one, two = replica("ready"), replica("ready")
+        assert routing.choose_replica(fleet(one, two), BASE, {}, {one.id}) == two
+        assert routing.choose_replica(fleet(one, two), BASE, {}, {one.id, two.id}) is None
+
+    def test_a_shared_engine_answers_for_both_tiers(self) -> None:
+        one = replica("ready")
+        assert routing.choose_replica(fleet(one), FAST, {}, set()) == one
+
+    def test_an_unknown_name_is_an_error(self) -> None:
+        with pytest.raises(ModelNotFound):
+            routing.variant_named(fleet(), "x")
+
+
+class TestAsleep:
+    def test_a_start_is_expected_after_the_usual_time(self) -> None:
+        usual = replace(BASE, warmup_seconds=[Decimal(30), Decimal(40), Decimal(90)])
+        asleep = routing.asleep(fleet(replica("starting", timedelta(seconds=15)), variant=usual), usual, NOW)
+        assert asleep.retry_after == timedelta(seconds=25)
+        assert "about 25 s" in asleep.message
+
+    def test_a_slow_start_is_expected_soon(self) -> None:
+        asleep = routing.asleep(fleet(replica("starting", timedelta(hours=1))), BASE, NOW)
+        assert asleep.retry_after == timedelta(seconds=1)
+
+    def test_a_wait_above_two_minutes_is_in_the_words_only(self) -> None:
+        slow = replace(BASE, warmup_seconds=[Decimal(600)], desired_replicas=1)
+        asleep = routing.asleep(fleet(variant=slow), slow, NOW)
+        assert asleep.retry_after == timedelta(seconds=120)
+        assert "about 600 s" in asleep.message
+
+    def test_what_nobody_starts_has_no_time(self) -> None:
+        asleep = routing.asleep(fleet(), BASE, NOW)
+        assert asleep.ready_at is None
+        assert "switched off" in asleep.message
+
+
+class TestRequestLimits:
+    def test_a_second_holds_as_many_as_the_limit(self) -> None:
+        limits, key = RequestLimits(), ids.uuid7()
+        assert [limits.take(key, 3, 0).remaining for _ in range(3)] == [2, 1, 0]
+        with pytest.raises(RateLimited) as refused:
+            limits.take(key, 3, 0)
+        assert refused.value.retry_after is not None
+        at = refused.value.retry_after // timedelta(microseconds=1) * 1000
+        assert limits.take(key, 3, at).remaining == 0
+
+    def test_a_refusal_counts_nothing(self) -> None:
+        limits, key = RequestLimits(), ids.uuid7()
+        limits.take(key, 1, 0)
+        for _ in range(5):
+            with pytest.raises(RateLimited):
+                limits.take(key, 1, 0)
+        assert limits.take(key, 1, 1_000_000_000).remaining == 0
+
+    def test_headers_are_in_gos_notation(self) -> None:
+        allowance = RequestLimits().take(ids.uuid7(), 4, 0)
+        assert dict(allowance.headers())[b"x-ratelimit-reset-requests"] == b"250ms"

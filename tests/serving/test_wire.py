@@ -1,0 +1,179 @@
+"""What an engine is sent, and what of its answers a caller sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.fleet.view import Replica, Variant
+from serving.tokens import answers, wire
+from serving.tokens.answers import EventSplitter, Form
+from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from studio import clock, ids
+from studio.errors import ContextLengthExceeded, InvalidRequest, ServiceUnavailable
+
+NOW = clock.now()
+BASE = Variant(
+    id="m",
+    model_id="m",
+    name="M",
+    publisher="P",
+    task="chat",
+    tier="base",
+    licence="MIT",
+    licence_url="https://example.com",
+    context_tokens=4096,
+    max_output_tokens=None,
+    deployed=True,
+    served_by=None,
+    sunset_on=None,
+    notice=None,
+    listed_at=NOW,
+    desired_replicas=0,
+    warmup_seconds=[],
+)
+REPLICA = Replica(ids.uuid7(), "m", "ready", "http://engine", "weights", NOW)
+
+
+def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str, Any]:
+    """What the engine gets for a request with these fields."""
+    required: dict[str, Any] = {
+        CHAT.path: {"messages": [{"role": "user", "content": "hello"}]},
+        COMPLETIONS.path: {"prompt": "hello"},
+        EMBEDDINGS.path: {"input": "hello"},
+    }[endpoint.path]
+    call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required | fields))
+    body: dict[str, Any] = orjson.loads(wire.engine_body(call, variant, REPLICA, "salt"))
+    return body
+
+
+class TestEngineBody:
+    def test_steering_of_the_client_is_replaced_by_ours(self) -> None:
+        body = sent(CHAT, priority=-5, cache_salt="x", request_id="mine", kv_transfer_params={"a": 1}, vllm_xargs={})
+        assert (body["priority"], body["cache_salt"], body["model"]) == (1, "salt", "weights")
+        assert not {"request_id", "kv_transfer_params", "vllm_xargs"} & body.keys()
+
+    def test_fast_goes_before_base(self) -> None:
+        assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"]
+
+    def test_a_stream_always_carries_usage(self) -> None:
+        wanted = {"include_usage": True, "continuous_usage_stats": True}
+        assert sent(CHAT, stream=True)["stream_options"] == wanted
+        assert sent(COMPLETIONS, stream=True, stream_options={"include_usage": False})["stream_options"] == wanted
+
+    def test_unknown_fields_pass(self) -> None:
+        assert sent(CHAT, top_k=5, reasoning_effort="low")["top_k"] == 5
+
+    def test_embeddings_have_no_salt(self) -> None:
+        assert "cache_salt" not in sent(EMBEDDINGS)
+
+    @pytest.mark.parametrize(
+        ("endpoint", "given", "expected"),
+        [
+            (CHAT, {}, {"max_completion_tokens": 100}),
+            (CHAT, {"max_tokens": 7}, {"max_tokens": 7}),
+            (CHAT, {"max_tokens": 700}, {"max_tokens": 100}),
+            (
+                CHAT,
+                {"max_tokens": 700, "max_completion_tokens": 9},
+                {"max_tokens": 100, "max_completion_tokens": 9},
+            ),
+            (COMPLETIONS, {}, {}),
+            (COMPLETIONS, {"max_tokens": 700}, {"max_tokens": 100}),
+            (EMBEDDINGS, {}, {}),
+        ],
+    )
+    def test_the_variant_caps_the_answer(
+        self, endpoint: Endpoint, given: dict[str, int], expected: dict[str, int]
+    ) -> None:
+        body = sent(endpoint, replace(BASE, max_output_tokens=100), **given)
+        assert {name: value for name, value in body.items() if name.startswith("max_")} == expected
+
+
+class TestCacheSalt:
+    def test_it_differs_by_tenant_and_by_the_clients_own(self) -> None:
+        one, two = ids.uuid7(), ids.uuid7()
+        salts = {wire.cache_salt(b"key", tenant, own) for tenant in (one, two) for own in ("", "a")}
+        assert len(salts) == 4
+        assert wire.cache_salt(b"key", one, "a") == wire.cache_salt(b"key", one, "a")
+
+
+def test_null_model_is_refused_before_anything_is_routed() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        wire.read_call(CHAT, b'{"messages": [{"role": "user", "content": "x"}]}')
+    assert (refused.value.param, refused.value.message) == ("model", "Missing required field `model`.")
+
+
+class TestStreamMeter:
+    def event(self, index: int, prompt: int, completion: int) -> dict[str, Any]:
+        return {"choices": [{"index": index}], "usage": {"prompt_tokens": prompt, "completion_tokens": completion}}
+
+    def test_an_unfinished_stream_is_the_sum_of_its_choices(self) -> None:
+        meter = StreamMeter(choices_per_prompt=2)
+        for index, prompt, completion in [(0, 5, 1), (1, 5, 1), (0, 5, 2), (2, 7, 1)]:
+            meter.observe(self.event(index, prompt, completion))
+        assert meter.counts() == TokenCounts(prompt=12, cached=0, completion=4, reasoning=0)
+
+    def test_the_last_event_is_the_truth(self) -> None:
+        meter = StreamMeter(choices_per_prompt=1)
+        meter.observe(self.event(0, 5, 1))
+        usage = {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+        meter.observe({"choices": [], "usage": usage})
+        assert meter.counts() == TokenCounts(prompt=5, cached=4, completion=3, reasoning=0)
+
+    def test_without_a_word_from_the_engine_nothing_is_known(self) -> None:
+        assert StreamMeter(choices_per_prompt=1).counts() is None
+
+    def test_a_part_is_never_more_than_its_whole(self) -> None:
+        assert read_usage({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 9}}).cached == 5
+
+
+@given(st.lists(st.binary(min_size=1).filter(lambda one: b"\n" not in one), max_size=8), st.data())
+def test_events_are_found_wherever_the_network_cuts(payloads: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(b"data: " + payload + b"\n\n" for payload in payloads)
+    splitter, found = EventSplitter(), []
+    while stream:
+        size = data.draw(st.integers(min_value=1, max_value=len(stream)))
+        found += list(splitter.feed(stream[:size]))
+        stream = stream[size:]
+    assert found == payloads
+
+
+class TestEngineErrors:
+    def error(self, status: int, message: str) -> Exception:
+        body = orjson.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}})
+        return answers.engine_error(status, body, BASE, REPLICA)
+
+    def test_an_overflow_has_code_and_words(self) -> None:
+        sentence = (
+            "This model's maximum context length is 4096 tokens. However, your prompt contains 5000 input tokens."
+        )
+        error = self.error(400, sentence)
+        assert isinstance(error, ContextLengthExceeded)
+        assert error.message == f"{sentence} (context_length_exceeded)"
+
+    def test_an_answer_longer_than_the_context_is_an_overflow_too(self) -> None:
+        error = self.error(400, "max_tokens=9000 cannot be greater than max_total_tokens=4096.")
+        assert isinstance(error, ContextLengthExceeded)
+        assert error.message.startswith("This model's maximum context length is 4096 tokens. However, max_tokens=9000")
+
+    def test_the_engines_name_of_the_model_is_not_shown(self) -> None:
+        assert "weights" not in str(self.error(400, "The model `weights` cannot do that."))
+
+    def test_what_is_our_fault_is_503(self) -> None:
+        for status in (404, 429, 500):
+            assert isinstance(self.error(status, "secret paths"), ServiceUnavailable)
+            assert "secret" not in str(self.error(status, "secret paths"))
+
+
+def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
+    event = {"choices": [{"index": 0, "token_ids": [1, 2], "stop_reason": None}], "metrics": {}}
+    shown = orjson.loads(answers.event(event, Form("chatcmpl-1", "m", False, False))[6:])
+    assert shown["choices"] == [{"index": 0, "token_ids": [1, 2]}]
+    assert "metrics" not in shown

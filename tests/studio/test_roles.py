@@ -1,0 +1,133 @@
+"""What each database role may not do, and that a tenant's session sees one tenant or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import ProgrammingError
+
+from studio.db.sessions import engine_for, tenant_scope, unit_of_work
+from studio.db.tenancy import ApiKey, Tenant, TenantBilling
+from studio.settings import DatabaseRole
+from studio.tenants import CreatedKey, create_key
+from tests.conftest import new_tenant
+from tests.server import TestDatabase, TestServer
+
+FORBIDDEN: list[tuple[DatabaseRole, str]] = [
+    ("gateway", "select secret_hash from api_keys"),
+    ("gateway", "insert into usage_events select * from usage_events"),
+    ("gateway", "update api_keys set revoked_at = now()"),
+    ("gateway", "select * from usage_staging"),
+    ("gateway", "select * from audit_log"),
+    ("gateway", "select accept_usage(uuidv7())"),
+    ("shipper", "select * from usage_events"),
+    ("shipper", "insert into usage_events select * from usage_events"),
+    ("shipper", "select * from tenants"),
+    ("shipper", "select * from usage_staging"),
+    ("shipper", "select * from api_key_snapshot()"),
+    ("operator", "select secret_hash from api_keys"),
+    ("operator", "update prices set per_million = 0"),
+    ("operator", "update invoices set gross = 0"),
+    ("operator", "insert into usage_events select * from usage_events"),
+    ("operator", "update approvals set executed_at = null"),
+    ("worker", "select secret_hash from api_keys"),
+    ("worker", "insert into api_keys select * from api_keys"),
+    ("worker", "insert into approvals select * from approvals"),
+    ("worker", "insert into usage_events select * from usage_events"),
+    ("worker", "delete from usage_events"),
+    ("worker", "update rated_lines set amount = 0"),
+    ("worker", "delete from rated_lines"),
+    ("worker", "update prices set per_million = 0"),
+    ("worker", "create table mine (id int)"),
+    ("worker", "alter table invoices disable trigger all"),
+    ("worker", "set session_replication_role = replica"),
+    ("node_agent", "select * from tenants"),
+    ("node_agent", "select * from usage_events"),
+    ("node_agent", "update desired_replicas set replicas = 9"),
+    ("auditor", "select secret_hash from api_keys"),
+    ("auditor", "delete from audit_log"),
+    ("auditor", "update tenants set name = 'x'"),
+    ("auditor", "create table mine (id int)"),
+]
+
+
+@pytest.fixture(scope="module")
+def untouched(server: TestServer) -> TestDatabase:
+    """One database for all refusals: none of them changes it."""
+    return server.database()
+
+
+@pytest.mark.parametrize(("role", "statement"), FORBIDDEN)
+def test_a_role_may_not(untouched: TestDatabase, role: DatabaseRole, statement: str) -> None:
+    engine = engine_for(untouched.url(role))
+    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"), unit_of_work(engine) as session:
+        session.execute(text(statement))
+    engine.dispose()
+
+
+def test_no_role_of_ours_owns_a_table_or_passes_row_level_security(database: TestDatabase) -> None:
+    with database.superuser() as connection:
+        owners = connection.execute("select distinct tableowner from pg_tables where schemaname = 'public'").fetchall()
+        passing = connection.execute(
+            "select rolname from pg_roles where rolname like 'studio_%' and (rolbypassrls or rolsuper or rolcreaterole)"
+        ).fetchall()
+    assert owners == [("studio_owner",)]
+    assert passing == []
+
+
+@pytest.fixture
+def gateway(database: TestDatabase) -> Iterator[Engine]:
+    engine = engine_for(database.url("gateway"))
+    yield engine
+    engine.dispose()
+
+
+def test_a_tenant_cannot_read_another_tenants_rows(
+    gateway: Engine, operator: Engine, tenant: UUID, api_key: CreatedKey
+) -> None:
+    other = new_tenant(operator, "globex")
+    with unit_of_work(operator) as session:
+        create_key(session, other, "theirs", "tests")
+    with tenant_scope(gateway, tenant) as session:
+        assert session.scalars(select(Tenant.slug)).all() == ["acme"]
+        assert session.scalars(select(ApiKey.prefix)).all() == [api_key.prefix]
+        assert session.scalars(select(TenantBilling.tenant_id)).all() == [tenant]
+        assert session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.tenant_id == other)) == 0
+
+
+def test_without_a_tenant_the_gateway_sees_nothing(gateway: Engine, tenant: UUID, api_key: CreatedKey) -> None:
+    with unit_of_work(gateway) as session:
+        assert session.scalars(select(Tenant.slug)).all() == []
+        assert session.scalars(select(ApiKey.prefix)).all() == []
+
+
+def test_the_tenant_of_one_transaction_does_not_leak_into_the_next(gateway: Engine, tenant: UUID) -> None:
+    with tenant_scope(gateway, tenant) as session:
+        assert session.scalars(select(Tenant.slug)).all() == ["acme"]
+    with unit_of_work(gateway) as session:
+        assert session.scalars(select(Tenant.slug)).all() == []
+
+
+def test_every_table_with_a_tenant_is_under_forced_row_level_security(database: TestDatabase) -> None:
+    """Tables that the gateway may read; a new one must not be forgotten."""
+    with database.superuser() as connection:
+        unprotected = connection.execute("""
+            select distinct c.relname from pg_class c
+            join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+            where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+              and has_any_column_privilege('studio_gateway', c.oid, 'select')
+              and not (c.relrowsecurity and c.relforcerowsecurity)
+        """).fetchall()
+    assert unprotected == []
+
+
+def test_a_partition_cannot_be_read_past_its_parents_policies(database: TestDatabase) -> None:
+    with (
+        psycopg.connect(database.url("gateway").replace("+psycopg", "")) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("select * from usage_events_default")
