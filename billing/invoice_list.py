@@ -62,11 +62,9 @@ def lines_of(session: Session, invoice_id: UUID) -> list[PrintedLine]:
 
 def _totals(session: Session, which: ColumnElement[bool]) -> list[InvoiceTotals]:
     lines = select(func.count()).where(InvoiceLine.invoice_id == Invoice.id).scalar_subquery()
-    query = select(Invoice, lines).where(which).order_by(Invoice.month, Invoice.id)
-    return [
-        InvoiceTotals(
-            invoice.id, invoice.tenant_id, invoice.month, invoice.state, invoice.number, invoice.currency, count,
-            invoice.net, invoice.tax, invoice.gross,
-        )
-        for invoice, count in session.execute(query)
-    ]  # fmt: skip
+    columns = (
+        Invoice.id.label("invoice_id"), Invoice.tenant_id, Invoice.month, Invoice.state, Invoice.number,
+        Invoice.currency, lines.label("lines"), Invoice.net, Invoice.tax, Invoice.gross,
+    )  # fmt: skip
+    query = select(*columns).where(which).order_by(Invoice.month, Invoice.id)
+    return [InvoiceTotals(**row) for row in session.execute(query).mappings()]

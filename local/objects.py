@@ -85,8 +85,8 @@ class EmbeddedObjectStore:
             is_ready=self.is_ready,
             furnish=self.furnish,
             cwd=str(self.run),  # where it looks for security.toml
-            # It is crash-only: on SIGTERM it waits 15 s for peers that one machine does not have, and a write has reached
-            # the kernel before it is acknowledged, so a kill loses nothing (tests/local/test_objects.py tries it).
+            # Crash-only: on SIGTERM it waits 15 s for peers that one machine does not have. A write has reached the
+            # kernel before it is acknowledged, so a kill loses nothing (tests/local/test_objects.py tries it).
             stop_signal=signal.SIGKILL,
         )
 

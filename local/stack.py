@@ -64,8 +64,8 @@ class Stack:
 
     @property
     def console_url(self) -> str:
-        """The console, which the gateway serves."""
-        return f"{self.gateway_url}/console/"
+        """The first page, which the gateway serves."""
+        return f"{self.gateway_url}/"
 
     @property
     def dagster_url(self) -> str:

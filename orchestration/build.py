@@ -20,7 +20,7 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     seconds every time.
     """
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([catalog, fleet, usage, invoices]),
+        assets=[*dg.load_assets_from_modules([catalog, fleet, usage, invoices]), usage.USAGE_EVENTS],
         asset_checks=dg.load_asset_checks_from_modules([usage, invoices]),
         jobs=JOBS,
         schedules=SCHEDULES,

@@ -1,7 +1,8 @@
 """The run queue, with the name of the person who launched a run.
 
 The name comes from the authenticating proxy in front of Dagster's webserver, which must set the header and drop one
-sent by the client. A `user` tag typed into the launchpad, or inherited by a re-execution, proves nothing and is overwritten.
+sent by the client. A `user` tag typed into the launchpad, or inherited by a re-execution, proves nothing: it is
+overwritten.
 """
 
 from __future__ import annotations

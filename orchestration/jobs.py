@@ -10,46 +10,34 @@ from assets.catalog import catalog
 from assets.invoices import account_statements, invoice_documents, invoice_drafts, invoices
 from assets.usage import rated_usage, usage_daily
 
-Job = dg.UnresolvedAssetJobDefinition
+
+def _at_most(duration: timedelta) -> dict[str, str]:
+    return {"dagster/max_runtime": str(int(duration.total_seconds()))}
 
 
-def _job(
-    name: str, *assets: dg.AssetsDefinition, at_most: timedelta, description: str
-) -> dg.UnresolvedAssetJobDefinition:
-    return dg.define_asset_job(
-        name,
-        selection=dg.AssetSelection.assets(*assets),
-        description=description,
-        tags={"dagster/max_runtime": str(int(at_most.total_seconds()))},
-    )
-
-
-SYNC_CATALOG = _job(
+SYNC_CATALOG = dg.define_asset_job(
     "sync_catalog",
-    catalog,
-    at_most=timedelta(minutes=5),
+    selection=[catalog],
     description="Apply the reviewed catalog files.",
+    tags=_at_most(timedelta(minutes=5)),
 )
-PROCESS_DAY = _job(
+PROCESS_DAY = dg.define_asset_job(
     "process_day",
-    usage_daily,
-    rated_usage,
-    at_most=timedelta(hours=1),
+    selection=[usage_daily, rated_usage],
     description="Count, rate and reconcile all sealed usage of a Berlin day.",
+    tags=_at_most(timedelta(hours=1)),
 )
-DRAFT_INVOICES = _job(
+DRAFT_INVOICES = dg.define_asset_job(
     "draft_invoices",
-    account_statements,
-    invoice_drafts,
-    at_most=timedelta(hours=1),
+    selection=[account_statements, invoice_drafts],
     description="Bring a month's statements up to date and answer its invoice requests with drafts.",
+    tags=_at_most(timedelta(hours=1)),
 )
-FINALIZE_INVOICE = _job(
+FINALIZE_INVOICE = dg.define_asset_job(
     "finalize_invoice",
-    invoices,
-    invoice_documents,
-    at_most=timedelta(minutes=15),
+    selection=[invoices, invoice_documents],
     description="Carry out one approval: the draft becomes final and its PDF is rendered.",
+    tags=_at_most(timedelta(minutes=15)),
 )
 
 JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE]

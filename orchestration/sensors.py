@@ -56,7 +56,7 @@ def catalog_changed(
     return dg.RunRequest(run_key=f"{change}/{len(tried)}", tags={_CATALOG_TAG: change})
 
 
-@dg.sensor(target="desired_replicas", minimum_interval_seconds=30, default_status=_RUNNING)
+@dg.sensor(minimum_interval_seconds=30, default_status=_RUNNING)
 def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult | dg.SkipReason:
     """Writes how many replicas each variant should have. So quick that it needs no run."""
     with unit_of_work(worker_database) as session:
@@ -68,7 +68,7 @@ def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResul
     )
 
 
-@dg.sensor(target="usage_events", minimum_interval_seconds=600, default_status=_RUNNING)
+@dg.sensor(minimum_interval_seconds=600, default_status=_RUNNING)
 def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
     """Seals every closed day that has usage in no seal, and observes how usage arrives."""
     now = clock.now()
@@ -100,7 +100,7 @@ def sealed_windows(
     return _one_run_each(context, PROCESS_DAY.name, work) or dg.SkipReason("No sealed usage waits.")
 
 
-@dg.sensor(job=DRAFT_INVOICES, minimum_interval_seconds=10, default_status=_RUNNING)
+@dg.sensor(name="invoice_requests", job=DRAFT_INVOICES, minimum_interval_seconds=10, default_status=_RUNNING)
 def invoice_requests_open(
     context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
 ) -> list[dg.RunRequest] | dg.SkipReason:

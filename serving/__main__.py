@@ -80,7 +80,7 @@ async def run(config: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    log.info("gateway_started", source=str(journal.source_id), url=config.gateway_url)
+    log.info("gateway_starting", source=str(journal.source_id), url=config.gateway_url)
     try:
         await public.serve()
         if tasks := public.server_state.tasks:
@@ -109,6 +109,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # nothing here looks at the client's address
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
         )
     )

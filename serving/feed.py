@@ -41,12 +41,14 @@ class Feed:
 
     async def run(self) -> None:
         """For ever, until cancelled."""
+        is_reported = False
         while True:
             try:
                 await self._follow()
             except (Error, OSError) as error:
-                if self.connected or not self.loaded.is_set():
+                if self.connected or not is_reported:
                     log.warning("database_away", error=str(error).strip())
+                    is_reported = True
                 self.connected = False
             await asyncio.sleep(RECONNECT_AFTER.total_seconds())
 

@@ -9,6 +9,7 @@
         ModelNotFound               404     model_not_found
       Conflict                      409     conflict
       PayloadTooLarge               413     payload_too_large
+      UnsupportedMediaType          415     unsupported_media_type
       RateLimited                   429     rate_limit_exceeded
       InsufficientQuota             429     insufficient_quota
       ServiceUnavailable            503     server_is_overloaded
@@ -91,6 +92,12 @@ class PayloadTooLarge(StudioError):
     """A body over the limit; nothing of it was read further."""
 
     status, type, default_code = 413, "invalid_request_error", "payload_too_large"
+
+
+class UnsupportedMediaType(StudioError):
+    """A body in a form that is not read here."""
+
+    status, type, default_code = 415, "invalid_request_error", "unsupported_media_type"
 
 
 class RateLimited(StudioError):

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from local.api import Api
-from local.output import AsJson, show, show_rows
+from local.output import AsJson, progress, show, show_rows
+from local.seal import seal_window
 
 app = typer.Typer(no_args_is_help=True, help="Processing windows of usage.")
 
@@ -32,5 +33,6 @@ def seal(
         day = date.fromisoformat(window)
     except ValueError:
         raise typer.BadParameter(f"{window!r} is no day", param_hint="DAY") from None
-    sealed = Api.from_environment().post(f"/admin/v1/usage/windows/{day}/seals", {"tenant": tenant, "reason": reason})
+    with progress(f"Sealing {day}", quiet=as_json) as say:
+        sealed = seal_window(Api.from_environment(), day, tenant, reason, say)
     show(sealed, as_json, f"Seal {sealed['seal_no']} of {day} holds {sealed['events']} events.")

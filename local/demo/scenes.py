@@ -16,6 +16,7 @@ from local.api import Api, ApiRefused
 from local.bootstrap import EMBEDDED, catalog_models
 from local.demo.auditor import Auditor
 from local.demo.story import Facts, Say, expect, wait_until
+from local.seal import seal_window
 from studio import clock, ids
 
 TENANT = "demo"
@@ -202,22 +203,11 @@ class Demo:
         return {f"window {seal['window']}": f"seal {seal['seal_no']}, {seal['events']} events" for seal in sealed}
 
     def _seal(self, day: date, say: Say) -> Mapping[str, Any] | None:
-        body = {"tenant": TENANT, "reason": "demonstration: an invoice today", "cutoff": clock.now().isoformat()}
-        sealed: list[Mapping[str, Any] | None] = []
-
-        def done() -> bool:
-            try:
-                sealed.append(self.api.post(f"/admin/v1/usage/windows/{day}/seals", body))
-            except ApiRefused as error:
-                if error.code == "nothing_to_seal":
-                    sealed.append(None)
-                elif error.code != "usage_not_complete":
-                    raise
-                say(str(error))
-            return bool(sealed)
-
-        wait_until(done, f"the window {day} could not be sealed", 60)
-        return sealed[0]
+        try:
+            return seal_window(self.api, day, TENANT, "demonstration: an invoice today", say)
+        except ApiRefused as error:
+            expect(error.code == "nothing_to_seal", str(error))
+            return None
 
     def invoice_is_drafted(self, say: Say) -> Facts:
         """Dagster drafts the invoice; its total is computed again here, from raw events and prices."""

@@ -69,7 +69,7 @@ def get_fleet(session: Transaction) -> FleetReport:
     ready_by_variant = (
         select(Replica.variant_id, func.count()).where(Replica.state == "ready").group_by(Replica.variant_id)
     )
-    ready = dict(session.execute(ready_by_variant).tuples())
+    ready = dict(session.execute(ready_by_variant).tuples().all())
     return FleetReport(
         desired=[
             DesiredView(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -60,6 +61,7 @@ class NewKey(_Body):
     scopes: list[str] = ["inference", "usage"]
     expires_in_seconds: int | None = Field(None, gt=0)
     requests_per_second: int | None = Field(None, gt=0)
+    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # in the tenant's currency
 
 
 class CreatedKeyView(BaseModel):
@@ -81,6 +83,7 @@ class KeyView(BaseModel):
     name: str
     scopes: list[str]
     requests_per_second: int | None
+    credit: Decimal | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -122,6 +125,7 @@ def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> C
         scopes=body.scopes,
         expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
         requests_per_second=body.requests_per_second,
+        credit=body.credit,
     )
     return CreatedKeyView(
         id=ids.to_wire(ids.API_KEY, created.id),
@@ -138,8 +142,8 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
     tenant = find_tenant(session, slug)
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second, ApiKey.created_at,
-        ApiKey.expires_at, ApiKey.revoked_at,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second, ApiKey.credit,
+        ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
     )  # fmt: skip
     rows = session.execute(select(*columns).where(ApiKey.tenant_id == tenant.id).order_by(ApiKey.created_at))
     return [KeyView(**row | {"id": ids.to_wire(ids.API_KEY, row["id"])}) for row in map(dict, rows.mappings())]

@@ -62,7 +62,8 @@ def reconcile(session: Session, now: datetime) -> list[Change]:
         row = {"replicas": change.after, "reason": change.reason, "decided_at": now}
         statement = insert(DesiredReplicas).values(variant_id=change.variant_id, **row)
         session.execute(statement.on_conflict_do_update(index_elements=[DesiredReplicas.variant_id], set_=row))
-    session.execute(delete(DesiredReplicas).where(DesiredReplicas.variant_id.not_in(decisions)))
+    if gone := current.keys() - decisions.keys():
+        session.execute(delete(DesiredReplicas).where(DesiredReplicas.variant_id.in_(gone)))
     return changes
 
 

@@ -1,4 +1,4 @@
-"""Who calls a FastAPI route. A route without `InferenceCaller` or `UsageCaller` among its arguments is public."""
+"""Who calls a FastAPI route. A route with none of the callers below among its arguments is public."""
 
 from __future__ import annotations
 
@@ -22,14 +22,10 @@ def authenticate(request: Request, parts: Annotated[Gateway, Depends(gateway)]) 
     return parts.keys.authenticate(request.headers.get("authorization"), clock.now())
 
 
-def _inference_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
-    return require(record, "inference")
-
-
 def _usage_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
     return require(record, "usage")
 
 
 Parts = Annotated[Gateway, Depends(gateway)]
-InferenceCaller = Annotated[KeyRecord, Depends(_inference_caller)]
+AnyCaller = Annotated[KeyRecord, Depends(authenticate)]
 UsageCaller = Annotated[KeyRecord, Depends(_usage_caller)]

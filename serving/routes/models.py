@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from serving import routing
 from serving.fleet.view import Fleet, Variant, VariantState
-from serving.routes.caller import InferenceCaller, Parts
+from serving.routes.caller import AnyCaller, Parts
 from studio import clock
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -46,13 +46,13 @@ class ModelList(BaseModel):
 
 
 @router.get("")
-async def list_models(parts: Parts, _caller: InferenceCaller) -> ModelList:
+async def list_models(parts: Parts, _caller: AnyCaller) -> ModelList:
     """Every model of the catalog, deployed here or not."""
     return ModelList(object="list", data=models(parts.view.fleet, clock.now()))
 
 
 @router.get("/{id:path}")
-async def retrieve_model(id: str, parts: Parts, _caller: InferenceCaller) -> Model:
+async def retrieve_model(id: str, parts: Parts, _caller: AnyCaller) -> Model:
     """One entry of the list. The id may contain a slash, raw or encoded."""
     fleet = parts.view.fleet
     return _model(fleet, routing.variant_named(fleet, id), clock.now())

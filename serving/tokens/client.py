@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serving.envelope import Headers
-from studio.errors import InvalidRequest, PayloadTooLarge
+from studio.errors import PayloadTooLarge, UnsupportedMediaType
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,7 +38,7 @@ class Client:
         """The JSON body. A body over the limit is refused as soon as that is known."""
         content_type = (self.header(b"content-type") or "application/json").partition(";")[0].strip().lower()
         if content_type != "application/json" or self.header(b"content-encoding") not in (None, "identity"):
-            raise InvalidRequest("The body must be uncompressed JSON with `Content-Type: application/json`.")
+            raise UnsupportedMediaType("The body must be uncompressed JSON with `Content-Type: application/json`.")
         declared = self.header(b"content-length")
         if declared is not None and declared.isdecimal() and int(declared) > most_bytes:
             raise _too_large(most_bytes)

@@ -5,7 +5,9 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 
 from __future__ import annotations
 
+import asyncio
 import time
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -20,7 +22,7 @@ from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Endpoint, read_call
 from studio import clock, ids
-from studio.errors import InvalidRequest, StudioError
+from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
 
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in metrics only
 
@@ -48,6 +50,11 @@ class TokenEndpoint:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
             status = CLIENT_LEFT_STATUS
+        except asyncio.CancelledError:
+            # The gateway stops and its time of grace is over; the relay has already ended what was streaming.
+            stopping = ServiceUnavailable("The gateway is stopping.", retry_after=timedelta(seconds=1))
+            status = stopping.status
+            await _refuse(client, stopping)
         except StudioError as error:
             status = error.status
             await _refuse(client, error)

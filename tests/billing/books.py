@@ -189,6 +189,11 @@ class Books:
         with self.as_role("auditor") as session:
             return session.get_one(Invoice, invoice_id)
 
+    def only_invoice(self) -> Invoice:
+        """The one invoice there is."""
+        with self.as_role("auditor") as session:
+            return session.scalars(select(Invoice)).one()
+
     def daily(self, day: date) -> list[tuple[str, date, int]]:
         """What is counted of a day: unit, billing day, tokens."""
         with self.as_role("auditor") as session:

@@ -107,7 +107,7 @@ async def test_a_killed_gateway_bills_every_request_once(
         assert len(delivered) > ROUNDS * CLIENTS
         tokens_of = {event.request_id: event.completion_tokens for event in billed}
         assert delivered.items() <= tokens_of.items(), SEED
-        # What is billed beyond that was in flight at a kill: at most one request of each client. The engine produced it.
+        # What is billed beyond that was in flight at a kill, at most one request of each client.
         assert len(billed) - len(delivered) <= ROUNDS * CLIENTS
         assert sum(tokens_of.values()) <= engine.counters().generation_tokens
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -116,6 +118,26 @@ def test_an_engine_that_dies_in_mid_stream_ends_it_with_an_error(
                 broken = sdk.chat.completions.create(model=CHAT, messages=MESSAGES, max_tokens=50, stream=True)
                 with pytest.raises(openai.APIError, match="billed"):
                     list(broken)
+
+
+def test_a_stop_in_mid_stream_tells_the_client_and_bills_what_it_has(
+    database: TestDatabase, catalog: None, operator: Engine, api_key: CreatedKey, tmp_path: Path
+) -> None:
+    gateway = GatewayProcess(database, tmp_path, "tests.serving.short_grace")
+    with StubEngine(tokens_per_second=50) as engine, gateway:
+        attach(operator, engine.url)
+        with stream(gateway, api_key, max_tokens=10_000) as response, ThreadPoolExecutor() as beside:
+            lines = response.iter_lines()
+            next(lines)
+            stopped = beside.submit(gateway.stop)
+            rest = [line for line in lines if line]
+            stopped.result()
+        assert rest[-1] == "data: [DONE]"
+        assert "The gateway is stopping" in rest[-2]
+        (event,) = events(database)
+        assert event.completion_tokens == sum('"content":"' in line and '"content":""' not in line for line in rest)
+    assert numbers_have_no_gap(database)
+    assert open_sources(database) == 0
 
 
 def test_a_dead_replica_costs_nobody_an_answer(

@@ -43,12 +43,12 @@ REPLICA = Replica(ids.uuid7(), "m", "ready", "http://engine", "weights", NOW)
 
 def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str, Any]:
     """What the engine gets for a request with these fields."""
-    required: dict[str, Any] = {
+    required: dict[str, dict[str, Any]] = {
         CHAT.path: {"messages": [{"role": "user", "content": "hello"}]},
         COMPLETIONS.path: {"prompt": "hello"},
         EMBEDDINGS.path: {"input": "hello"},
-    }[endpoint.path]
-    call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required | fields))
+    }
+    call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required[endpoint.path] | fields))
     body: dict[str, Any] = orjson.loads(wire.engine_body(call, variant, REPLICA, "salt"))
     return body
 
@@ -151,9 +151,7 @@ class TestEngineErrors:
         return answers.engine_error(status, body, BASE, REPLICA)
 
     def test_an_overflow_has_code_and_words(self) -> None:
-        sentence = (
-            "This model's maximum context length is 4096 tokens. However, your prompt contains 5000 input tokens."
-        )
+        sentence = "This model's maximum context length is 4096 tokens. However, your prompt contains 5000."
         error = self.error(400, sentence)
         assert isinstance(error, ContextLengthExceeded)
         assert error.message == f"{sentence} (context_length_exceeded)"

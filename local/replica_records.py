@@ -1,0 +1,166 @@
+"""What the node agent reads and writes in the database: desired replicas in; replicas, warm-ups and counters out.
+
+Facts are kept in memory until they are written, so an outage of the database delays them and loses none. One node
+agent serves one database: a replica row of kind `process` that it does not know is what a dead predecessor left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.orm import Session
+
+from local.engine_command import EngineSpec
+from local.engine_process import EngineMetrics
+from studio import clock, ids
+from studio.db.catalog import Model, ModelVariant
+from studio.db.fleet import DesiredReplicas, EngineCounters, Replica, Warmup
+from studio.db.sessions import unit_of_work
+
+_LIVE = ("starting", "ready", "draining")
+_ABANDONED = "the node agent that ran it ended"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupTimes:
+    """How long each stage from decision to first answer took."""
+
+    started_at: datetime
+    weights_seconds: float
+    start_seconds: float
+    first_token_seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class ReplicaRecord:
+    """One replica as it is now, and what of that the database does not know yet."""
+
+    spec: EngineSpec
+    url: str
+    pid: int
+    id: UUID = field(default_factory=ids.uuid7)
+    created_at: datetime = field(default_factory=clock.now)
+    state: str = "starting"
+    reason: str | None = None
+    ready_at: datetime | None = None
+    stopped_at: datetime | None = None
+    baseline: EngineMetrics | None = None
+    unwritten: tuple[Insert, ...] = ()  # rows of other tables that belong to it
+    changed: bool = True
+
+    def become_ready(self, baseline: EngineMetrics, times: WarmupTimes) -> None:
+        """It has answered a real request; what it counted for that is nobody's usage."""
+        self.state, self.ready_at, self.baseline, self.changed = "ready", clock.now(), baseline, True
+        warmup = insert(Warmup).values(
+            id=ids.uuid7(),
+            replica_id=self.id,
+            variant_id=self.spec.variant_id,
+            started_at=times.started_at,
+            weights_seconds=_milliseconds(times.weights_seconds),
+            start_seconds=_milliseconds(times.start_seconds),
+            first_token_seconds=_milliseconds(times.first_token_seconds),
+            ready_at=self.ready_at,
+        )
+        self.unwritten += (warmup.on_conflict_do_nothing(),)
+
+    def drain(self, reason: str) -> None:
+        """No new requests; what runs is finished."""
+        self.state, self.reason, self.changed = "draining", reason, True
+
+    def end(self, state: str, reason: str | None = None) -> None:
+        """`stopped` or `failed`."""
+        self.state, self.stopped_at, self.changed = state, clock.now(), True
+        self.reason = reason or self.reason
+
+    def count(self, metrics: EngineMetrics) -> None:
+        """Its counters at an instant when nothing ran in it."""
+        self.changed = True
+        counters = insert(EngineCounters).values(
+            replica_id=self.id,
+            observed_at=clock.now(),
+            prompt_tokens=metrics.prompt_tokens,
+            completion_tokens=metrics.completion_tokens,
+        )
+        self.unwritten += (counters.on_conflict_do_nothing(),)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStore:
+    """The tables, as the node agent's role may use them. Blocking: call it in a thread."""
+
+    engine: Engine
+
+    def desired(self) -> dict[EngineSpec, int]:
+        """How many replicas of which engine there should be."""
+        with unit_of_work(self.engine) as session:
+            return {_spec(variant, task): replicas for variant, task, replicas in session.execute(_DESIRED).tuples()}
+
+    def save(self, changed: list[ReplicaRecord], known: list[ReplicaRecord]) -> None:
+        """Write what changed, in one transaction; and close what a dead predecessor left open."""
+        with unit_of_work(self.engine) as session:
+            for record in changed:
+                _write(session, record)
+            session.execute(
+                update(Replica)
+                .where(
+                    Replica.kind == "process",
+                    Replica.state.in_(_LIVE),
+                    Replica.id.not_in([record.id for record in known]),
+                )
+                .values(state="failed", reason=_ABANDONED, stopped_at=clock.now())
+            )
+
+
+_DESIRED = (
+    select(ModelVariant, Model.task, DesiredReplicas.replicas)
+    .join(Model, Model.id == ModelVariant.model_id)
+    .join(DesiredReplicas, DesiredReplicas.variant_id == ModelVariant.id)
+    .where(DesiredReplicas.replicas > 0, ModelVariant.retired_at.is_(None))
+    .order_by(Model.task == "embedding", ModelVariant.id)  # started in this order: people wait for chat
+)
+
+
+def _spec(variant: ModelVariant, task: str) -> EngineSpec:
+    return EngineSpec(
+        variant_id=variant.id,
+        model_id=variant.model_id,
+        weights_id=variant.weights_id,
+        task=task,
+        context_tokens=variant.context_tokens,
+        max_num_seqs=variant.max_num_seqs,
+        flags=tuple(variant.engine_flags),
+        env=variant.engine_env,
+    )
+
+
+def _write(session: Session, record: ReplicaRecord) -> None:
+    facts = {
+        "state": record.state,
+        "reason": record.reason,
+        "ready_at": record.ready_at,
+        "stopped_at": record.stopped_at,
+        "baseline_prompt_tokens": record.baseline.prompt_tokens if record.baseline else 0,
+        "baseline_completion_tokens": record.baseline.completion_tokens if record.baseline else 0,
+    }
+    identity = {
+        "id": record.id,
+        "variant_id": record.spec.variant_id,
+        "kind": "process",
+        "url": record.url,
+        "engine_model": record.spec.model_id,
+        "pid": record.pid,
+        "created_at": record.created_at,
+    }
+    row = insert(Replica).values(**identity, **facts)
+    session.execute(row.on_conflict_do_update(index_elements=[Replica.id], set_=facts))
+    for statement in record.unwritten:
+        session.execute(statement)
+
+
+def _milliseconds(seconds: float) -> Decimal:
+    return Decimal(round(seconds * 1000)) / 1000

@@ -1,0 +1,1 @@
+"""The one-machine stack, tried with real processes and real servers."""

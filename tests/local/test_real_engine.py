@@ -1,0 +1,49 @@
+"""The node agent with vLLM itself and the embedded chat model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from local.objects import EmbeddedObjectStore
+from studio.settings import REPOSITORY
+from tests.local.eventually import eventually
+from tests.local.node import VARIANT, NodeUnderTest, chat, push
+from tests.local.servers import client
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+START_SECONDS = 300.0  # about 30 s on two quiet cores
+
+
+@pytest.fixture
+def node(
+    tmp_path: Path, catalog: None, worker: Engine, objects: EmbeddedObjectStore, node_environment: dict[str, str]
+) -> Iterator[NodeUnderTest]:
+    """A node with the engine environment, and the chat model's weights in the object store."""
+    push(client(objects, objects.secrets.s3_secret_key), REPOSITORY / "build" / "models" / VARIANT)
+    node = NodeUnderTest(tmp_path, node_environment, worker)
+    yield node
+    assert not node.engines()
+
+
+def test_vllm_answers_counts_and_leaves_nothing_when_its_agent_is_killed(node: NodeUnderTest) -> None:
+    node.want(1)
+    with node.running() as agent:
+        eventually(lambda: node.states() == ["ready"], "vLLM is ready", START_SECONDS)
+        (replica,) = node.replicas()
+        assert replica.baseline_completion_tokens == 1
+        assert len(node.engines()) > 1, "vLLM runs its core in a process of its own"
+
+        usage = chat(replica, tokens=5).json()["usage"]
+        counted = (
+            replica.baseline_prompt_tokens + usage["prompt_tokens"],
+            replica.baseline_completion_tokens + usage["completion_tokens"],
+        )
+        eventually(lambda: node.counters() == [counted], "the engine's own totals are written down")
+
+        agent.kill()
+        eventually(lambda: not node.engines(), "API server and engine core are gone")

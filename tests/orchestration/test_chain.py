@@ -1,0 +1,115 @@
+"""From events to a PDF, through the sensors and jobs that do it in production."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+from sqlalchemy import select
+
+from billing import approval, invoice_requests, windows
+from studio import clock
+from studio.db.fleet import DesiredReplicas
+from studio.objects import Bucket, ObjectStore
+from tests.billing.books import Books
+from tests.orchestration.location import Location
+
+
+def test_from_events_to_a_pdf(books: Books, location: Location, objects: ObjectStore) -> None:
+    tenant, gateway = books.tenant(), books.gateway()
+    start = clock.now() - timedelta(minutes=1)
+    today = start.astimezone(clock.BERLIN).date()
+    gateway.uses(tenant, start, prompt=200_000_000, completion=50_000_000)
+    asked = clock.now()
+    gateway.reports(asked + timedelta(seconds=1))
+    books.engine_is_idle(asked)
+    with books.as_role("operator") as session:
+        windows.seal(
+            session, window_day=today, tenant_id=tenant, by="ops", reason="demo", cutoff=asked, now=clock.now()
+        )
+    (process,) = location.asks("sealed_windows")
+    assert location.carry_out(process, "process_day").success
+    assert location.asks("sealed_windows") == []
+
+    with books.as_role("operator") as session:
+        invoice_requests.request_invoice(
+            session, tenant_id=tenant, month=clock.month_start(today), by="ops", reason="demo", now=clock.now()
+        )
+    (request,) = location.asks("invoice_requests")
+    assert location.carry_out(request, "draft_invoices").success
+    assert location.asks("invoice_requests") == []
+
+    invoice = books.only_invoice()
+    with books.as_role("operator") as session:
+        approval.approve(
+            session, invoice_id=invoice.id, expected_gross=invoice.gross, by="key:xpu_finance", now=clock.now()
+        )
+    (approved,) = location.asks("approvals")
+    assert location.carry_out(approved, "finalize_invoice").success
+    assert location.asks("approvals") == []
+
+    final = books.only_invoice()
+    assert (final.state, final.gross) == ("final", invoice.gross)
+    pdf = objects.get(Bucket.INVOICES, f"tnt_{tenant.hex}/{final.number}.pdf")
+    assert pdf is not None
+    assert pdf.startswith(b"%PDF-")
+
+
+def test_a_day_without_a_seal_is_refused_with_one_sentence(books: Books, location: Location) -> None:
+    with pytest.raises(dg.Failure, match=r"^The day 2026-11-10 is not sealed"):
+        location.run("process_day", "2026-11-10")
+
+
+def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Location) -> None:
+    day, noon = date(2026, 11, 10), datetime(2026, 11, 10, 11, tzinfo=UTC)
+    priced, unpriced, gateway = books.tenant("priced"), books.tenant("unpriced"), books.gateway()
+    gateway.uses(priced, noon, prompt=10)
+    gateway.uses(unpriced, noon, prompt=10, variant="qwen-of-next-year")
+    gateway.reports(windows.closes_at(day))
+    books.engine_is_idle(windows.closes_at(day))
+    keys = [books.seal(tenant, day).key for tenant in (priced, unpriced)]
+    result = location.run("process_day", "2026-11-10")
+    assert [books.state(key) for key in keys] == ["reconciled", "held"]
+    verdicts = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert verdicts == {
+        "usage_daily_rows_fit": True,
+        "every_event_is_counted": False,
+        "rated_usage_rows_fit": True,
+        "tokens_counted_are_tokens_rated": True,
+        "events_equal_engine_counters": True,
+    }
+
+
+def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, location: Location) -> None:
+    tenant, gateway = books.tenant(), books.gateway()
+    gateway.uses(tenant, clock.now() - timedelta(days=2), prompt=10)
+    gateway.uses(tenant, clock.now(), prompt=10)
+    gateway.reports(clock.now(), pending=1)
+    for pending, sealed in ((1, 0), (0, 1), (0, 1)):
+        gateway.reports(clock.now(), pending=pending)
+        with location.tick("closed_days") as said:
+            (observation,) = said.asset_events
+        assert observation.metadata["events"].value == 1
+        with books.as_role("auditor") as session:
+            assert len(windows.seals(session)) == sealed
+
+
+def test_the_catalog_is_synchronised_when_its_files_change(books: Books, location: Location) -> None:
+    assert location.asks("catalog_changed") == []
+    with books.database.superuser() as connection:
+        connection.execute("update catalog_syncs set content_hash = 'of yesterday'")
+    (request,) = location.asks("catalog_changed")
+    assert location.carry_out(request, "sync_catalog").success
+    assert location.asks("catalog_changed") == []
+
+
+def test_the_fleet_follows_the_catalog_inside_the_tick(books: Books, location: Location) -> None:
+    with location.tick("fleet_reconcile") as said:
+        (event,) = said.asset_events
+    with location.tick("fleet_reconcile") as said:
+        assert said.skip_message == "The desired replicas are as they should be."
+    assert event.asset_key == dg.AssetKey("desired_replicas")
+    with books.as_role("auditor") as session:
+        wanted = session.scalars(select(DesiredReplicas.variant_id).where(DesiredReplicas.replicas == 1)).all()
+    assert sorted(wanted) == ["all-minilm-l6-v2", "smollm2-135m-instruct"]
