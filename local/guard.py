@@ -1,4 +1,4 @@
-"""The guard: the smallest possible process between a supervisor and the machine.
+"""The guard: the smallest possible process between what starts processes (supervisor, node agent) and the machine.
 
 It forks, lets the child do the work, and when the child ends, even by `kill -9`, ends every process the child leaves
 behind. If the guard itself is killed, the parent-death signal stops the child in good order. It does nothing else,
@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from local import process_tree
 
-_GRACE_SECONDS = 10.0  # for services that lost their supervisor; the database needs about one
+_GRACE_SECONDS = 10.0  # for services that lost their supervisor; the database needs about one second
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -43,7 +43,8 @@ def guarded(work: Callable[[], int]) -> int:
     left = process_tree.end(lambda: process_tree.descendants(os.getpid()), _GRACE_SECONDS)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        print(f"The supervisor was killed by signal {-code}; ended {left} processes it had started.", file=sys.stderr)
+        name = signal.Signals(-code).name
+        print(f"What was guarded was killed by {name}; ended {left} processes that it left.", file=sys.stderr)
     return code if code >= 0 else 128 - code
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from local import process_tree
 from local.engine_command import EngineSpec
+from local.guard import guarded
 from local.ports import is_free
 from local.replica_records import ReplicaRecord, ReplicaStore
 from local.replica_slot import Node, ReplicaSlot
@@ -155,7 +157,12 @@ async def run(configured: Settings) -> None:
     process_tree.end(lambda: process_tree.descendants(os.getpid()), 1.0)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run under a guard: vLLM's own worker processes outlive an API server that is killed with us."""
     configured = settings()
     logs.configure(configured.log_format, configured.log_level)
-    asyncio.run(run(configured))
+    return guarded(lambda: asyncio.run(run(configured)) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

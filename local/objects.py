@@ -14,11 +14,12 @@ from pydantic import SecretStr
 from local.ports import Ports
 from local.secrets import StackSecrets
 from local.services import Service
-from studio.objects import ObjectStore
+from studio.objects import Bucket, ObjectStore
 from studio.settings import Settings
 
 _WEED = Path(sys.prefix) / "bin" / "weed"
 _VOLUME_LIMIT_MB = 1024
+_PROBE = "readiness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,6 @@ class EmbeddedObjectStore:
             port=ports.s3,
             prepare=self.prepare,
             is_ready=self.is_ready,
-            furnish=self.furnish,
             cwd=str(self.run),  # where it looks for security.toml
             # Crash-only: on SIGTERM it waits 15 s for peers that one machine does not have. A write has reached the
             # kernel before it is acknowledged, so a kill loses nothing (tests/local/test_objects.py tries it).
@@ -101,16 +101,18 @@ class EmbeddedObjectStore:
         _write_private(self.run / "security.toml", "".join(f'[{section}]\nkey = "{key}"\n' for section in sections))
 
     def is_ready(self) -> bool:
-        """Whether it takes our key and answers."""
+        """Whether it keeps an object and gives it back; makes the buckets on the way.
+
+        Asking for less is not enough: for a moment after a start it lists buckets but does not know yet where its
+        volumes are, and answers every GET with an internal error.
+        """
+        store = self._client()
         try:
-            self._client().client.list_buckets()
+            store.ensure_buckets()
+            store.put(Bucket.MODELZOO, _PROBE, b"ready")
+            return store.get(Bucket.MODELZOO, _PROBE) == b"ready"
         except (BotoCoreError, ClientError):
             return False
-        return True
-
-    def furnish(self) -> None:
-        """Create the buckets."""
-        self._client().ensure_buckets()
 
     def _client(self) -> ObjectStore:
         return ObjectStore.from_settings(

@@ -28,6 +28,12 @@ def upgrade() -> None:
     sa.Column('details', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_audit_log'))
     )
+    op.create_table('calendars',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('time_zone', sa.Text(), nullable=False),
+    sa.Column('prewarm_minutes', sa.Integer(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_calendars'))
+    )
     op.create_table('catalog_syncs',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
     sa.Column('content_hash', sa.Text(), nullable=False),
@@ -36,6 +42,13 @@ def upgrade() -> None:
     sa.Column('prices', sa.Integer(), nullable=False),
     sa.Column('synced_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_catalog_syncs'))
+    )
+    op.create_table('clock_offset',
+    sa.Column('singleton', sa.Boolean(), server_default='true', nullable=False),
+    sa.Column('offset', sa.Interval(), nullable=False),
+    sa.Column('set_by', sa.Text(), nullable=False),
+    sa.Column('set_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.PrimaryKeyConstraint('singleton', name=op.f('pk_clock_offset'))
     )
     op.create_table('legal_entities',
     sa.Column('id', sa.Text(), nullable=False),
@@ -129,6 +142,9 @@ def upgrade() -> None:
     sa.Column('http_status', sa.Integer(), nullable=False),
     sa.Column('end_reason', sa.Text(), nullable=False),
     sa.Column('usage_origin', sa.Text(), nullable=False),
+    sa.Column('adapter_id', sa.UUID(), nullable=True),
+    sa.Column('batch_id', sa.UUID(), nullable=True),
+    sa.Column('batch_line', sa.Integer(), nullable=True),
     sa.CheckConstraint("end_reason in ('complete', 'client_left', 'engine_died', 'budget', 'rejected')", name=op.f('ck_usage_events_end_reason_known')),
     sa.CheckConstraint("usage_origin in ('engine', 'count')", name=op.f('ck_usage_events_origin_known')),
     sa.CheckConstraint('cached_tokens between 0 and prompt_tokens', name=op.f('ck_usage_events_cached_within_prompt')),
@@ -141,6 +157,7 @@ def upgrade() -> None:
     op.create_index('ix_usage_events_tenant_id_started_at', 'usage_events', ['tenant_id', 'started_at'], unique=False)
     op.create_table('usage_sources',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('kind', sa.Text(), server_default='journal', nullable=False),
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('opened_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
@@ -176,6 +193,9 @@ def upgrade() -> None:
     sa.Column('http_status', sa.Integer(), nullable=False),
     sa.Column('end_reason', sa.Text(), nullable=False),
     sa.Column('usage_origin', sa.Text(), nullable=False),
+    sa.Column('adapter_id', sa.UUID(), nullable=True),
+    sa.Column('batch_id', sa.UUID(), nullable=True),
+    sa.Column('batch_line', sa.Integer(), nullable=True),
     sa.PrimaryKeyConstraint('shipment_id', 'row', 'usage_day_utc', 'id', name=op.f('pk_usage_staging')),
     prefixes=['UNLOGGED']
     )
@@ -213,6 +233,28 @@ def upgrade() -> None:
     sa.UniqueConstraint('secret_hash', name=op.f('uq_api_keys_secret_hash'))
     )
     op.create_index(op.f('ix_api_keys_tenant_id'), 'api_keys', ['tenant_id'], unique=False)
+    op.create_table('files',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('filename', sa.Text(), nullable=False),
+    sa.Column('purpose', sa.Text(), nullable=False),
+    sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('sha256', sa.Text(), nullable=False),
+    sa.Column('object_key', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_files_tenant_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_files'))
+    )
+    op.create_index('ix_files_tenant_id_created_at', 'files', ['tenant_id', 'created_at'], unique=False)
+    op.create_table('holidays',
+    sa.Column('calendar_id', sa.Text(), nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['calendar_id'], ['calendars.id'], name=op.f('fk_holidays_calendar_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('calendar_id', 'day', name=op.f('pk_holidays'))
+    )
     op.create_table('invoice_requests',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
     sa.Column('tenant_id', sa.UUID(), nullable=False),
@@ -237,6 +279,8 @@ def upgrade() -> None:
     sa.Column('gpu_count', sa.Integer(), nullable=False),
     sa.Column('max_num_seqs', sa.Integer(), nullable=False),
     sa.Column('suggested_replicas', sa.Integer(), nullable=False),
+    sa.Column('calendar_id', sa.Text(), nullable=True),
+    sa.Column('closed_replicas', sa.Integer(), server_default='0', nullable=False),
     sa.Column('engine_flags', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('engine_env', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('deployed', sa.Boolean(), nullable=False),
@@ -244,6 +288,7 @@ def upgrade() -> None:
     sa.Column('served_by', sa.Text(), nullable=True),
     sa.Column('retired_at', sa.DateTime(timezone=True), nullable=True),
     sa.CheckConstraint('served_by is null or site_replicas = 0', name=op.f('ck_model_variants_shared_has_no_replicas_of_its_own')),
+    sa.ForeignKeyConstraint(['calendar_id'], ['calendars.id'], name=op.f('fk_model_variants_calendar_id')),
     sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_variants_model_id')),
     sa.ForeignKeyConstraint(['served_by'], ['model_variants.id'], name=op.f('fk_model_variants_served_by')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_model_variants')),
@@ -258,6 +303,17 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['legal_entity_id'], ['legal_entities.id'], name=op.f('fk_number_series_legal_entity_id')),
     sa.PrimaryKeyConstraint('legal_entity_id', 'year', 'kind', name=op.f('pk_number_series'))
     )
+    op.create_table('opening_hours',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('calendar_id', sa.Text(), nullable=False),
+    sa.Column('weekday', sa.Integer(), nullable=False),
+    sa.Column('opens', sa.Time(), nullable=False),
+    sa.Column('closes', sa.Time(), nullable=False),
+    sa.CheckConstraint('opens < closes', name=op.f('ck_opening_hours_span_not_empty')),
+    sa.ForeignKeyConstraint(['calendar_id'], ['calendars.id'], name=op.f('fk_opening_hours_calendar_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_opening_hours'))
+    )
+    op.create_index(op.f('ix_opening_hours_calendar_id'), 'opening_hours', ['calendar_id'], unique=False)
     op.create_table('tenant_billing',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
     sa.Column('tenant_id', sa.UUID(), nullable=False),
@@ -287,6 +343,40 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_usage_windows_tenant_id')),
     sa.PrimaryKeyConstraint('window_day', 'tenant_id', 'seal_no', name=op.f('pk_usage_windows'))
     )
+    op.create_table('batches',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('api_key_id', sa.UUID(), nullable=False),
+    sa.Column('endpoint', sa.Text(), nullable=False),
+    sa.Column('completion_window', sa.Text(), nullable=False),
+    sa.Column('input_file_id', sa.UUID(), nullable=False),
+    sa.Column('output_file_id', sa.UUID(), nullable=True),
+    sa.Column('error_file_id', sa.UUID(), nullable=True),
+    sa.Column('variant_id', sa.Text(), nullable=True),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('lines_total', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('lines_completed', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('lines_failed', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('unbilled_tokens', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('in_progress_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('finalizing_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('completed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('failed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('expired_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('cancelling_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('cancelled_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['error_file_id'], ['files.id'], name=op.f('fk_batches_error_file_id')),
+    sa.ForeignKeyConstraint(['input_file_id'], ['files.id'], name=op.f('fk_batches_input_file_id')),
+    sa.ForeignKeyConstraint(['output_file_id'], ['files.id'], name=op.f('fk_batches_output_file_id')),
+    sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_batches_tenant_id')),
+    sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_batches_variant_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_batches'))
+    )
+    op.create_index('ix_batches_tenant_id_created_at', 'batches', ['tenant_id', 'created_at'], unique=False)
     op.create_table('desired_replicas',
     sa.Column('variant_id', sa.Text(), nullable=False),
     sa.Column('replicas', sa.Integer(), nullable=False),
@@ -295,6 +385,46 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_desired_replicas_variant_id')),
     sa.PrimaryKeyConstraint('variant_id', name=op.f('pk_desired_replicas'))
     )
+    op.create_table('fine_tuning_jobs',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('api_key_id', sa.UUID(), nullable=False),
+    sa.Column('variant_id', sa.Text(), nullable=False),
+    sa.Column('training_file_id', sa.UUID(), nullable=False),
+    sa.Column('validation_file_id', sa.UUID(), nullable=True),
+    sa.Column('suffix', sa.Text(), nullable=True),
+    sa.Column('seed', sa.Integer(), nullable=False),
+    sa.Column('hyperparameters', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('generation', sa.Integer(), server_default='1', nullable=False),
+    sa.Column('error', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('trained_tokens', sa.BigInteger(), nullable=True),
+    sa.Column('cancel_requested_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_fine_tuning_jobs_tenant_id')),
+    sa.ForeignKeyConstraint(['training_file_id'], ['files.id'], name=op.f('fk_fine_tuning_jobs_training_file_id')),
+    sa.ForeignKeyConstraint(['validation_file_id'], ['files.id'], name=op.f('fk_fine_tuning_jobs_validation_file_id')),
+    sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_fine_tuning_jobs_variant_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_fine_tuning_jobs'))
+    )
+    op.create_index('ix_fine_tuning_jobs_tenant_id_created_at', 'fine_tuning_jobs', ['tenant_id', 'created_at'], unique=False)
+    op.create_table('hours_overrides',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('variant_id', sa.Text(), nullable=False),
+    sa.Column('starts_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('ends_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('replicas', sa.Integer(), nullable=True),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('created_by', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.CheckConstraint('ends_at is null or ends_at > starts_at', name=op.f('ck_hours_overrides_span_not_empty')),
+    sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_hours_overrides_variant_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_hours_overrides'))
+    )
+    op.create_index(op.f('ix_hours_overrides_variant_id'), 'hours_overrides', ['variant_id'], unique=False)
     op.create_table('invoices',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
     sa.Column('tenant_id', sa.UUID(), nullable=False),
@@ -361,6 +491,28 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_replicas'))
     )
     op.create_index(op.f('ix_replicas_variant_id'), 'replicas', ['variant_id'], unique=False)
+    op.create_table('adapters',
+    sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('job_id', sa.UUID(), nullable=False),
+    sa.Column('variant_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('engine_name', sa.Text(), nullable=False),
+    sa.Column('object_prefix', sa.Text(), nullable=False),
+    sa.Column('sha256', sa.Text(), nullable=False),
+    sa.Column('rank', sa.Integer(), nullable=False),
+    sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['job_id'], ['fine_tuning_jobs.id'], name=op.f('fk_adapters_job_id')),
+    sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_adapters_tenant_id')),
+    sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_adapters_variant_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_adapters')),
+    sa.UniqueConstraint('engine_name', name=op.f('uq_adapters_engine_name')),
+    sa.UniqueConstraint('job_id', name=op.f('uq_adapters_job_id')),
+    sa.UniqueConstraint('name', name=op.f('uq_adapters_name'))
+    )
+    op.create_index(op.f('ix_adapters_tenant_id'), 'adapters', ['tenant_id'], unique=False)
     op.create_table('approvals',
     sa.Column('id', sa.UUID(), server_default=sa.text('uuidv7()'), nullable=False),
     sa.Column('invoice_id', sa.UUID(), nullable=False),
@@ -372,6 +524,26 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_approvals_invoice_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_approvals'))
     )
+    op.create_table('batch_shards',
+    sa.Column('batch_id', sa.UUID(), nullable=False),
+    sa.Column('shard_no', sa.Integer(), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('line_from', sa.Integer(), nullable=False),
+    sa.Column('line_until', sa.Integer(), nullable=False),
+    sa.Column('byte_from', sa.BigInteger(), nullable=False),
+    sa.Column('byte_until', sa.BigInteger(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('lease_owner', sa.UUID(), nullable=True),
+    sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('attempt', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('lines_completed', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('lines_failed', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('output_key', sa.Text(), nullable=True),
+    sa.Column('error_key', sa.Text(), nullable=True),
+    sa.Column('done_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['batch_id'], ['batches.id'], name=op.f('fk_batch_shards_batch_id')),
+    sa.PrimaryKeyConstraint('batch_id', 'shard_no', name=op.f('pk_batch_shards'))
+    )
     op.create_table('engine_counters',
     sa.Column('replica_id', sa.UUID(), nullable=False),
     sa.Column('observed_at', sa.DateTime(timezone=True), nullable=False),
@@ -379,6 +551,18 @@ def upgrade() -> None:
     sa.Column('completion_tokens', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['replica_id'], ['replicas.id'], name=op.f('fk_engine_counters_replica_id')),
     sa.PrimaryKeyConstraint('replica_id', 'observed_at', name=op.f('pk_engine_counters'))
+    )
+    op.create_table('fine_tuning_events',
+    sa.Column('job_id', sa.UUID(), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
+    sa.Column('tenant_id', sa.UUID(), nullable=False),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('level', sa.Text(), nullable=False),
+    sa.Column('type', sa.Text(), nullable=False),
+    sa.Column('message', sa.Text(), nullable=False),
+    sa.Column('data', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.ForeignKeyConstraint(['job_id'], ['fine_tuning_jobs.id'], name=op.f('fk_fine_tuning_events_job_id')),
+    sa.PrimaryKeyConstraint('job_id', 'seq', name=op.f('pk_fine_tuning_events'))
     )
     op.create_table('invoice_documents',
     sa.Column('invoice_id', sa.UUID(), nullable=False),
@@ -474,11 +658,21 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['rated_line_id'], ['rated_lines.id'], name=op.f('fk_invoiced_lines_rated_line_id')),
     sa.PrimaryKeyConstraint('rated_line_id', name=op.f('pk_invoiced_lines'))
     )
+    op.create_table('loaded_adapters',
+    sa.Column('replica_id', sa.UUID(), nullable=False),
+    sa.Column('adapter_id', sa.UUID(), nullable=False),
+    sa.Column('loaded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('error', sa.Text(), nullable=True),
+    sa.ForeignKeyConstraint(['adapter_id'], ['adapters.id'], name=op.f('fk_loaded_adapters_adapter_id')),
+    sa.ForeignKeyConstraint(['replica_id'], ['replicas.id'], name=op.f('fk_loaded_adapters_replica_id')),
+    sa.PrimaryKeyConstraint('replica_id', 'adapter_id', name=op.f('pk_loaded_adapters'))
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table('loaded_adapters')
     op.drop_table('invoiced_lines')
     op.drop_index(op.f('ix_warmups_variant_id'), table_name='warmups')
     op.drop_index(op.f('ix_warmups_replica_id'), table_name='warmups')
@@ -487,23 +681,38 @@ def downgrade() -> None:
     op.drop_table('rated_lines')
     op.drop_table('invoice_lines')
     op.drop_table('invoice_documents')
+    op.drop_table('fine_tuning_events')
     op.drop_table('engine_counters')
+    op.drop_table('batch_shards')
     op.drop_table('approvals')
+    op.drop_index(op.f('ix_adapters_tenant_id'), table_name='adapters')
+    op.drop_table('adapters')
     op.drop_index(op.f('ix_replicas_variant_id'), table_name='replicas')
     op.drop_table('replicas')
     op.drop_index(op.f('ix_prices_variant_id'), table_name='prices')
     op.drop_table('prices')
     op.drop_index(op.f('ix_invoices_tenant_id'), table_name='invoices')
     op.drop_table('invoices')
+    op.drop_index(op.f('ix_hours_overrides_variant_id'), table_name='hours_overrides')
+    op.drop_table('hours_overrides')
+    op.drop_index('ix_fine_tuning_jobs_tenant_id_created_at', table_name='fine_tuning_jobs')
+    op.drop_table('fine_tuning_jobs')
     op.drop_table('desired_replicas')
+    op.drop_index('ix_batches_tenant_id_created_at', table_name='batches')
+    op.drop_table('batches')
     op.drop_table('usage_windows')
     op.drop_index(op.f('ix_tenant_billing_tenant_id'), table_name='tenant_billing')
     op.drop_table('tenant_billing')
+    op.drop_index(op.f('ix_opening_hours_calendar_id'), table_name='opening_hours')
+    op.drop_table('opening_hours')
     op.drop_table('number_series')
     op.drop_index(op.f('ix_model_variants_model_id'), table_name='model_variants')
     op.drop_table('model_variants')
     op.drop_index(op.f('ix_invoice_requests_tenant_id'), table_name='invoice_requests')
     op.drop_table('invoice_requests')
+    op.drop_table('holidays')
+    op.drop_index('ix_files_tenant_id_created_at', table_name='files')
+    op.drop_table('files')
     op.drop_index(op.f('ix_api_keys_tenant_id'), table_name='api_keys')
     op.drop_table('api_keys')
     op.drop_table('account_statements')
@@ -518,6 +727,8 @@ def downgrade() -> None:
     op.drop_table('quarantine')
     op.drop_table('models')
     op.drop_table('legal_entities')
+    op.drop_table('clock_offset')
     op.drop_table('catalog_syncs')
+    op.drop_table('calendars')
     op.drop_table('audit_log')
     # ### end Alembic commands ###

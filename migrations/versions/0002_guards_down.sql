@@ -29,6 +29,7 @@ end $$;
 drop function accept_usage(uuid);
 drop function ensure_usage_partition(date);
 drop function api_key_snapshot();
+drop function served_adapters();
 drop function current_tenant();
 drop function notify_channel();
 drop function refuse_change();
@@ -36,6 +37,8 @@ drop function refuse_price_change();
 drop function refuse_final_invoice_change();
 drop function refuse_final_line_change();
 
+alter table opening_hours drop constraint ex_opening_hours_no_overlap;
+drop function minutes_of_day(time);
 alter table prices drop constraint ex_prices_no_overlap;
 alter table tenant_billing drop constraint ex_tenant_billing_no_overlap;
 alter table tax_rates drop constraint ex_tax_rates_no_overlap;

@@ -9,6 +9,11 @@ alter table tenant_billing add constraint ex_tenant_billing_no_overlap
 alter table tax_rates add constraint ex_tax_rates_no_overlap
     exclude using gist (country with =, category with =, daterange(valid_from, valid_until) with &&);
 
+create function minutes_of_day(t time) returns integer language sql immutable
+    as $$ select (extract(epoch from t) / 60)::integer $$;
+alter table opening_hours add constraint ex_opening_hours_no_overlap exclude using gist
+    (calendar_id with =, weekday with =, int4range(minutes_of_day(opens), minutes_of_day(closes)) with &&);
+
 -- 2. Partitions of usage_events ---------------------------------------------------------------------------------------
 
 create table usage_events_default partition of usage_events default;
@@ -76,11 +81,13 @@ begin
         insert into usage_events (
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
-            cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin)
+            cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
+            batch_id, batch_line)
         select
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
-            cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin
+            cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
+            batch_id, batch_line
         from usage_staging where shipment_id = shipment
         order by row
         on conflict do nothing
@@ -112,6 +119,16 @@ language sql stable set search_path = public, pg_temp as $$
     select nullif(current_setting('studio.tenant_id', true), '')::uuid
 $$;
 
+-- Which adapter names lead where. The gateway checks the tenant itself, as it does for keys.
+create function served_adapters()
+returns table (id uuid, tenant_id uuid, variant_id text, name text, engine_name text, created_at timestamptz,
+               replicas uuid[])
+language sql stable security definer set search_path = public, pg_temp as $$
+    select a.id, a.tenant_id, a.variant_id, a.name, a.engine_name, a.created_at,
+           array(select l.replica_id from loaded_adapters l where l.adapter_id = a.id and l.error is null)
+    from adapters a where a.deleted_at is null
+$$;
+
 -- 5. Whoever caches these tables hears of changes ---------------------------------------------------------------------
 
 create function notify_channel() returns trigger language plpgsql as $$
@@ -134,6 +151,14 @@ create trigger notify_fleet after insert or update or delete on replicas
     for each statement execute function notify_channel('studio_fleet');
 create trigger notify_fleet after insert or update or delete on desired_replicas
     for each statement execute function notify_channel('studio_fleet');
+create trigger notify_fleet after insert or update or delete on adapters
+    for each statement execute function notify_channel('studio_fleet');
+create trigger notify_fleet after insert or update or delete on loaded_adapters
+    for each statement execute function notify_channel('studio_fleet');
+create trigger notify_fleet after insert or update or delete on hours_overrides
+    for each statement execute function notify_channel('studio_fleet');
+create trigger notify_fleet after insert or update or delete on clock_offset
+    for each statement execute function notify_channel('studio_fleet');
 
 -- 6. Append-only, and final means final -------------------------------------------------------------------------------
 
@@ -146,7 +171,8 @@ do $$
 declare
     append_only text;
 begin
-    foreach append_only in array array['usage_events', 'rated_lines', 'audit_log', 'engine_counters', 'reconciliations']
+    foreach append_only in array array['usage_events', 'rated_lines', 'audit_log', 'engine_counters', 'reconciliations',
+                                     'fine_tuning_events']
     loop
         execute format('create trigger append_only before update or delete on %I for each row
                         execute function refuse_change()', append_only);
@@ -214,6 +240,17 @@ begin
                         to studio_owner, studio_operator, studio_worker, studio_auditor using (true) with check (true)', scoped);
     end loop;
 
+    -- Jobs that a tenant creates through the gateway itself: its own rows, and only those.
+    foreach scoped in array array['files', 'batches', 'batch_shards', 'fine_tuning_jobs', 'fine_tuning_events', 'adapters']
+    loop
+        execute format('alter table %I enable row level security, force row level security', scoped);
+        execute format('create policy own_tenant on %I to studio_gateway
+                        using (tenant_id = current_tenant()) with check (tenant_id = current_tenant())', scoped);
+        execute format('create policy all_tenants on %I
+                        to studio_owner, studio_operator, studio_worker, studio_auditor using (true) with check (true)', scoped);
+    end loop;
+    execute 'create policy all_tenants_of_a_node on adapters for select to studio_node_agent using (true)';
+
     execute 'alter table tenants enable row level security, force row level security';
     execute 'create policy own_tenant on tenants for select to studio_gateway using (id = current_tenant())';
     execute 'create policy all_tenants on tenants
@@ -233,7 +270,8 @@ end $$;
 
 grant usage on schema public
     to studio_gateway, studio_operator, studio_shipper, studio_worker, studio_node_agent, studio_auditor;
-revoke execute on function accept_usage(uuid), ensure_usage_partition(date), api_key_snapshot() from public;
+revoke execute on function accept_usage(uuid), ensure_usage_partition(date), api_key_snapshot(), served_adapters()
+    from public;
 
 grant select on models, model_variants, prices, desired_replicas, replicas, warmups, catalog_syncs, legal_entities,
     tenants, tenant_billing, usage_events, usage_windows, usage_daily, rated_lines, account_statements, invoices,
@@ -241,6 +279,15 @@ grant select on models, model_variants, prices, desired_replicas, replicas, warm
 grant select (id, tenant_id, name, prefix, scopes, requests_per_second, credit, created_at, expires_at, revoked_at)
     on api_keys to studio_gateway;
 grant execute on function api_key_snapshot() to studio_gateway;
+
+grant select on calendars, opening_hours, holidays, hours_overrides, clock_offset, files, batches, fine_tuning_jobs,
+    fine_tuning_events, adapters, loaded_adapters to studio_gateway;
+grant insert on files, batches, fine_tuning_jobs to studio_gateway;
+grant update (deleted_at) on files to studio_gateway;
+grant update (state, cancelling_at) on batches to studio_gateway;
+grant update (cancel_requested_at) on fine_tuning_jobs to studio_gateway;
+grant update (deleted_at) on adapters to studio_gateway;
+grant execute on function served_adapters() to studio_gateway;
 
 grant insert on usage_staging to studio_shipper;
 grant select, insert, update on usage_sources to studio_shipper;
@@ -270,6 +317,21 @@ grant update (valid_until) on tenant_billing to studio_operator;
 grant update (revoked_at) on api_keys to studio_operator;
 grant update (state, reason, stopped_at, ready_at) on replicas to studio_operator;
 
+-- Batches commit their usage with their results, by the same way as everybody else's usage.
+grant insert on usage_staging to studio_worker;
+grant insert, update on usage_sources to studio_worker;
+grant execute on function accept_usage(uuid) to studio_worker;
+grant insert, update, delete on calendars, opening_hours, holidays, batch_shards to studio_worker;
+grant insert, update on hours_overrides, files, batches, fine_tuning_jobs, adapters to studio_worker;
+grant insert on fine_tuning_events to studio_worker;
+
+grant select on calendars, opening_hours, holidays, hours_overrides, clock_offset, files, batches, fine_tuning_jobs,
+    adapters, loaded_adapters to studio_operator;
+grant insert, update (ends_at) on hours_overrides to studio_operator;
+grant insert, update, delete on clock_offset to studio_operator;
+
+grant select on adapters, loaded_adapters to studio_node_agent;
+grant insert, update, delete on loaded_adapters to studio_node_agent;
 grant select on models, model_variants, desired_replicas, replicas, warmups to studio_node_agent;
 grant insert, update on replicas to studio_node_agent;
 grant insert on warmups, engine_counters to studio_node_agent;

@@ -48,6 +48,8 @@ class ModelVariant(Base):
     gpu_count: Mapped[int]  # cards per replica; 0 runs on the CPU
     max_num_seqs: Mapped[int]
     suggested_replicas: Mapped[int]
+    calendar_id: Mapped[str | None] = mapped_column(ForeignKey("calendars.id"))  # None: open around the clock
+    closed_replicas: Mapped[int] = mapped_column(server_default="0")  # kept while closed: a fast tier may keep one
     engine_flags: Mapped[list[str]] = mapped_column(JSONB)
     engine_env: Mapped[dict[str, str]] = mapped_column(JSONB)
     deployed: Mapped[bool]  # whether this site runs it at all
@@ -74,7 +76,11 @@ class Price(Base):
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
     variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), index=True)
     unit: Mapped[str] = mapped_column(
-        CheckConstraint("unit in ('prompt', 'cached_prompt', 'completion', 'embedding')", "unit_known")
+        CheckConstraint(
+            "unit in ('prompt', 'cached_prompt', 'completion', 'embedding', 'batch_prompt', 'batch_cached_prompt',"
+            " 'batch_completion', 'batch_embedding', 'training')",
+            "unit_known",
+        )
     )
     per_million: Mapped[PricePerMillion] = mapped_column(CheckConstraint("per_million >= 0", "not_negative"))
     valid_from: Mapped[datetime]

@@ -15,12 +15,16 @@ class UsageSource(Base):
     """One run of one process that meters: its events carry `source_seq` 1, 2, 3, ... without a gap.
 
     `last_seq` is the highest number it has shipped; when `closed_at` is set nothing more can come. A dead gateway is
-    closed by whoever ships its journal, so it never blocks a seal.
+    closed by whoever ships its journal, so it never blocks a seal. A source of kind `transaction` takes its numbers in
+    the transaction that inserts the events (batches do), so it never has anything pending.
     """
 
     __tablename__ = "usage_sources"
 
     id: Mapped[UuidKey]
+    kind: Mapped[str] = mapped_column(
+        CheckConstraint("kind in ('journal', 'transaction')", "kind_known"), server_default="journal"
+    )
     name: Mapped[str]
     opened_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
@@ -56,6 +60,9 @@ class UsageColumns:
     http_status: Mapped[int]
     end_reason: Mapped[str]
     usage_origin: Mapped[str]
+    adapter_id: Mapped[UUID | None]
+    batch_id: Mapped[UUID | None]
+    batch_line: Mapped[int | None]
 
 
 class UsageEvent(UsageColumns, Base):

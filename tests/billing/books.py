@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from assets.catalog import CatalogFiles
 from billing import draft, invoice_requests, rated_lines, reconcile, usage, windows
 from billing.windows import Seal, SealKey
 from studio import ids, tenants
@@ -23,10 +25,11 @@ from studio.db.invoices import Invoice
 from studio.db.sessions import engine_for, unit_of_work
 from studio.db.usage import UsageSource, UsageStaging
 from studio.money import Currency
-from studio.settings import REPOSITORY, DatabaseRole
+from studio.settings import DatabaseRole
 from tests.server import TestDatabase
 
-CHAT = "smollm2-135m-instruct"
+CATALOG = CatalogFiles(Path(__file__).parent / "catalog", "test")
+CHAT = "chat"
 BUYER = {"name": "Kunde AG", "street": "Weg 2", "city": "20095 Hamburg", "country": "DE", "vat_id": "DE111111111"}
 
 
@@ -80,9 +83,9 @@ class Books:
             engine.dispose()
 
     def open(self) -> None:
-        """Synchronise the real catalog and start one engine."""
+        """Synchronise the tests' own catalog and start one engine."""
         with self.as_role("worker") as session:
-            sync_catalog(session, REPOSITORY / "catalog", "local")
+            sync_catalog(session, CATALOG.folder, CATALOG.site)
         with self.as_role("node_agent") as session:
             session.execute(
                 insert(Replica).values(

@@ -12,7 +12,7 @@ from tests.server import TestDatabase
 
 @pytest.fixture
 def books(database: TestDatabase) -> Iterator[Books]:
-    """A database with the real catalog and one engine."""
+    """A database with a small catalog and one engine."""
     books = Books(database)
     books.open()
     yield books

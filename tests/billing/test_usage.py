@@ -30,7 +30,7 @@ def test_prompt_cached_and_completion_are_apart(books: Books) -> None:
 
 def test_an_embedding_model_has_one_unit(books: Books) -> None:
     tenant, gateway = books.tenant(), books.gateway()
-    gateway.uses(tenant, NOON, prompt=64, variant="all-minilm-l6-v2")
+    gateway.uses(tenant, NOON, prompt=64, variant="embedding")
     books.close_day(gateway, tenant, DAY)
     assert books.daily(DAY) == [("embedding", DAY, 64)]
 

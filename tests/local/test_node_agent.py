@@ -10,6 +10,7 @@ import threading
 import httpx
 from sqlalchemy import select
 
+from local import process_tree
 from local.objects import EmbeddedObjectStore
 from studio.db.fleet import Warmup
 from studio.db.sessions import unit_of_work
@@ -77,7 +78,8 @@ def test_kill_9_of_the_agent_leaves_no_engine_and_the_next_one_closes_the_row(no
     node.want(1)
     with node.running() as agent:
         node.ready()
-        agent.kill()
+        (worker,) = process_tree.children(agent.pid)  # the agent itself is its guard
+        os.kill(worker, signal.SIGKILL)
         eventually(lambda: not node.engines(), "the engine ended with its agent")
     with node.running():
         eventually(lambda: node.states() == ["failed", "ready"], "a new replica is ready")

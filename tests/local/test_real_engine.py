@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
+from local import process_tree
 from local.objects import EmbeddedObjectStore
 from studio.settings import REPOSITORY
 from tests.local.eventually import eventually
@@ -36,7 +39,9 @@ def test_vllm_answers_counts_and_leaves_nothing_when_its_agent_is_killed(node: N
         eventually(lambda: node.states() == ["ready"], "vLLM is ready", START_SECONDS)
         (replica,) = node.replicas()
         assert replica.baseline_completion_tokens == 1
-        assert len(node.engines()) > 1, "vLLM runs its core in a process of its own"
+        engines = node.engines()
+        assert len(engines) > 1, "vLLM runs its core in a process of its own"
+        assert {os.getpgid(pid) for pid in engines} == {replica.pid}, "all of it ends with its process group"
 
         usage = chat(replica, tokens=5).json()["usage"]
         counted = (
@@ -45,5 +50,6 @@ def test_vllm_answers_counts_and_leaves_nothing_when_its_agent_is_killed(node: N
         )
         eventually(lambda: node.counters() == [counted], "the engine's own totals are written down")
 
-        agent.kill()
+        (worker,) = process_tree.children(agent.pid)
+        os.kill(worker, signal.SIGKILL)
         eventually(lambda: not node.engines(), "API server and engine core are gone")

@@ -124,7 +124,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing(running: Tree) -> None:
     os.kill(running.supervisor, signal.SIGKILL)
     status, words = running.ends()
     assert status == 128 + signal.SIGKILL
-    assert "The supervisor was killed by signal 9" in words
+    assert "What was guarded was killed by SIGKILL" in words
     assert not running.left()
 
 

@@ -12,14 +12,13 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from assets.catalog import CatalogFiles
 from local.objects import EmbeddedObjectStore
 from local.ports import MAX_OFFSET, Ports
 from local.secrets import StackSecrets
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
-from studio.settings import REPOSITORY, Settings
-from tests.billing.books import Books
+from studio.settings import Settings
+from tests.billing.books import CATALOG, Books
 from tests.orchestration.location import Location
 from tests.server import TestDatabase
 
@@ -41,7 +40,6 @@ def objects(run_folder: Path) -> Iterator[ObjectStore]:
             assert process.poll() is None, (run_folder / "s3.log").read_text()
             assert time.monotonic() < deadline, "the object store was not ready within 60 s"
             time.sleep(0.2)
-        embedded.furnish()
         yield ObjectStore.from_settings(
             Settings(
                 s3_endpoint_url=embedded.url,
@@ -56,7 +54,7 @@ def objects(run_folder: Path) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def books(database: TestDatabase) -> Iterator[Books]:
-    """A database with the real catalog and one engine."""
+    """A database with a small catalog and one engine."""
     books = Books(database)
     books.open()
     yield books
@@ -70,7 +68,7 @@ def location(database: TestDatabase, objects: ObjectStore) -> Iterator[Location]
     resources: dict[str, object] = {
         "worker_database": engine,
         "objects": objects,
-        "catalog_files": CatalogFiles(REPOSITORY / "catalog", "local"),
+        "catalog_files": CATALOG,
     }
     with dg.DagsterInstance.ephemeral() as instance:
         yield Location(resources, instance)

@@ -9,23 +9,22 @@ import dagster as dg
 import pytest
 
 from assets.catalog import CatalogFiles
-from studio.settings import REPOSITORY
-from tests.billing.books import Books
+from tests.billing.books import CATALOG, Books
 from tests.orchestration.location import Location
 
 
 def test_a_broken_file_fails_the_asset_and_is_not_tried_for_ever(
     books: Books, location: Location, tmp_path: Path
 ) -> None:
-    shutil.copytree(REPOSITORY / "catalog", tmp_path / "catalog")
-    with (tmp_path / "catalog/models/qwen3-32b.yaml").open("a") as file:
+    shutil.copytree(CATALOG.folder, tmp_path / "catalog")
+    with (tmp_path / "catalog/models/chat.yaml").open("a") as file:
         file.write("colour: blue\n")
     broken = Location(
-        location.resources | {"catalog_files": CatalogFiles(tmp_path / "catalog", "local")}, location.instance
+        location.resources | {"catalog_files": CatalogFiles(tmp_path / "catalog", CATALOG.site)}, location.instance
     )
     for _ in range(3):
         (request,) = broken.asks("catalog_changed")
-        with pytest.raises(dg.Failure, match=r"the catalog was not changed:\n.*qwen3-32b\.yaml:\d+: .*colour"):
+        with pytest.raises(dg.Failure, match=r"the catalog was not changed:\n.*chat\.yaml:\d+: .*colour"):
             broken.run("sync_catalog", tags=request.tags)
     assert broken.asks("catalog_changed") == []
     (latest,) = location.instance.event_log_storage.get_asset_check_execution_history(

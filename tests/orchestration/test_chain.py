@@ -112,4 +112,4 @@ def test_the_fleet_follows_the_catalog_inside_the_tick(books: Books, location: L
     assert event.asset_key == dg.AssetKey("desired_replicas")
     with books.as_role("auditor") as session:
         wanted = session.scalars(select(DesiredReplicas.variant_id).where(DesiredReplicas.replicas == 1)).all()
-    assert sorted(wanted) == ["all-minilm-l6-v2", "smollm2-135m-instruct"]
+    assert sorted(wanted) == ["chat", "embedding"]

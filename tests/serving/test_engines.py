@@ -21,13 +21,17 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 async def answer_of(*chunks: bytes) -> AsyncIterator[Answer]:
     """The answer of an engine that sends these chunks 50 ms apart and then cuts the connection."""
 
+    handlers: set[asyncio.Task[None] | None] = set()
+
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD)
         for chunk in chunks:
             writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             await asyncio.sleep(0.05)
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(engine, "127.0.0.1", 0)
     engines = Engines()
@@ -41,7 +45,7 @@ async def answer_of(*chunks: bytes) -> AsyncIterator[Answer]:
         assert engines.outstanding[REPLICA.id] == 0
         await engines.close()
         server.close()
-        await server.wait_closed()
+        await asyncio.wait([handler for handler in handlers if handler])
 
 
 async def test_what_arrived_before_a_break_is_read_first() -> None:
