@@ -1,4 +1,4 @@
-"""Work that takes longer than a request: files, batches with their shards, fine-tunes with their events and adapters."""
+"""Work that outlives a request: files, batches with their shards, fine-tunes with their events and adapters."""
 
 from __future__ import annotations
 
