@@ -113,6 +113,7 @@ class DagsterHome:
                 "config": {"base_dir": str(self.folder)},
             },
             "telemetry": {"enabled": False},
+            "nux": {"enabled": False},  # a dialog that asks finance to join a newsletter
         }
 
 

@@ -1,0 +1,60 @@
+"""The import contracts hold, and each of them can fail: a contract that catches nothing is decoration."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studio.settings import REPOSITORY
+
+PACKAGES = ("assets", "billing", "local", "orchestration", "serving", "studio", "training")
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(LINT_IMPORTS), "--no-logo", "--no-cache"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house")
+    for package in PACKAGES:
+        if (REPOSITORY / package).is_dir():
+            shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    return folder
+
+
+def test_the_contracts_hold(copy: Path) -> None:
+    result = lint(copy)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("studio/clock.py", "import billing.rating"),
+        ("billing/rating.py", "import serving.routing"),
+        ("serving/routing.py", "import assets.usage"),
+        ("assets/usage.py", "import orchestration.build"),
+        ("orchestration/build.py", "import local.ports"),
+        ("billing/rating.py", "import dagster"),
+        ("studio/ids.py", "import fastapi"),
+        ("serving/fleet/desired.py", "import dagster"),
+        ("serving/routing.py", "import dagster"),
+    ],
+)
+def test_a_contract_fails_when_it_is_broken(copy: Path, module: str, forbidden: str) -> None:
+    path = copy / module
+    kept = path.read_text()
+    path.write_text(f"{kept}\n{forbidden}\n")
+    try:
+        assert lint(copy).returncode != 0
+    finally:
+        path.write_text(kept)
