@@ -5,6 +5,7 @@ from sqlalchemy import Engine
 
 from billing import invoice_requests
 from orchestration.jobs import DRAFT_INVOICES
+from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
 
@@ -17,9 +18,14 @@ from studio.db.sessions import unit_of_work
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def month_close(worker_database: dg.ResourceParam[Engine]) -> dg.SkipReason:
-    """Asks for the invoices of every month that is over and wholly reconciled; a sensor then has them drafted."""
+    """Asks for the invoices of every month that is over and wholly reconciled; a sensor then has them drafted.
+
+    Usage that arrived too late for the ten-minute look is sealed here first, however old it is.
+    """
+    now = clock.now()
+    seal_closed_windows(worker_database, now)
     with unit_of_work(worker_database) as session:
-        requests = invoice_requests.request_closed_months(session, clock.now())
+        requests = invoice_requests.request_closed_months(session, now)
     return dg.SkipReason(f"{len(requests)} invoices were asked for.")
 
 

@@ -15,9 +15,9 @@ from assets.fleet import change_metadata
 from assets.invoices import FinalizeConfig
 from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, windows
-from billing.windows import NothingToSeal, UnsealedWindow, UsageNotComplete
 from orchestration.attempts import attempt, run_key
 from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
+from orchestration.sealing import seal_closed_windows
 from serving.fleet import desired
 from studio import clock, ids
 from studio.catalog.reading import content_hash
@@ -74,13 +74,11 @@ def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
     now = clock.now()
     with unit_of_work(worker_database) as session:
         arrived = arrivals.last_day(session, now)
-        unsealed = windows.unsealed(session, since=(now - _UNSEALED_LOOKBACK).date())
-    closed = [window for window in unsealed if windows.closes_at(window.window_day) <= now]
-    waiting = [why for window in closed if (why := _seal(worker_database, window)) is not None]
+    sealing = seal_closed_windows(worker_database, now, since=(now - _UNSEALED_LOOKBACK).date())
     metadata = {
         **arrival_metadata(arrived),
-        "sealed_windows": dg.MetadataValue.int(len(closed) - len(waiting)),
-        "waiting": dg.MetadataValue.text("\n".join(waiting) or "nothing"),
+        "sealed_windows": dg.MetadataValue.int(sealing.sealed),
+        "waiting": dg.MetadataValue.text("\n".join(sealing.waiting) or "nothing"),
     }
     return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata)])
 
@@ -131,26 +129,6 @@ def approvals(worker_database: dg.ResourceParam[Engine]) -> list[dg.RunRequest] 
 
 
 SENSORS = [catalog_changed, fleet_reconcile, closed_days, sealed_windows, invoice_requests_open, approvals]
-
-
-def _seal(worker_database: Engine, window: UnsealedWindow) -> str | None:
-    """Seal one closed window; why it has to wait, or None."""
-    try:
-        with unit_of_work(worker_database) as session:
-            windows.seal(
-                session,
-                window_day=window.window_day,
-                tenant_id=window.tenant_id,
-                by="calendar",
-                reason="the day is closed",
-                cutoff=windows.closes_at(window.window_day),
-                now=clock.now(),
-            )
-    except UsageNotComplete as error:
-        return error.message
-    except NothingToSeal:  # somebody else sealed it meanwhile
-        return None
-    return None
 
 
 def _one_run_each(
