@@ -14,6 +14,7 @@ import yaml
 from local.ports import Ports
 from local.readiness import accepts_connections, http_ok
 from local.services import Service
+from studio.settings import REPOSITORY
 
 _CODE_LOCATION = "studio"
 _COORDINATOR = ("orchestration.coordinator", "AuditedRunCoordinator")
@@ -26,11 +27,15 @@ class DagsterHome:
     folder: Path
     ports: Ports
     database_url: str
-    environment: dict[str, str]  # what our own code needs inside Dagster's processes
+    environment: dict[str, str]  # what our own code needs; it runs in the code server and the runs that start there
 
     def services(self, depends_on: tuple[str, ...]) -> tuple[Service, ...]:
         """Code server, daemon and webserver. Requests are answered without them."""
-        env = {**self.environment, "DAGSTER_HOME": str(self.folder), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+        env = {
+            "DAGSTER_HOME": str(self.folder),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "PYTHONPATH": str(REPOSITORY),  # the run coordinator is ours
+        }
         workspace = ("-w", str(self._workspace))
         code = Service(
             name="dagster-code",
@@ -38,7 +43,7 @@ class DagsterHome:
                 *(sys.executable, "-m", "dagster", "api", "grpc", "-m", "orchestration.definitions"),
                 *("-h", "127.0.0.1", "-p", str(self.ports.dagster_code), "--location-name", _CODE_LOCATION),
             ),
-            env=env,
+            env={**self.environment, **env},
             port=self.ports.dagster_code,
             depends_on=depends_on,
             prepare=self.prepare,

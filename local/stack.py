@@ -162,12 +162,7 @@ class Stack:
         )
 
     def _dagster(self, depends_on: tuple[str, ...]) -> tuple[Service, ...]:
-        environment = {
-            **self._common,
-            **self._database_settings("worker"),
-            **self._s3,
-            "PYTHONPATH": str(REPOSITORY),
-        }
+        environment = {**self._common, **self._database_settings("worker"), **self._s3}
         home = DagsterHome(self.paths.dagster_home, self.ports, self.database_url("dagster"), environment)
         return home.services(depends_on)
 

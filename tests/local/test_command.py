@@ -117,8 +117,6 @@ class TestGivenSecrets:
             "gateway": {"DATABASE_GATEWAY_URL", "DATABASE_OPERATOR_URL", "DATABASE_SHIPPER_URL"},
             "node-agent": {"DATABASE_NODE_AGENT_URL"},
             "dagster-code": {"DATABASE_WORKER_URL"},
-            "dagster-daemon": {"DATABASE_WORKER_URL"},
-            "dagster-web": {"DATABASE_WORKER_URL"},
         }
 
     def test_an_outside_server_replaces_ours(self, tmp_path: Path) -> None:

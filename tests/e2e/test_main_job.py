@@ -1,0 +1,168 @@
+"""The main job on the real engine, as `make demo` plays it, and what must hold around it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.e2e.conftest import Cloud
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+CHAT = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def told(cloud: Cloud) -> str:
+    """The demo's own account of the first telling."""
+    result = cloud.run(module="local.demo", timeout=1100)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def key(cloud: Cloud, told: str) -> str:
+    """A key of the demo's customer, known to the gateway."""
+    text: str = cloud.studio("key", "create", "--tenant", "demo", "--name", "e2e")["key"]
+    eventually(lambda: authenticates(cloud, text), "the gateway knows the new key")
+    return text
+
+
+def eventually(check: Callable[[], bool], claim: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {claim}"
+        time.sleep(0.2)
+
+
+def client(cloud: Cloud, key: str) -> openai.OpenAI:
+    return openai.OpenAI(api_key=key, base_url=f"{cloud.status['gateway_url']}/v1", max_retries=0, timeout=120)
+
+
+def authenticates(cloud: Cloud, key: str) -> bool:
+    try:
+        client(cloud, key).models.list()
+    except openai.APIError:
+        return False
+    return True
+
+
+def events_of(cloud: Cloud, key: str) -> list[tuple[str, int]]:
+    return cloud.query(
+        "select request_id, count(*) from usage_events"
+        " where api_key_id = (select id from api_keys where prefix = %s) group by 1",
+        key[:12],
+    )
+
+
+def test_the_story_is_told_to_its_end(told: str) -> None:
+    scenes = re.findall(r"✓ \[(\d+)/(\d+)\]", told)
+    assert scenes
+    assert [int(number) for number, _ in scenes] == list(range(1, int(scenes[0][1]) + 1))
+    assert re.search(r"number: XDE-\d{4}-\d{6}", told)
+
+
+def test_it_can_be_told_again_and_reuses_what_is_there(cloud: Cloud, told: str) -> None:
+    first = re.search(r"number: (XDE-\S+)", told)
+    result = cloud.run(module="local.demo", timeout=1100)
+    assert result.returncode == 0, result.stdout + result.stderr
+    second = re.search(r"number: (XDE-\S+)", result.stdout)
+    assert first is not None
+    assert second is not None
+    assert second[1] > first[1]
+
+
+def test_every_service_is_up(cloud: Cloud, told: str) -> None:
+    states = {name: service["state"] for name, service in cloud.status["services"].items()}
+    assert set(states.values()) <= {"ready", "done"}, states
+
+
+def test_a_final_invoice_can_be_listed_and_fetched(cloud: Cloud, told: str, tmp_path: Path) -> None:
+    final = [row for row in cloud.studio("invoice", "list", "--tenant", "demo") if row["state"] == "final"]
+    assert final
+    target = tmp_path / "invoice.pdf"
+    assert cloud.run("invoice", "download", final[0]["id"], "--out", str(target)).returncode == 0
+    assert target.read_bytes().startswith(b"%PDF-")
+
+
+def test_a_killed_gateway_has_billed_every_finished_answer_once(cloud: Cloud, key: str) -> None:
+    finished: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answer = client(cloud, key).chat.completions.with_raw_response.create(
+                    model=CHAT, messages=[{"role": "user", "content": "Count to ten."}], max_tokens=12
+                )
+                request_id = answer.headers["x-request-id"]
+                answer.parse()
+            except openai.APIError:
+                time.sleep(0.2)  # the gateway is away for a moment
+            else:
+                finished.append(request_id)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: len(finished) >= 4, "requests are answered")
+        os.kill(cloud.status["services"]["gateway"]["pid"], signal.SIGKILL)
+        before = len(finished)
+        eventually(lambda: len(finished) >= before + 8, "requests are answered again")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    eventually(
+        lambda: {id for id, _ in events_of(cloud, key)} >= set(finished), "all finished answers are in the database"
+    )
+    assert all(count == 1 for _, count in events_of(cloud, key))
+
+
+def test_an_unknown_model_and_an_unknown_path_are_openai_errors(cloud: Cloud, key: str) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client(cloud, key).chat.completions.create(model="nosuch", messages=[{"role": "user", "content": "hi"}])
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client(cloud, key).post("/nosuch", cast_to=object)
+
+
+def test_a_model_that_is_not_deployed_says_so_at_once(cloud: Cloud, key: str) -> None:
+    with pytest.raises(openai.APIStatusError) as asleep:
+        client(cloud, key).chat.completions.create(model="qwen3-32b", messages=[{"role": "user", "content": "hi"}])
+    assert asleep.value.status_code == 503
+    assert asleep.value.code == "model_asleep"
+    assert 1 <= int(asleep.value.response.headers["retry-after"]) <= 120
+
+
+def test_down_leaves_no_process_and_up_finds_everything_again(cloud: Cloud, key: str) -> None:
+    events = cloud.query("select count(*) from usage_events")
+    pids = [service["pid"] for service in cloud.status["services"].values() if service["pid"]]
+    assert cloud.run("down").returncode == 0
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not _processes_of(cloud)
+    assert cloud.run("up").returncode == 0
+    assert cloud.query("select count(*) from usage_events") >= events
+    eventually(lambda: authenticates(cloud, key), "the key still works")
+
+
+def _processes_of(cloud: Cloud) -> list[str]:
+    """Anything that still names the cloud's folder in its environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                if f"STUDIO_STATE_DIR={cloud.folder}".encode() in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except (OSError, UnicodeDecodeError):
+                continue
+    return found
