@@ -71,6 +71,10 @@ class Api:
         """GET; the answer's bytes."""
         return self._call("GET", path).content
 
+    def close(self) -> None:
+        """Give the connections back; a program that ends anyway need not."""
+        self._client.close()
+
     def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **arguments)

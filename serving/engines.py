@@ -142,17 +142,11 @@ class Engines:
         for is_last_try in (False, True):
             try:
                 response = await self._session.post(url, data=body, headers=_HEADERS, timeout=patience)
-                if not stream or response.status != 200:
-                    return response, await response.read()
-                if first := await _read(response):
-                    return response, first
-                raise ReplicaGone("an empty stream")
+                return response, await _first_part(response, stream)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 raise ReplicaGone(str(error)) from error
             except TimeoutError as error:
-                raise ServiceUnavailable(
-                    "The engine did not answer in time.", retry_after=timedelta(seconds=1)
-                ) from error
+                raise ServiceUnavailable("The engine did not answer in time.", retry_after=RETRY) from error
             except (aiohttp.ClientError, OSError) as error:
                 # Perhaps only a kept connection that the engine had just closed: once more, on a new one.
                 if is_last_try:
@@ -164,6 +158,19 @@ class Engines:
         if key not in self._urls:
             self._urls[key] = URL(replica.url.rstrip("/") + path)
         return self._urls[key]
+
+
+async def _first_part(response: aiohttp.ClientResponse, stream: bool) -> bytes:
+    """The first bytes of a stream, or all of what is none."""
+    try:
+        if not stream or response.status != 200:
+            return await response.read()
+        if first := await _read(response):
+            return first
+        raise ReplicaGone("an empty stream")
+    except BaseException:
+        response.close()
+        raise
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
+from studio.s3 import s3_client
 from studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,24 +33,11 @@ class ObjectStore:
     @classmethod
     def from_settings(cls, settings: Settings) -> ObjectStore:
         """A client for the S3 server of the settings. Nothing is contacted yet."""
-        import boto3  # 0.2 s of import that processes without object access need not pay
-        from botocore.config import Config
-
         access, secret = settings.s3_access_key, settings.s3_secret_key
-        client = boto3.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint_url,
-            aws_access_key_id=access.get_secret_value() if access else None,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            region_name="us-east-1" if settings.s3_endpoint_url else None,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                retries={"max_attempts": 3, "mode": "standard"},
-                # Plain bodies: not every S3 server takes the checksum trailers that boto3 sends by itself.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
+        client = s3_client(
+            settings.s3_endpoint_url,
+            access.get_secret_value() if access else None,
+            secret.get_secret_value() if secret else None,
         )
         return cls(client, settings.s3_bucket_prefix)
 

@@ -32,6 +32,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('time_zone', sa.Text(), nullable=False),
     sa.Column('prewarm_minutes', sa.Integer(), nullable=False),
+    sa.CheckConstraint('prewarm_minutes between 0 and 240', name=op.f('ck_calendars_prewarm_range')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_calendars'))
     )
     op.create_table('catalog_syncs',
@@ -48,6 +49,7 @@ def upgrade() -> None:
     sa.Column('offset', sa.Interval(), nullable=False),
     sa.Column('set_by', sa.Text(), nullable=False),
     sa.Column('set_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.CheckConstraint('singleton', name=op.f('ck_clock_offset_one_row')),
     sa.PrimaryKeyConstraint('singleton', name=op.f('pk_clock_offset'))
     )
     op.create_table('legal_entities',
@@ -58,6 +60,7 @@ def upgrade() -> None:
     sa.Column('time_zone', sa.Text(), nullable=False),
     sa.Column('invoice_prefix', sa.Text(), nullable=False),
     sa.Column('details', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_legal_entities_currency_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_legal_entities')),
     sa.UniqueConstraint('invoice_prefix', name=op.f('uq_legal_entities_invoice_prefix'))
     )
@@ -74,6 +77,7 @@ def upgrade() -> None:
     sa.Column('notice', sa.Text(), nullable=True),
     sa.Column('listed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('retired_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint("task in ('chat', 'completion', 'embedding')", name=op.f('ck_models_task_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_models'))
     )
     op.create_table('quarantine',
@@ -113,6 +117,7 @@ def upgrade() -> None:
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'", name=op.f('ck_tenants_slug_form')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_tenants')),
     sa.UniqueConstraint('slug', name=op.f('uq_tenants_slug'))
     )
@@ -164,6 +169,7 @@ def upgrade() -> None:
     sa.Column('last_seq', sa.BigInteger(), nullable=False),
     sa.Column('pending', sa.BigInteger(), nullable=False),
     sa.Column('heartbeat_at', sa.DateTime(timezone=True), nullable=False),
+    sa.CheckConstraint("kind in ('journal', 'transaction')", name=op.f('ck_usage_sources_kind_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_usage_sources'))
     )
     op.create_table('usage_staging',
@@ -211,6 +217,7 @@ def upgrade() -> None:
     sa.Column('computed_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['legal_entity_id'], ['legal_entities.id'], name=op.f('fk_account_statements_legal_entity_id')),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_account_statements_tenant_id')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_account_statements_currency_known')),
     sa.PrimaryKeyConstraint('tenant_id', 'month', 'currency', name=op.f('pk_account_statements'))
     )
     op.create_table('api_keys',
@@ -245,6 +252,7 @@ def upgrade() -> None:
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_files_tenant_id')),
+    sa.CheckConstraint("purpose in ('batch', 'fine-tune', 'batch_output', 'fine-tune-results')", name=op.f('ck_files_purpose_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_files'))
     )
     op.create_index('ix_files_tenant_id_created_at', 'files', ['tenant_id', 'created_at'], unique=False)
@@ -291,6 +299,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['calendar_id'], ['calendars.id'], name=op.f('fk_model_variants_calendar_id')),
     sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_variants_model_id')),
     sa.ForeignKeyConstraint(['served_by'], ['model_variants.id'], name=op.f('fk_model_variants_served_by')),
+    sa.CheckConstraint("tier in ('base', 'fast')", name=op.f('ck_model_variants_tier_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_model_variants')),
     sa.UniqueConstraint('model_id', 'tier', name=op.f('uq_model_variants_model_id_tier'))
     )
@@ -311,6 +320,7 @@ def upgrade() -> None:
     sa.Column('closes', sa.Time(), nullable=False),
     sa.CheckConstraint('opens < closes', name=op.f('ck_opening_hours_span_not_empty')),
     sa.ForeignKeyConstraint(['calendar_id'], ['calendars.id'], name=op.f('fk_opening_hours_calendar_id'), ondelete='CASCADE'),
+    sa.CheckConstraint('weekday between 1 and 7', name=op.f('ck_opening_hours_weekday_iso')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_opening_hours'))
     )
     op.create_index(op.f('ix_opening_hours_calendar_id'), 'opening_hours', ['calendar_id'], unique=False)
@@ -326,6 +336,7 @@ def upgrade() -> None:
     sa.Column('buyer', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.ForeignKeyConstraint(['legal_entity_id'], ['legal_entities.id'], name=op.f('fk_tenant_billing_legal_entity_id')),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_tenant_billing_tenant_id')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_tenant_billing_currency_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_tenant_billing'))
     )
     op.create_index(op.f('ix_tenant_billing_tenant_id'), 'tenant_billing', ['tenant_id'], unique=False)
@@ -374,6 +385,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['output_file_id'], ['files.id'], name=op.f('fk_batches_output_file_id')),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_batches_tenant_id')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_batches_variant_id')),
+    sa.CheckConstraint("state in ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling', 'cancelled')", name=op.f('ck_batches_state_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_batches'))
     )
     op.create_index('ix_batches_tenant_id_created_at', 'batches', ['tenant_id', 'created_at'], unique=False)
@@ -383,6 +395,7 @@ def upgrade() -> None:
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('decided_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_desired_replicas_variant_id')),
+    sa.CheckConstraint('replicas >= 0', name=op.f('ck_desired_replicas_not_negative')),
     sa.PrimaryKeyConstraint('variant_id', name=op.f('pk_desired_replicas'))
     )
     op.create_table('fine_tuning_jobs',
@@ -408,6 +421,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['training_file_id'], ['files.id'], name=op.f('fk_fine_tuning_jobs_training_file_id')),
     sa.ForeignKeyConstraint(['validation_file_id'], ['files.id'], name=op.f('fk_fine_tuning_jobs_validation_file_id')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_fine_tuning_jobs_variant_id')),
+    sa.CheckConstraint("state in ('validating_files', 'queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f('ck_fine_tuning_jobs_state_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fine_tuning_jobs'))
     )
     op.create_index('ix_fine_tuning_jobs_tenant_id_created_at', 'fine_tuning_jobs', ['tenant_id', 'created_at'], unique=False)
@@ -422,6 +436,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint('ends_at is null or ends_at > starts_at', name=op.f('ck_hours_overrides_span_not_empty')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_hours_overrides_variant_id')),
+    sa.CheckConstraint('replicas >= 0', name=op.f('ck_hours_overrides_not_negative')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_hours_overrides'))
     )
     op.create_index(op.f('ix_hours_overrides_variant_id'), 'hours_overrides', ['variant_id'], unique=False)
@@ -454,6 +469,8 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['legal_entity_id'], ['legal_entities.id'], name=op.f('fk_invoices_legal_entity_id')),
     sa.ForeignKeyConstraint(['request_id'], ['invoice_requests.id'], name=op.f('fk_invoices_request_id')),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_invoices_tenant_id')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_invoices_currency_known')),
+    sa.CheckConstraint("state in ('draft', 'final')", name=op.f('ck_invoices_state_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices')),
     sa.UniqueConstraint('number', name=op.f('uq_invoices_number')),
     sa.UniqueConstraint('request_id', name=op.f('uq_invoices_request_id'))
@@ -470,6 +487,9 @@ def upgrade() -> None:
     sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint('valid_until is null or valid_until > valid_from', name=op.f('ck_prices_span_not_empty')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_prices_variant_id')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_prices_currency_known')),
+    sa.CheckConstraint('per_million >= 0', name=op.f('ck_prices_not_negative')),
+    sa.CheckConstraint("unit in ('prompt', 'cached_prompt', 'completion', 'embedding', 'batch_prompt', 'batch_cached_prompt', 'batch_completion', 'batch_embedding', 'training')", name=op.f('ck_prices_unit_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_prices'))
     )
     op.create_index(op.f('ix_prices_variant_id'), 'prices', ['variant_id'], unique=False)
@@ -488,6 +508,8 @@ def upgrade() -> None:
     sa.Column('baseline_prompt_tokens', sa.BigInteger(), server_default='0', nullable=False),
     sa.Column('baseline_completion_tokens', sa.BigInteger(), server_default='0', nullable=False),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_replicas_variant_id')),
+    sa.CheckConstraint("kind in ('process', 'attached')", name=op.f('ck_replicas_kind_known')),
+    sa.CheckConstraint("state in ('starting', 'ready', 'draining', 'stopped', 'failed')", name=op.f('ck_replicas_state_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_replicas'))
     )
     op.create_index(op.f('ix_replicas_variant_id'), 'replicas', ['variant_id'], unique=False)
@@ -522,6 +544,7 @@ def upgrade() -> None:
     sa.Column('approved_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('executed_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_approvals_invoice_id')),
+    sa.CheckConstraint("action in ('finalize')", name=op.f('ck_approvals_action_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_approvals'))
     )
     op.create_table('batch_shards',
@@ -542,6 +565,7 @@ def upgrade() -> None:
     sa.Column('error_key', sa.Text(), nullable=True),
     sa.Column('done_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['batch_id'], ['batches.id'], name=op.f('fk_batch_shards_batch_id')),
+    sa.CheckConstraint("state in ('open', 'leased', 'done')", name=op.f('ck_batch_shards_state_known')),
     sa.PrimaryKeyConstraint('batch_id', 'shard_no', name=op.f('pk_batch_shards'))
     )
     op.create_table('engine_counters',
@@ -562,6 +586,8 @@ def upgrade() -> None:
     sa.Column('message', sa.Text(), nullable=False),
     sa.Column('data', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.ForeignKeyConstraint(['job_id'], ['fine_tuning_jobs.id'], name=op.f('fk_fine_tuning_events_job_id')),
+    sa.CheckConstraint("level in ('info', 'warn', 'error')", name=op.f('ck_fine_tuning_events_level_known')),
+    sa.CheckConstraint("type in ('message', 'metrics')", name=op.f('ck_fine_tuning_events_type_known')),
     sa.PrimaryKeyConstraint('job_id', 'seq', name=op.f('pk_fine_tuning_events'))
     )
     op.create_table('invoice_documents',
@@ -572,6 +598,7 @@ def upgrade() -> None:
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
     sa.Column('rendered_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_documents_invoice_id')),
+    sa.CheckConstraint("kind in ('pdf')", name=op.f('ck_invoice_documents_kind_known')),
     sa.PrimaryKeyConstraint('invoice_id', 'kind', name=op.f('pk_invoice_documents'))
     )
     op.create_table('invoice_lines',
@@ -612,6 +639,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['price_id'], ['prices.id'], name=op.f('fk_rated_lines_price_id')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_rated_lines_variant_id')),
     sa.ForeignKeyConstraint(['window_day', 'tenant_id', 'seal_no'], ['usage_windows.window_day', 'usage_windows.tenant_id', 'usage_windows.seal_no'], name=op.f('fk_rated_lines_window_day_tenant_id_seal_no')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_rated_lines_currency_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_rated_lines')),
     sa.UniqueConstraint('window_day', 'tenant_id', 'seal_no', 'variant_id', 'unit', 'price_id', 'billing_day', name='uq_rated_lines')
     )
@@ -633,6 +661,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['price_id'], ['prices.id'], name=op.f('fk_usage_daily_price_id')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_usage_daily_variant_id')),
     sa.ForeignKeyConstraint(['window_day', 'tenant_id', 'seal_no'], ['usage_windows.window_day', 'usage_windows.tenant_id', 'usage_windows.seal_no'], name=op.f('fk_usage_daily_window_day_tenant_id_seal_no')),
+    sa.CheckConstraint("currency in ('EUR', 'CNY')", name=op.f('ck_usage_daily_currency_known')),
     sa.PrimaryKeyConstraint('window_day', 'tenant_id', 'seal_no', 'variant_id', 'unit', 'price_id', 'billing_day', name=op.f('pk_usage_daily'))
     )
     op.create_table('warmups',

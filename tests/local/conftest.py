@@ -1,4 +1,4 @@
-"""Fixtures of the one-machine stack: an S3 server, and a node agent whose engines are stubs."""
+"""Fixtures of the one-machine stack: a node agent whose engines are stubs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,9 @@ import pytest
 from sqlalchemy import Engine
 
 from local.objects import EmbeddedObjectStore
-from local.secrets import StackSecrets
 from tests.local.node import NodeUnderTest, push
-from tests.local.servers import client, free_ports, serving
+from tests.local.servers import client
 from tests.server import TestDatabase, free_port
-
-
-@pytest.fixture(scope="session")
-def objects(run_folder: Path) -> Iterator[EmbeddedObjectStore]:
-    """A running S3 server with the buckets."""
-    folder = run_folder / "objects"
-    (folder / "run").mkdir(parents=True)
-    server = EmbeddedObjectStore(folder / "data", folder / "run", free_ports(), StackSecrets())
-    with serving(server.service(), folder):
-        yield server
 
 
 @pytest.fixture

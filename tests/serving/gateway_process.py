@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,13 @@ EMBEDDING = "all-minilm-l6-v2"
 class GatewayProcess:
     """Ready inside the `with` block. Another module than `serving` may stand in for parts of it."""
 
-    def __init__(self, database: TestDatabase, folder: Path, *module_and_arguments: str) -> None:
+    def __init__(
+        self,
+        database: TestDatabase,
+        folder: Path,
+        *module_and_arguments: str,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.port, self.internal_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.internal_url = f"http://127.0.0.1:{self.internal_port}"
@@ -48,6 +55,7 @@ class GatewayProcess:
                 "STUDIO_JOURNAL_DIR": str(self.journal_dir),
                 "STUDIO_CACHE_SALT_KEY": "a secret of the tests",
             }
+            | dict(settings or {})
         )
 
     def __enter__(self) -> Self:

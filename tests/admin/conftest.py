@@ -1,0 +1,63 @@
+"""A gateway with an administrator's key, a customer's key and an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from local.api import Api
+from local.objects import EmbeddedObjectStore
+from studio.catalog.sync import sync_catalog
+from studio.db.sessions import engine_for, unit_of_work
+from studio.db.tenancy import Tenant
+from studio.settings import REPOSITORY
+from studio.tenants import create_key
+from tests.conftest import new_tenant
+from tests.server import TestDatabase, TestServer
+from tests.serving.gateway_process import GatewayProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Where operators work."""
+
+    gateway: GatewayProcess
+    database: TestDatabase
+    operator: Engine
+    admin_key: str
+    customer_key: str
+    api: Api  # what the command line uses, with the administrator's key
+
+    def status_with(self, key: str, path: str) -> int:
+        """What `GET path` answers to a key."""
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.get(f"{self.gateway.url}{path}", headers=headers, trust_env=False).status_code
+
+
+@pytest.fixture(scope="module")
+def office(
+    server: TestServer, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Office]:
+    """One for all tests of a file."""
+    database = server.database()
+    worker, operator = engine_for(database.url("worker")), engine_for(database.url("operator"))
+    with unit_of_work(worker) as session:
+        sync_catalog(session, REPOSITORY / "catalog", "local")
+    customer = new_tenant(operator, "acme")
+    with unit_of_work(operator) as session:
+        house = Tenant(slug="house", name="Operators")
+        session.add(house)
+        session.flush()
+        admin_key = create_key(session, house.id, "admin", "tests", scopes=["admin"]).text
+        customer_key = create_key(session, customer, "customer", "tests").text
+    folder = tmp_path_factory.mktemp("office")
+    with GatewayProcess(database, folder, settings=objects.environment) as gateway:
+        api = Api(gateway.url, admin_key)
+        yield Office(gateway, database, operator, admin_key, customer_key, api)
+        api.close()
+    worker.dispose()
+    operator.dispose()

@@ -1,0 +1,226 @@
+"""`/admin/v1` through its front door: who may not enter, and what operators do there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from local.api import ApiRefused
+from local.weights_push import push
+from tests.admin.conftest import Office
+from tests.stub_engine import StubEngine
+
+CHAT = "smollm2-135m-instruct"
+ROUTES = [
+    ("GET", "/admin/v1/tenants"),
+    ("POST", "/admin/v1/tenants"),
+    ("POST", "/admin/v1/tenants/acme/keys"),
+    ("GET", "/admin/v1/tenants/acme/keys"),
+    ("DELETE", "/admin/v1/keys/key_0"),
+    ("POST", f"/admin/v1/models/{CHAT}/weights/uploads"),
+    ("POST", f"/admin/v1/models/{CHAT}/weights/publish"),
+    ("GET", "/admin/v1/fleet"),
+    ("POST", "/admin/v1/fleet/replicas"),
+    ("DELETE", "/admin/v1/fleet/replicas/rep_0"),
+    ("POST", "/admin/v1/usage/windows/2026-11-25/seals"),
+    ("GET", "/admin/v1/usage/windows"),
+    ("POST", "/admin/v1/invoices/orders"),
+    ("GET", "/admin/v1/invoices/orders/00000000-0000-0000-0000-000000000000"),
+    ("GET", "/admin/v1/invoices"),
+    ("GET", "/admin/v1/invoices/inv_0"),
+    ("POST", "/admin/v1/invoices/inv_0/approvals"),
+    ("GET", "/admin/v1/invoices/inv_0/document"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_strangers_stay_outside(office: Office, method: str, path: str) -> None:
+    with httpx.Client(base_url=office.gateway.url, trust_env=False) as client:
+        nobody = client.request(method, path)
+        customer = client.request(method, path, headers={"authorization": f"Bearer {office.customer_key}"})
+    assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert (customer.status_code, customer.json()["error"]["code"]) == (403, "permission_denied")
+
+
+def test_every_operators_route_is_in_the_list_above(office: Office) -> None:
+    document = httpx.get(f"{office.gateway.url}/openapi.json", trust_env=False).json()
+    served = {
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        if path.startswith("/admin/")
+        for method in methods
+    }
+    assert len(served) == len(ROUTES), sorted(served)
+
+
+class TestKeys:
+    def test_a_key_works_at_once_and_is_refused_within_a_second_of_its_revocation(self, office: Office) -> None:
+        created = office.api.post("/admin/v1/tenants/acme/keys", {"name": "short-lived"})
+        assert eventually(lambda: office.status_with(created["key"], "/v1/models") == 200)
+        office.api.delete(f"/admin/v1/keys/{created['id']}")
+        assert eventually(lambda: office.status_with(created["key"], "/v1/models") == 401)
+
+    def test_its_text_is_nowhere_but_in_the_first_answer(self, office: Office) -> None:
+        created = office.api.post("/admin/v1/tenants/acme/keys", {"name": "secret"})
+        listed = office.api.get("/admin/v1/tenants/acme/keys")
+        assert created["prefix"] in [key["prefix"] for key in listed]
+        assert created["key"] not in str(listed)
+        with office.database.superuser() as connection:
+            rows = connection.execute("select * from api_keys").fetchall()
+            audited = connection.execute("select * from audit_log").fetchall()
+        assert created["key"] not in str(rows) + str(audited)
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            ({"scopes": ["root"]}, "scopes are"),
+            ({"expires_in_seconds": 0}, "greater than 0"),
+            ({"requests_per_second": -1}, "greater than 0"),
+            ({"colour": "red"}, "Extra inputs"),
+        ],
+    )
+    def test_a_key_that_makes_no_sense_is_refused(self, office: Office, body: dict[str, object], words: str) -> None:
+        with pytest.raises(ApiRefused, match=words):
+            office.api.post("/admin/v1/tenants/acme/keys", body)
+
+    def test_an_unknown_tenant_is_named(self, office: Office) -> None:
+        with pytest.raises(ApiRefused, match="there is no tenant 'nobody'"):
+            office.api.post("/admin/v1/tenants/nobody/keys", {})
+
+
+GLOBEX: dict[str, object] = {
+    "slug": "globex",
+    "name": "Globex",
+    "legal_entity": "xpulink-de",
+    "currency": "EUR",
+    "buyer": {"name": "Globex", "country": "DE"},
+}
+
+
+class TestTenants:
+    def test_a_tenant_exists_once_and_is_audited(self, office: Office) -> None:
+        office.api.post("/admin/v1/tenants", GLOBEX)
+        with pytest.raises(ApiRefused, match="already"):
+            office.api.post("/admin/v1/tenants", GLOBEX)
+        with office.database.superuser() as connection:
+            [(action, actor)] = connection.execute(
+                "select action, actor from audit_log where subject = 'globex'"
+            ).fetchall()
+        assert (action, actor) == ("tenant.create", office.admin_key[:12])
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"currency": "RMB"}, "write CNY"),
+            ({"time_zone": "Europe/Atlantis"}, "no time zone named"),
+            ({"legal_entity": "acme-bank"}, "no legal entity"),
+            ({"slug": "No Spaces"}, "is no tenant name"),
+        ],
+    )
+    def test_bad_billing_is_refused_and_leaves_nothing(
+        self, office: Office, changes: dict[str, object], words: str
+    ) -> None:
+        with pytest.raises(ApiRefused, match=words):
+            office.api.post("/admin/v1/tenants", GLOBEX | {"slug": "initech"} | changes)
+        assert "initech" not in [tenant["slug"] for tenant in office.api.get("/admin/v1/tenants")]
+
+
+class TestWeights:
+    def test_a_push_uploads_once_and_publishes_a_manifest(self, office: Office, tmp_path: Path) -> None:
+        folder = model_folder(tmp_path)
+        first = push(office.api, folder, CHAT, lambda _: None)
+        said: list[str] = []
+        second = push(office.api, folder, CHAT, said.append)
+        assert first == second
+        assert not [line for line in said if line.startswith("uploading")]
+
+    def test_publishing_what_was_not_uploaded_is_refused(self, office: Office) -> None:
+        body = {"files": [{"path": "model.safetensors", "size_bytes": 5, "sha256": "0" * 64}]}
+        with pytest.raises(ApiRefused, match=r"model\.safetensors is missing in the object store"):
+            office.api.post("/admin/v1/models/qwen3-32b/weights/publish", body)
+
+    def test_a_path_out_of_the_folder_is_refused(self, office: Office) -> None:
+        body = {"files": [{"path": "../../etc/passwd", "size_bytes": 5, "sha256": "0" * 64}]}
+        with pytest.raises(ApiRefused, match="no path inside"):
+            office.api.post(f"/admin/v1/models/{CHAT}/weights/uploads", body)
+
+    def test_pickled_weights_are_refused_before_anything_is_sent(self, office: Office, tmp_path: Path) -> None:
+        folder = model_folder(tmp_path)
+        (folder / "pytorch_model.bin").write_bytes(b"pickle")
+        with pytest.raises(Exception, match="push safetensors"):
+            push(office.api, folder, CHAT, lambda _: None)
+
+    def test_an_unknown_model_has_no_weights(self, office: Office, tmp_path: Path) -> None:
+        with pytest.raises(ApiRefused, match="`nosuch` does not exist"):
+            push(office.api, model_folder(tmp_path), "nosuch", lambda _: None)
+
+
+class TestAttachedEngines:
+    def test_it_answers_once_attached_and_no_longer_when_detached(self, office: Office) -> None:
+        with StubEngine() as stub:
+            replica = office.api.post("/admin/v1/fleet/replicas", {"model": CHAT, "url": f"{stub.url}/v1/"})
+            assert eventually(lambda: ask(office) == 200)
+            with pytest.raises(ApiRefused, match="is a replica already"):
+                office.api.post("/admin/v1/fleet/replicas", {"model": CHAT, "url": stub.url})
+            office.api.delete(f"/admin/v1/fleet/replicas/{replica['id']}")
+            assert eventually(lambda: ask(office) == 503)
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            ({"model": CHAT, "url": "http://127.0.0.1:9"}, "did not list its models"),
+            ({"model": CHAT, "url": "file:///etc/passwd"}, "is no http"),
+            ({"model": "nosuch", "url": "http://127.0.0.1:9"}, "does not exist"),
+        ],
+    )
+    def test_an_engine_that_cannot_answer_is_not_attached(
+        self, office: Office, body: dict[str, str], words: str
+    ) -> None:
+        with pytest.raises(ApiRefused, match=words):
+            office.api.post("/admin/v1/fleet/replicas", body)
+
+
+def test_sealing_an_empty_window_says_so(office: Office) -> None:
+    body = {"tenant": "acme", "reason": "test", "cutoff": "2026-01-02T00:00:00+00:00"}
+    with pytest.raises(ApiRefused, match="no event that is not sealed"):
+        office.api.post("/admin/v1/usage/windows/2026-01-01/seals", body)
+
+
+def test_what_was_audited_cannot_be_changed(office: Office) -> None:
+    with (
+        psycopg.connect(office.database.url("operator").replace("+psycopg", "")) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("update audit_log set actor = 'somebody else'")
+
+
+def ask(office: Office) -> int:
+    return httpx.post(
+        f"{office.gateway.url}/v1/chat/completions",
+        headers={"authorization": f"Bearer {office.customer_key}"},
+        json={"model": CHAT, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
+        trust_env=False,
+    ).status_code
+
+
+def eventually(check: Callable[[], bool], seconds: float = 1.0) -> bool:
+    """A notification takes milliseconds; the promise is a second."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def model_folder(parent: Path) -> Path:
+    folder = parent / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\0" * 100_000)
+    return folder
