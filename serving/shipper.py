@@ -161,6 +161,11 @@ def _adopt(connection: psycopg.Connection, directory: Path) -> None:
     while batch := list(islice(rest, SHIPMENT_RECORDS)):
         _ship(connection, source_id, batch)
         adopted += len(batch)
+    connection.execute(
+        # What it had in flight was counted by engines and recorded by nobody: reconciliation must know of its death.
+        "update usage_sources set crashed_at = %s where id = %s and closed_at is null",
+        (clock.now(), source_id),
+    )
     _close(connection, source_id)
     rmtree(directory)
     log.info("journal_adopted", source=str(source_id), events=adopted)

@@ -166,6 +166,7 @@ def upgrade() -> None:
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('opened_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('crashed_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('last_seq', sa.BigInteger(), nullable=False),
     sa.Column('pending', sa.BigInteger(), nullable=False),
     sa.Column('heartbeat_at', sa.DateTime(timezone=True), nullable=False),
