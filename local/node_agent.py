@@ -148,6 +148,7 @@ async def run(configured: Settings) -> None:
             store=ObjectStore.from_settings(configured),
             http=http,
             ports=free_ports_in_turn(configured.engine_port_base),
+            fetching=asyncio.Lock(),
             starts=asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2)),
         )
         agent = NodeAgent(store, node)

@@ -47,6 +47,7 @@ class Node:
     store: ObjectStore
     http: aiohttp.ClientSession
     ports: Iterator[int]  # free ones
+    fetching: asyncio.Lock  # two replicas of a variant would download into the same folder
     starts: asyncio.Semaphore  # starting an engine keeps two cores busy: many at once would all be late
 
 
@@ -151,9 +152,10 @@ class ReplicaSlot:
         while not self._retired.is_set():
             began = time.monotonic()
             try:
-                folder = await asyncio.to_thread(
-                    weights.ensure_local, self.node.store, self.spec.weights_id, self.node.weights_dir
-                )
+                async with self.node.fetching:
+                    folder = await asyncio.to_thread(
+                        weights.ensure_local, self.node.store, self.spec.weights_id, self.node.weights_dir
+                    )
                 return folder, time.monotonic() - began
             except NotFound as missing:
                 if not waiting:
