@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from serving.app import public_application
+from serving.credit import Credits
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -49,14 +50,16 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view = Keys(), FleetView()
-    feed = Feed(config.database_url("gateway"), (keys, view))
+    keys, view, credits = Keys(), FleetView(), Credits()
+    # Credits first: a key must not be known before its account is.
+    feed = Feed(config.database_url("gateway"), (credits, keys, view))
     journal = Journal.create(config.journal_dir, ids.uuid7())
     shipper = Shipper(journal, config.database_url("shipper"))
     gateway = Gateway(
         keys=keys,
         view=view,
         limits=RequestLimits(),
+        credits=credits,
         engines=Engines(),
         journal=journal,
         metrics=Metrics(),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-EndReason = Literal["complete", "client_left", "engine_died"]
+EndReason = Literal["complete", "client_left", "engine_died", "budget"]
 
 
 class UsageEvent(msgspec.Struct, frozen=True, array_like=True):

@@ -40,12 +40,15 @@ class TokenEndpoint:
         client = Client(scope, receive, send)
         id: UUID = scope["studio.request_id"]
         variant: Variant | None = None
+        relay: Relay | None = None
+        request: Request | None = None
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await Relay(self._gateway, client, request).run()
+            relay = Relay(self._gateway, client, request)
+            await relay.run()
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -64,6 +67,8 @@ class TokenEndpoint:
             await _refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
         finally:
             client.stop_watching()
+            if request is not None and request.reservation is not None:
+                request.reservation.settle(relay.counts if relay is not None else None)
             self._gateway.metrics.in_flight.dec()
             self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
 
@@ -73,13 +78,21 @@ class TokenEndpoint:
         headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
-        call = read_call(self._endpoint, await client.read_body(self._gateway.max_body_bytes))
+        body = await client.read_body(self._gateway.max_body_bytes)
+        call = read_call(self._endpoint, body)
         variant = routing.variant_named(self._gateway.view.fleet, call.model)
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
                 f"The model `{variant.id}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        return Request(id, started_at, caller, call, variant, headers)
+        reservation = self._gateway.credits.reserve(
+            caller.id,
+            self._gateway.view.fleet.prices.get(variant.id, ()),
+            len(body),
+            call.choices,
+            call.most_tokens(variant.max_output_tokens or variant.context_tokens),
+        )
+        return Request(id, started_at, caller, call, variant, headers, reservation)
 
     def _count(self, caller: KeyRecord) -> Headers:
         if caller.requests_per_second is None:

@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from serving import envelope
+from serving.credit import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica, Variant
@@ -47,6 +48,7 @@ class Request:
     call: Call
     variant: Variant
     headers: Headers  # of a good answer
+    reservation: Reservation | None = None  # of a key that has a credit
 
     @property
     def form(self) -> Form:
@@ -62,6 +64,7 @@ class Relay:
         self._client = client
         self._request = request
         self._answer: Answer | None = None
+        self.counts: TokenCounts | None = None  # what was used, once that is known
 
     async def run(self) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
@@ -69,7 +72,8 @@ class Relay:
         salt = cache_salt(self._gateway.cache_salt_key, request.caller.tenant_id, call.client_salt)
 
         def body_for(replica: Replica) -> bytes:
-            return engine_body(call, request.variant, replica, salt)
+            affordable = request.reservation.max_tokens if request.reservation else None
+            return engine_body(call, request.variant, replica, salt, affordable)
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
@@ -120,6 +124,9 @@ class Relay:
         self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
     ) -> None:
         request, variant = self._request, self._request.variant
+        self.counts = counts
+        if reason == "complete" and request.reservation is not None and request.reservation.ended(counts):
+            reason = "budget"
         event = UsageEvent(
             usage_day_utc=ids.day_utc_of(request.id),
             id=request.id,

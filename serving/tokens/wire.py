@@ -108,6 +108,9 @@ COMPLETIONS = Endpoint("/v1/completions", CompletionRequest, frozenset({"chat", 
 EMBEDDINGS = Endpoint("/v1/embeddings", EmbeddingRequest, frozenset({"embedding"}), "embd-")
 ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS)
 
+_LIMIT_NAMES = {CHAT.path: ("max_tokens", "max_completion_tokens"), COMPLETIONS.path: ("max_tokens",)}
+COMPLETION_DEFAULT_TOKENS = 16  # OpenAI's, which the engine keeps
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -120,6 +123,23 @@ class Call:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+
+    @property
+    def choices(self) -> int:
+        """How many answers there will be in all."""
+        prompt = self.payload.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not _are_tokens(prompt) else 1
+        return prompts * self.choices_per_prompt
+
+    def most_tokens(self, context_tokens: int) -> int | None:
+        """The longest that one answer can become; None where no answer is written."""
+        if self.endpoint is EMBEDDINGS:
+            return None
+        given = [self.payload.get(name) for name in _LIMIT_NAMES[self.endpoint.path]]
+        return min((limit for limit in given if limit is not None), default=self._unlimited(context_tokens))
+
+    def _unlimited(self, context_tokens: int) -> int:
+        return context_tokens if self.endpoint is CHAT else COMPLETION_DEFAULT_TOKENS
 
     @property
     def choices_per_prompt(self) -> int:
@@ -158,8 +178,9 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
     )
 
 
-def engine_body(call: Call, variant: Variant, replica: Replica, salt: str) -> bytes:
-    """What the engine gets: its own name of the model, our steering, and the variant's limit on the answer."""
+def engine_body(call: Call, variant: Variant, replica: Replica, salt: str, affordable_tokens: int | None) -> bytes:
+    """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
+    what the caller's credit affords (None: as many as asked for)."""
     payload = {name: value for name, value in call.payload.items() if name not in STEERING}
     payload["model"] = replica.engine_model
     payload["priority"] = PRIORITY[variant.tier]
@@ -168,8 +189,9 @@ def engine_body(call: Call, variant: Variant, replica: Replica, salt: str) -> by
     if call.stream:
         # Always asked for and shown only on request: a client that leaves still pays for what was produced.
         payload["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-    if call.endpoint is not EMBEDDINGS and variant.max_output_tokens is not None:
-        _cap(payload, call, variant.max_output_tokens)
+    limits = [limit for limit in (variant.max_output_tokens, affordable_tokens) if limit is not None]
+    if call.endpoint is not EMBEDDINGS and limits:
+        _cap(payload, call, min(limits))
     return orjson.dumps(payload)
 
 
@@ -179,11 +201,12 @@ def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:
 
 
 def _cap(payload: dict[str, Any], call: Call, most: int) -> None:
-    names = ["max_tokens", "max_completion_tokens"] if call.endpoint is CHAT else ["max_tokens"]
+    names = _LIMIT_NAMES[call.endpoint.path]
     given = [name for name in names if payload.get(name) is not None]
-    # The engine shortens this further to what its context still holds. Completions without a limit keep OpenAI's 16.
-    for name in given or names[1:]:
-        payload[name] = min(payload.get(name) or most, most)
+    # The engine shortens this further to what its context still holds.
+    unlimited = most if call.endpoint is CHAT else COMPLETION_DEFAULT_TOKENS
+    for name in given or names[-1:]:
+        payload[name] = min(payload.get(name) or unlimited, most)
 
 
 def _check_inputs(name: str, value: str | list[Any]) -> None:

@@ -49,7 +49,7 @@ def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str
         EMBEDDINGS.path: {"input": "hello"},
     }
     call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required[endpoint.path] | fields))
-    body: dict[str, Any] = orjson.loads(wire.engine_body(call, variant, REPLICA, "salt"))
+    body: dict[str, Any] = orjson.loads(wire.engine_body(call, variant, REPLICA, "salt", None))
     return body
 
 
@@ -84,7 +84,7 @@ class TestEngineBody:
                 {"max_tokens": 700, "max_completion_tokens": 9},
                 {"max_tokens": 100, "max_completion_tokens": 9},
             ),
-            (COMPLETIONS, {}, {}),
+            (COMPLETIONS, {}, {"max_tokens": 16}),
             (COMPLETIONS, {"max_tokens": 700}, {"max_tokens": 100}),
             (EMBEDDINGS, {}, {}),
         ],
