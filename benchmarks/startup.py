@@ -27,7 +27,6 @@ from rich.table import Table
 from sqlalchemy import select
 
 from benchmarks.process import pss_bytes, tree
-from local.bootstrap import HOUSE
 from local.paths import StatePaths
 from local.stack_process import holder
 from studio.db.catalog import ModelVariant
@@ -148,10 +147,12 @@ def _has_content(event: bytes) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description="Warm start and idle memory.")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tenant", default=HOUSE, help="for whom a key of an hour is made")
+    parser.add_argument("--tenant", default="benchmark", help="for whom a key of an hour is made")
     arguments = parser.parse_args()
     was_up = status()["phase"] != "stopped"
     studio("up")
+    if arguments.tenant not in [tenant["slug"] for tenant in json.loads(studio("tenant", "list", "--json"))]:
+        studio("tenant", "create", arguments.tenant, "--name", "Benchmark")
     key = json.loads(studio("key", "create", "--tenant", arguments.tenant, "--expires-in", "1h", "--json"))["key"]
     start = warm_start(key, arguments.model)
     studio("up", "--wait-for-all")

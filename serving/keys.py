@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from studio import api_keys
-from studio.errors import InvalidApiKey, PermissionDenied
+from studio.errors import InvalidApiKey, PermissionDenied, ServiceUnavailable
 
 Scope = Literal["inference", "usage", "admin"]
 
@@ -38,7 +38,7 @@ class Keys:
     poll_interval = timedelta(seconds=30)  # only a net below the notifications, which arrive within milliseconds
 
     def __init__(self) -> None:
-        self._by_hash: dict[bytes, KeyRecord] = {}
+        self._by_hash: dict[bytes, KeyRecord] | None = None  # before the first reading nobody can be told apart
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Replace the snapshot whole, so that a revoked key is gone with it."""
@@ -61,6 +61,9 @@ class Keys:
             )
         if not api_keys.is_well_formed(text):
             raise InvalidApiKey("Incorrect API key provided: it is cut or mistyped (its checksum does not fit).")
+        if self._by_hash is None:
+            # Not 401: a client with a good key would take that for final.
+            raise ServiceUnavailable("The gateway is starting.", retry_after=timedelta(seconds=1))
         record = self._by_hash.get(api_keys.digest(text))
         if record is None or (record.expires_at is not None and record.expires_at <= now):
             raise InvalidApiKey("Incorrect API key provided: it is unknown, expired or revoked.")
