@@ -51,8 +51,8 @@ async def run(config: Settings) -> None:
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
     keys, view, credits = Keys(), FleetView(), Credits()
-    # Credits first: a key must not be known before its account is.
-    feed = Feed(config.database_url("gateway"), (credits, keys, view))
+    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
+    feed = Feed(config.database_url("gateway"), (credits, view, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
     shipper = Shipper(journal, config.database_url("shipper"))
     gateway = Gateway(
