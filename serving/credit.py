@@ -23,8 +23,6 @@ from serving.tokens.usage import TokenCounts
 from studio.errors import InsufficientQuota
 
 PER = Decimal(1_000_000)
-# A token is at least one byte of the body, but for those that the model's own template adds around each message.
-TEMPLATE_TOKENS = 256
 
 
 @dataclass(slots=True)
@@ -42,9 +40,12 @@ class Account:
         return self.credit - self.spent - self.reserved
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reservation:
-    """Money set aside for one request, and the tokens that it affords per choice (None: as many as asked for)."""
+    """Money set aside for one request, and the tokens that it affords per choice (None: as many as asked for).
+
+    Settled once, before the last byte leaves, so that the caller's next request finds the account as it is.
+    """
 
     account: Account
     prices: Mapping[str, Decimal]
@@ -57,11 +58,15 @@ class Reservation:
         """Whether the money, and not the caller's own limit, is what ended the answer."""
         return self.is_short and counts.completion >= (self.max_tokens or 0) * self.choices
 
-    def settle(self, counts: TokenCounts | None) -> None:
-        """Replace the reservation by what was used; None: nothing was."""
+    def settle(self, counts: TokenCounts) -> None:
+        """Pay what was used and give back the rest."""
+        self.account.spent += cost(self.prices, counts)
+        self.release()
+
+    def release(self) -> None:
+        """Give back what is still set aside."""
         self.account.reserved -= self.amount
-        if counts is not None:
-            self.account.spent += cost(self.prices, counts)
+        self.amount = Decimal(0)
 
 
 class Credits:
@@ -75,28 +80,37 @@ class Credits:
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Open accounts for keys that are new here; an open one is never read again, or usage would count twice."""
-        cursor = await connection.execute("select api_key_id, currency, credit, spent from key_spending()")
+        known = list(self._accounts)
+        cursor = await connection.execute(
+            "select api_key_id, currency, credit, spent from key_spending(%s::uuid[])", (known,)
+        )
         async for api_key_id, currency, credit, spent in cursor:
             self._accounts.setdefault(api_key_id, Account(currency, credit, spent))
 
     def reserve(
-        self, api_key_id: UUID, prices: Sequence[Price], body_bytes: int, choices: int, max_tokens: int | None
+        self, api_key_id: UUID, prices: Sequence[Price], prompt_tokens: int, choices: int, max_tokens: int | None
     ) -> Reservation | None:
         """Set aside the most that a request can cost. None for a key without a credit, InsufficientQuota without money.
 
-        `max_tokens` is the caller's own limit per choice; None for an endpoint that writes no tokens.
+        `prompt_tokens` is an upper bound, `max_tokens` the caller's own limit per choice; None for an endpoint that
+        writes no tokens.
         """
         account = self._accounts.get(api_key_id)
         if account is None:
             return None
         of_unit = {price.unit: price.per_million for price in prices if price.currency == account.currency}
-        dearest = max(of_unit.get("prompt", Decimal(0)), of_unit.get("embedding", Decimal(0)))
-        prompt_bound = (body_bytes + TEMPLATE_TOKENS) * dearest / PER
+        wanted = ("embedding",) if max_tokens is None else ("prompt", "cached_prompt", "completion")
+        if missing := [unit for unit in wanted if unit not in of_unit]:
+            raise InsufficientQuota(
+                f"This model has no {account.currency} price of {' and '.join(missing)}, so a key with a credit cannot"
+                " use it. Use a key without one."
+            )
+        prompt_bound = prompt_tokens * max(of_unit[unit] for unit in wanted if unit != "completion") / PER
         left = account.available - prompt_bound
         affordable = max_tokens
         completion_bound = Decimal(0)
         if max_tokens is not None:
-            per_token = of_unit.get("completion", Decimal(0)) * choices / PER
+            per_token = of_unit["completion"] * choices / PER
             if per_token > 0:
                 affordable = min(max_tokens, int((left / per_token).to_integral_value(ROUND_DOWN)))
             completion_bound = per_token * max(affordable or 0, 0)
@@ -114,11 +128,11 @@ class Credits:
 
 
 def cost(prices: Mapping[str, Decimal], counts: TokenCounts) -> Decimal:
-    """What tokens cost, exact. A unit without a price is free here; billing holds such an event."""
+    """What tokens cost, exact."""
     if "embedding" in prices:
         return counts.prompt * prices["embedding"] / PER
     return (
-        (counts.prompt - counts.cached) * prices.get("prompt", Decimal(0))
-        + counts.cached * prices.get("cached_prompt", Decimal(0))
-        + counts.completion * prices.get("completion", Decimal(0))
+        (counts.prompt - counts.cached) * prices["prompt"]
+        + counts.cached * prices["cached_prompt"]
+        + counts.completion * prices["completion"]
     ) / PER

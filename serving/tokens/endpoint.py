@@ -40,15 +40,13 @@ class TokenEndpoint:
         client = Client(scope, receive, send)
         id: UUID = scope["studio.request_id"]
         variant: Variant | None = None
-        relay: Relay | None = None
         request: Request | None = None
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            relay = Relay(self._gateway, client, request)
-            await relay.run()
+            await Relay(self._gateway, client, request).run()
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -68,7 +66,7 @@ class TokenEndpoint:
         finally:
             client.stop_watching()
             if request is not None and request.reservation is not None:
-                request.reservation.settle(relay.counts if relay is not None else None)
+                request.reservation.release()
             self._gateway.metrics.in_flight.dec()
             self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
 
@@ -88,7 +86,7 @@ class TokenEndpoint:
         reservation = self._gateway.credits.reserve(
             caller.id,
             self._gateway.view.fleet.prices.get(variant.id, ()),
-            len(body),
+            call.most_prompt_tokens(len(body), variant.context_tokens),
             call.choices,
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),
         )

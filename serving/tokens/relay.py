@@ -64,7 +64,6 @@ class Relay:
         self._client = client
         self._request = request
         self._answer: Answer | None = None
-        self.counts: TokenCounts | None = None  # what was used, once that is known
 
     async def run(self) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
@@ -93,8 +92,14 @@ class Relay:
             self._answer.half_close()
 
     async def _whole(self, answer: Answer) -> None:
-        content = orjson.loads(answer.first)
-        counts = read_usage(content["usage"])
+        try:
+            content = orjson.loads(answer.first)
+            counts = read_usage(content["usage"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("engine_answer_unreadable", replica=str(answer.replica.id), request=request_id(self._request.id))
+            raise ServiceUnavailable(
+                "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
+            ) from error
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
         body = answers.whole(content, self._request.form)
         await self._client.answer(200, JSON + self._request.headers, body)
@@ -124,9 +129,10 @@ class Relay:
         self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
     ) -> None:
         request, variant = self._request, self._request.variant
-        self.counts = counts
-        if reason == "complete" and request.reservation is not None and request.reservation.ended(counts):
-            reason = "budget"
+        if request.reservation is not None:
+            request.reservation.settle(counts)
+            if reason == "complete" and request.reservation.ended(counts):
+                reason = "budget"
         event = UsageEvent(
             usage_day_utc=ids.day_utc_of(request.id),
             id=request.id,
@@ -197,12 +203,18 @@ class _Stream:
             if payload == b"[DONE]":
                 self._is_done = True
                 break
-            event = orjson.loads(payload)
-            if "error" in event:
-                self._refusal = self._read_error(event["error"], payload)
+            try:
+                event = orjson.loads(payload)
+                if "error" in event:
+                    self._refusal = self._read_error(event["error"], payload)
+                    break
+                self.meter.observe(event)
+                visible.append(answers.event(event, self._form))
+            except (ValueError, KeyError, TypeError):
+                # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
+                log.error("engine_event_unreadable", replica=str(self._answer.replica.id))
+                self._refusal = _broke_off("The engine sent something unreadable")
                 break
-            self.meter.observe(event)
-            visible.append(answers.event(event, self._form))
         if self.first_token_at is None and self.meter.has_begun:
             self.first_token_at = clock.now()
         return b"".join(visible)

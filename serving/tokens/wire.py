@@ -109,6 +109,7 @@ EMBEDDINGS = Endpoint("/v1/embeddings", EmbeddingRequest, frozenset({"embedding"
 ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS)
 
 _LIMIT_NAMES = {CHAT.path: ("max_tokens", "max_completion_tokens"), COMPLETIONS.path: ("max_tokens",)}
+TEMPLATE_TOKENS = 256
 COMPLETION_DEFAULT_TOKENS = 16  # OpenAI's, which the engine keeps
 
 
@@ -130,6 +131,19 @@ class Call:
         prompt = self.payload.get("prompt")
         prompts = len(prompt) if isinstance(prompt, list) and not _are_tokens(prompt) else 1
         return prompts * self.choices_per_prompt
+
+    def most_prompt_tokens(self, body_bytes: int, context_tokens: int) -> int:
+        """More than the prompt can have. A token is at least one byte of the body, but for those that the model's own
+        template adds; an image is as many tokens as its model makes of it, whatever its address has bytes."""
+        if self._has_media:
+            return context_tokens
+        return body_bytes + TEMPLATE_TOKENS
+
+    @property
+    def _has_media(self) -> bool:
+        contents = (message.get("content") for message in self.payload.get("messages") or ())
+        parts = (part for content in contents if isinstance(content, list) for part in content)
+        return any(not isinstance(part, dict) or part.get("type") != "text" for part in parts)
 
     def most_tokens(self, context_tokens: int) -> int | None:
         """The longest that one answer can become; None where no answer is written."""

@@ -100,6 +100,16 @@ def test_without_money_nothing_is_started_and_the_message_says_why(customer: Cus
     assert "another key" in refused.value.message
 
 
+def test_one_call_after_the_other_finds_the_account_settled(customer: Customer) -> None:
+    """What the first call had set aside is given back before its last byte, so the next is neither refused nor cut."""
+    client = customer("0.20")
+    for _ in range(6):
+        answer = ask(client, 60)
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 60
+    client.close()
+
+
 def test_what_was_spent_before_a_restart_is_remembered(customer: Customer, gateway: GatewayProcess) -> None:
     client = customer("0.11")
     assert cost_of(ask(client, 300)) > Decimal("0.05")

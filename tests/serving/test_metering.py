@@ -81,6 +81,44 @@ def test_a_client_that_leaves_pays_for_what_the_engine_produced(
             assert sum(event.prompt_tokens for event in events(database)) == counters.prompt_tokens
 
 
+def test_a_client_that_leaves_several_prompts_pays_for_every_choice_of_each(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    body = {"model": CHAT, "prompt": ["one", "two words"], "n": 2, "max_tokens": 10_000, "stream": True}
+    headers = {"authorization": f"Bearer {api_key.text}"}
+    with StubEngine(tokens_per_second=100) as engine:
+        attach(operator, engine.url)
+        with own_gateway:
+            with httpx.stream(
+                "POST", f"{own_gateway.url}/v1/completions", json=body, headers=headers, timeout=30
+            ) as response:
+                for _, _line in zip(range(20), response.iter_lines(), strict=False):
+                    pass
+            wait_until(lambda: len(events(database)) == 1)
+            wait_until(lambda: engine.counters().requests_running == 0)
+            (event,) = events(database)
+            assert (event.end_reason, event.prompt_tokens) == ("client_left", 3)
+            assert event.completion_tokens == engine.counters().generation_tokens >= 10
+
+
+def test_an_engine_that_dies_bills_the_sum_over_all_choices(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    with StubEngine(die_after=11) as engine:
+        attach(operator, engine.url)
+        with own_gateway, openai.OpenAI(base_url=f"{own_gateway.url}/v1", api_key=api_key.text, max_retries=0) as sdk:
+            chat = sdk.chat.completions.create(model=CHAT, messages=MESSAGES, max_tokens=50, n=3, stream=True)
+            with pytest.raises(openai.APIError, match="billed"):
+                list(chat)
+            texts = sdk.completions.create(model=CHAT, prompt=["one", "two words"], n=2, max_tokens=50, stream=True)
+            with pytest.raises(openai.APIError, match="billed"):
+                list(texts)
+            wait_until(lambda: len(events(database)) == 2)
+            found = [(event.end_reason, event.prompt_tokens, event.completion_tokens) for event in events(database)]
+            assert found == [("engine_died", 3, 11), ("engine_died", 3, 11)]
+            assert engine.counters().generation_tokens == 22
+
+
 def test_a_client_that_leaves_before_a_whole_answer_pays_for_it(
     own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
 ) -> None:
