@@ -15,6 +15,7 @@ from local.objects import EmbeddedObjectStore
 from studio.db.fleet import Warmup
 from studio.db.sessions import unit_of_work
 from studio.objects import Bucket
+from studio.weights import read_manifest
 from tests.local.eventually import eventually
 from tests.local.node import VARIANT, NodeUnderTest, chat
 from tests.local.servers import client
@@ -101,12 +102,9 @@ def test_weights_with_other_bytes_than_the_manifest_never_reach_an_engine(
     node: NodeUnderTest, objects: EmbeddedObjectStore
 ) -> None:
     store = client(objects, objects.secrets.s3_secret_key)
-    (key,) = [
-        found["Key"]
-        for found in store.client.list_objects_v2(Bucket=Bucket.MODELZOO)["Contents"]
-        if found["Key"].endswith("safetensors")
-    ]
-    store.put(Bucket.MODELZOO, key, b"Weights")
+    manifest = read_manifest(store, VARIANT)
+    (weights,) = [file for file in manifest.files if file.path.endswith("safetensors")]
+    store.put(Bucket.MODELZOO, manifest.object_key(weights), b"Weights")
     node.want(1)
     with node.running():
         eventually(lambda: "has not the manifest's SHA-256" in node.log(), "the agent refuses the weights")
