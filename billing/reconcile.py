@@ -158,7 +158,7 @@ _ENGINE_TOTALS = over_seal(
     left join lateral (
         select * from engine_counters c where c.replica_id = r.id order by c.observed_at desc limit 1) c on true
     left join lateral (
-        select coalesce(sum(e.prompt_tokens), 0) as prompt_tokens,
+        select coalesce(sum(coalesce(e.engine_prompt_tokens, e.prompt_tokens)), 0) as prompt_tokens,
                coalesce(sum(e.completion_tokens), 0) as completion_tokens
         from usage_events e
         where e.replica_id = r.id and e.started_at < c.observed_at

@@ -40,3 +40,4 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
     http_status: int
     end_reason: EndReason
     usage_origin: Literal["engine"] = "engine"
+    engine_prompt_tokens: int | None = None  # the prompt once for each choice, as the engine's own counter sees it

@@ -174,7 +174,8 @@ class Production:
 
     def start(self) -> None:
         self._counters.requests_running += 1
-        self._counters.prompt_tokens += self._asked.prompt_tokens
+        # As vLLM: the prompt once for each choice here, once in `usage`.
+        self._counters.prompt_tokens += self._asked.prompt_tokens * self._asked.choices // len(self._asked.prompts)
         self._counters.cached_tokens += self._asked.cached_tokens
         self._started = self._loop.time()
         if self._asked.stream:

@@ -112,7 +112,8 @@ _ENGINE_TOTALS = """
         order by c.replica_id, c.observed_at desc
     )
     select l.variant_id, l.prompt, l.completion,
-           coalesce(sum(e.prompt_tokens), 0)::bigint, coalesce(sum(e.completion_tokens), 0)::bigint
+           coalesce(sum(coalesce(e.engine_prompt_tokens, e.prompt_tokens)), 0)::bigint,
+           coalesce(sum(e.completion_tokens), 0)::bigint
     from latest l left join usage_events e on e.replica_id = l.replica_id and e.ended_at <= l.observed_at
     group by l.replica_id, l.variant_id, l.prompt, l.completion
 """

@@ -150,6 +150,7 @@ def upgrade() -> None:
     sa.Column('adapter_id', sa.UUID(), nullable=True),
     sa.Column('batch_id', sa.UUID(), nullable=True),
     sa.Column('batch_line', sa.Integer(), nullable=True),
+    sa.Column('engine_prompt_tokens', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("end_reason in ('complete', 'client_left', 'engine_died', 'budget', 'rejected')", name=op.f('ck_usage_events_end_reason_known')),
     sa.CheckConstraint("usage_origin in ('engine', 'count')", name=op.f('ck_usage_events_origin_known')),
     sa.CheckConstraint('cached_tokens between 0 and prompt_tokens', name=op.f('ck_usage_events_cached_within_prompt')),
@@ -203,6 +204,7 @@ def upgrade() -> None:
     sa.Column('adapter_id', sa.UUID(), nullable=True),
     sa.Column('batch_id', sa.UUID(), nullable=True),
     sa.Column('batch_line', sa.Integer(), nullable=True),
+    sa.Column('engine_prompt_tokens', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('shipment_id', 'row', 'usage_day_utc', 'id', name=op.f('pk_usage_staging')),
     prefixes=['UNLOGGED']
     )

@@ -82,12 +82,12 @@ begin
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
             cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
-            batch_id, batch_line)
+            batch_id, batch_line, engine_prompt_tokens)
         select
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
             cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
-            batch_id, batch_line
+            batch_id, batch_line, engine_prompt_tokens
         from usage_staging where shipment_id = shipment
         order by row
         on conflict do nothing

@@ -94,7 +94,7 @@ class Relay:
     async def _whole(self, answer: Answer) -> None:
         try:
             content = orjson.loads(answer.first)
-            counts = read_usage(content["usage"])
+            counts = read_usage(content["usage"], self._request.call.choices_per_prompt)
         except (ValueError, KeyError, TypeError) as error:
             log.error("engine_answer_unreadable", replica=str(answer.replica.id), request=request_id(self._request.id))
             raise ServiceUnavailable(
@@ -155,6 +155,7 @@ class Relay:
             reasoning_tokens=counts.reasoning,
             http_status=200,
             end_reason=reason,
+            engine_prompt_tokens=counts.engine_prompt,
         )
         self._gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
         await self._gateway.journal.append(event)

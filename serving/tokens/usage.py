@@ -14,18 +14,22 @@ class TokenCounts:
     cached: int  # part of prompt
     completion: int
     reasoning: int  # part of completion
+    engine_prompt: int  # as the engine's own counter sees the prompt: once for each choice. Never billed
 
     def __post_init__(self) -> None:
         if not (0 <= self.cached <= self.prompt and 0 <= self.reasoning <= self.completion):
             raise ValueError(f"impossible token counts: {self}")
 
 
-def read_usage(usage: dict[str, Any]) -> TokenCounts:
-    """An engine's `usage` object. A part larger than its whole is cut, since it is never billed beyond it."""
+def read_usage(usage: dict[str, Any], choices_per_prompt: int = 1) -> TokenCounts:
+    """An engine's `usage` object. A part larger than its whole is cut, since it is never billed beyond it.
+
+    vLLM reports a prompt once however many choices it gets, and counts it in its metrics once for each.
+    """
     prompt, completion = usage["prompt_tokens"], usage.get("completion_tokens") or 0
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
-    return TokenCounts(prompt, min(cached, prompt), completion, min(reasoning, completion))
+    return TokenCounts(prompt, min(cached, prompt), completion, min(reasoning, completion), prompt * choices_per_prompt)
 
 
 class StreamMeter:
@@ -57,7 +61,7 @@ class StreamMeter:
     def counts(self) -> TokenCounts | None:
         """So far; None as long as the engine has not said that it processed the prompt."""
         if self._total is not None:
-            return read_usage(self._total)
+            return read_usage(self._total, self._choices_per_prompt)
         if not self._by_choice:
             return None
         by_choice = {index: read_usage(usage) for index, usage in self._by_choice.items()}
@@ -67,4 +71,5 @@ class StreamMeter:
             cached=0,
             completion=sum(counts.completion for counts in by_choice.values()),
             reasoning=sum(counts.reasoning for counts in by_choice.values()),
+            engine_prompt=sum(counts.prompt for counts in by_choice.values()),
         )

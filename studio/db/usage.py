@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
@@ -64,6 +64,8 @@ class UsageColumns:
     adapter_id: Mapped[UUID | None]
     batch_id: Mapped[UUID | None]
     batch_line: Mapped[int | None]
+    # The prompt as the engine's own counter sees it: once for each choice. None where it is prompt_tokens.
+    engine_prompt_tokens: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class UsageEvent(UsageColumns, Base):

@@ -13,6 +13,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from local.demo.auditor import Auditor
 from tests.e2e.conftest import Cloud
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
@@ -83,6 +84,21 @@ def test_it_can_be_told_again_and_reuses_what_is_there(cloud: Cloud, told: str) 
 def test_every_service_is_up(cloud: Cloud, told: str) -> None:
     states = {name: service["state"] for name, service in cloud.status["services"].items()}
     assert set(states.values()) <= {"ready", "done"}, states
+
+
+def test_several_choices_are_counted_as_the_engine_counts_them(cloud: Cloud, key: str) -> None:
+    """vLLM reports a prompt once and counts it once for each choice; both must stay in agreement with our events."""
+    answer = client(cloud, key).chat.completions.create(
+        model=CHAT, messages=[{"role": "user", "content": "Say something."}], max_tokens=6, n=3
+    )
+    assert answer.usage is not None
+    assert len(answer.choices) == 3
+    eventually(lambda: len(events_of(cloud, key)) == 1, "the request is in the database")
+    auditor = Auditor(cloud.status["database_url"])
+    eventually(lambda: all(total.agree for total in auditor.engine_totals()), "events equal the engines' counters")
+    [(request_id, _)] = events_of(cloud, key)
+    billed = cloud.query("select prompt_tokens, completion_tokens from usage_events where request_id = %s", request_id)
+    assert billed == [(answer.usage.prompt_tokens, answer.usage.completion_tokens)]
 
 
 def test_a_final_invoice_can_be_listed_and_fetched(cloud: Cloud, told: str, tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ class Event:
     cached_tokens: int
     completion_tokens: int
     end_reason: str
+    engine_prompt_tokens: int
 
 
 def events(database: TestDatabase) -> list[Event]:
     """All of them, by source and number."""
     query = """
-        select request_id, endpoint, variant_id, prompt_tokens, cached_tokens, completion_tokens, end_reason
+        select request_id, endpoint, variant_id, prompt_tokens, cached_tokens, completion_tokens, end_reason,
+               coalesce(engine_prompt_tokens, prompt_tokens)
         from usage_events order by source_id, source_seq
     """
     with database.superuser() as connection:

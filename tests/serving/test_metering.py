@@ -53,7 +53,7 @@ def test_every_kind_of_request_is_one_event(
                 (EMBEDDING, 3, 0, 0),
             ]
             counters = engine.counters()
-            assert sum(event.prompt_tokens for event in events(database)) == counters.prompt_tokens
+            assert sum(event.engine_prompt_tokens for event in events(database)) == counters.prompt_tokens
             assert sum(event.completion_tokens for event in events(database)) == counters.generation_tokens
             own_gateway.stop()
     assert numbers_have_no_gap(database)
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_pays_for_what_the_engine_produced(
             assert all(event.completion_tokens > 0 for event in events(database))
             counters = engine.counters()
             assert sum(event.completion_tokens for event in events(database)) == counters.generation_tokens
-            assert sum(event.prompt_tokens for event in events(database)) == counters.prompt_tokens
+            assert sum(event.engine_prompt_tokens for event in events(database)) == counters.prompt_tokens
 
 
 def test_a_client_that_leaves_several_prompts_pays_for_every_choice_of_each(

@@ -118,14 +118,19 @@ class TestStreamMeter:
         meter = StreamMeter(choices_per_prompt=2)
         for index, prompt, completion in [(0, 5, 1), (1, 5, 1), (0, 5, 2), (2, 7, 1)]:
             meter.observe(self.event(index, prompt, completion))
-        assert meter.counts() == TokenCounts(prompt=12, cached=0, completion=4, reasoning=0)
+        assert meter.counts() == TokenCounts(prompt=12, cached=0, completion=4, reasoning=0, engine_prompt=17)
 
     def test_the_last_event_is_the_truth(self) -> None:
         meter = StreamMeter(choices_per_prompt=1)
         meter.observe(self.event(0, 5, 1))
         usage = {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
         meter.observe({"choices": [], "usage": usage})
-        assert meter.counts() == TokenCounts(prompt=5, cached=4, completion=3, reasoning=0)
+        assert meter.counts() == TokenCounts(prompt=5, cached=4, completion=3, reasoning=0, engine_prompt=5)
+
+    def test_an_engine_counts_the_prompt_once_for_each_choice(self) -> None:
+        """As vLLM 0.32 was seen to do: n=3 on 34 prompt tokens is 34 in `usage` and 102 in its metrics."""
+        counts = read_usage({"prompt_tokens": 34, "completion_tokens": 15}, choices_per_prompt=3)
+        assert (counts.prompt, counts.engine_prompt) == (34, 102)
 
     def test_without_a_word_from_the_engine_nothing_is_known(self) -> None:
         assert StreamMeter(choices_per_prompt=1).counts() is None
