@@ -5,8 +5,7 @@ from sqlalchemy import Engine
 
 from assets.catalog import catalog
 from assets.tables import table
-from serving.fleet import desired
-from serving.fleet.desired import Change
+from serving.fleet.reconcile import Reconciliation, reconcile
 from studio import clock
 from studio.db.sessions import unit_of_work
 
@@ -15,10 +14,14 @@ from studio.db.sessions import unit_of_work
 def desired_replicas(worker_database: dg.ResourceParam[Engine]) -> dg.MaterializeResult[None]:
     """How many replicas each variant should have now, and why. A sensor keeps it current."""
     with unit_of_work(worker_database) as session:
-        changes = desired.reconcile(session, clock.now())
-    return dg.MaterializeResult(metadata=change_metadata(changes))
+        done = reconcile(session, clock.now())
+    return dg.MaterializeResult(metadata=fleet_metadata(done))
 
 
-def change_metadata(changes: list[Change]) -> dict[str, dg.MetadataValue]:
-    """What a reconciliation changed, for the asset page."""
-    return {"changed": dg.MetadataValue.int(len(changes)), "changes": table(changes)}
+def fleet_metadata(done: Reconciliation) -> dict[str, dg.MetadataValue]:
+    """What a reconciliation changed and what holds now, for the asset page."""
+    return {
+        "changed": dg.MetadataValue.int(len(done.changes)),
+        "changes": table(done.changes),
+        "fleet": table(done.fleet),
+    }

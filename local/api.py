@@ -63,6 +63,10 @@ class Api:
         """POST; the answer's JSON."""
         return self._call("POST", path, json=body or {}).json()
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT; the answer's JSON."""
+        return self._call("PUT", path, json=body).json()
+
     def delete(self, path: str) -> None:
         """DELETE."""
         self._call("DELETE", path)

@@ -11,14 +11,14 @@ import dagster as dg
 from sqlalchemy import Engine, func, select
 
 from assets.catalog import CatalogFiles
-from assets.fleet import change_metadata
+from assets.fleet import fleet_metadata
 from assets.invoices import FinalizeConfig
 from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
 from orchestration.sealing import seal_closed_windows
-from serving.fleet import desired
+from serving.fleet.reconcile import reconcile
 from studio import clock, ids
 from studio.catalog.reading import content_hash
 from studio.catalog.sync import last_synced_hash
@@ -56,16 +56,14 @@ def catalog_changed(
     return dg.RunRequest(run_key=f"{change}/{len(tried)}", tags={_CATALOG_TAG: change})
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=_RUNNING)
+@dg.sensor(minimum_interval_seconds=10, default_status=_RUNNING)
 def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult | dg.SkipReason:
     """Writes how many replicas each variant should have. So quick that it needs no run."""
     with unit_of_work(worker_database) as session:
-        changes = desired.reconcile(session, clock.now())
-    if not changes:
+        done = reconcile(session, clock.now())
+    if not done.changes:
         return dg.SkipReason("The desired replicas are as they should be.")
-    return dg.SensorResult(
-        asset_events=[dg.AssetMaterialization("desired_replicas", metadata=change_metadata(changes))]
-    )
+    return dg.SensorResult(asset_events=[dg.AssetMaterialization("desired_replicas", metadata=fleet_metadata(done))])
 
 
 @dg.sensor(minimum_interval_seconds=600, default_status=_RUNNING)

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from uuid import UUID
 
+from serving.fleet.calendar import in_words
 from serving.fleet.view import Fleet, Replica, Variant
 from studio.errors import ModelAsleep, ModelNotFound
 
@@ -29,9 +30,15 @@ def choose_replica(
 
 def asleep(fleet: Fleet, variant: Variant, now: datetime) -> ModelAsleep:
     """Why no replica is ready and when one will be, in words for the caller. Not for a variant that is warm."""
+    ready_at, opens_at = fleet.ready_at(variant, now), fleet.opens_at(variant, now)
+    if fleet.state(variant) == "cold" and ready_at is not None and opens_at is not None:
+        # Told on the clock of its hours and in their zone, as they are published.
+        offset, zone = fleet.hours.offset, fleet.hours.zone_of(variant.running)
+        why = f"it is closed and opens {in_words(opens_at, zone)}"
+        return ModelAsleep(variant.id, (ready_at + offset).astimezone(zone), now + offset, why)
     why = {
         "not_deployed": "it is not deployed at this site",
         "cold": "it is switched off at the moment",
         "starting": "a replica is starting",
     }[fleet.state(variant)]
-    return ModelAsleep(variant.id, fleet.ready_at(variant, now), now, why)
+    return ModelAsleep(variant.id, ready_at, now, why)

@@ -127,7 +127,10 @@ class ServiceUnavailable(StudioError):
 
 
 class ModelAsleep(ServiceUnavailable):
-    """The model is in the catalog but no replica can answer now. `ready_at` is None when nothing is on its way."""
+    """The model is in the catalog but no replica can answer now. `ready_at` is None when nothing is on its way.
+
+    `ready_at` and `now` belong to one clock; the message shows `ready_at` in the zone that it comes with.
+    """
 
     default_code = "model_asleep"
 
@@ -137,8 +140,8 @@ class ModelAsleep(ServiceUnavailable):
         else:
             wait = max(ready_at - now, timedelta(seconds=1))
             super().__init__(
-                f"The model `{model}` is warming up ({why}) and should answer in about {wait.total_seconds():.0f} s"
-                f" (at {ready_at:%Y-%m-%d %H:%M:%S} UTC).",
+                f"The model `{model}` is asleep: {why}. It should answer in about {wait.total_seconds():.0f} s"
+                f" (at {ready_at:%Y-%m-%d %H:%M:%S %Z}).",
                 retry_after=wait,
             )
         self.ready_at = ready_at

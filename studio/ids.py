@@ -13,6 +13,7 @@ API_KEY = "key_"
 INVOICE = "inv_"
 APPROVAL = "apr_"
 REPLICA = "rep_"
+OVERRIDE = "ovr_"
 
 _lock = threading.Lock()
 _last = 0

@@ -17,7 +17,7 @@ from local.secrets import StackSecrets
 from studio.catalog.sync import sync_catalog
 from studio.db.sessions import engine_for, unit_of_work
 from studio.money import Currency
-from studio.settings import REPOSITORY
+from studio.settings import REPOSITORY, settings
 from studio.tenants import Billing, CreatedKey, create_key, create_tenant
 from tests.local.servers import free_ports, serving
 from tests.server import TestDatabase, TestServer, running_server
@@ -37,6 +37,16 @@ def server(run_folder: Path) -> Iterator[TestServer]:
     """The PostgreSQL of this run."""
     with running_server(run_folder) as running:
         yield running
+
+
+@pytest.fixture
+def demo_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process belongs to a demo, where the clock of opening hours may be moved."""
+    with monkeypatch.context() as environment:
+        environment.setenv("STUDIO_ENV", "demo")
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
 
 
 @pytest.fixture

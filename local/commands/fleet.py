@@ -1,4 +1,4 @@
-"""`studio fleet`: what runs, and engines that somebody else runs."""
+"""`studio fleet`: what runs and when, and engines that somebody else runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from local.api import Api
+from local.instants import parse_instant, show_instant
 from local.output import AsJson, console, show, show_rows
 
-app = typer.Typer(no_args_is_help=True, help="What runs.")
+app = typer.Typer(no_args_is_help=True, help="What runs, and when.")
 
 
 @app.command()
@@ -42,3 +43,56 @@ def detach(replica_id: str) -> None:
     """Let an attached engine go; requests that run on it finish."""
     Api.from_environment().delete(f"/admin/v1/fleet/replicas/{replica_id}")
     typer.echo(f"{replica_id} is detached.")
+
+
+@app.command()
+def hours(as_json: AsJson = False) -> None:
+    """Opening hours and overrides of what is deployed here, and what changes next."""
+    report = Api.from_environment().get("/admin/v1/fleet/hours")
+    if as_json:
+        show(report, True, "")
+        return
+    moved = " (a moved clock)" if report["clock_offset_seconds"] else ""
+    console.print(f"Opening hours take it for {show_instant(report['now'])} in Berlin{moved}.", highlight=False)
+    for model in report["models"]:
+        change = model["next_change"]
+        model["next"] = f"{change['replicas']} from {show_instant(change['at'])}" if change else "none"
+    show_rows(report["models"], False, ("model", "hours", "open", "desired", "reason", "next"))
+    overrides = [override for model in report["models"] for override in model["overrides"]]
+    for override in overrides:
+        always = override["created_by"] == "site"  # declared in catalog/sites, it has neither start nor end
+        override["starts"] = "always" if always else show_instant(override["starts_at"])
+        override["ends"] = show_instant(override["ends_at"])
+        override["replicas"] = "calendar" if override["replicas"] is None else override["replicas"]
+    console.print()
+    show_rows(overrides, False, ("id", "model", "replicas", "starts", "ends", "in_force", "created_by", "reason"))
+
+
+@app.command()
+def override(
+    model: Annotated[str, typer.Argument(help="Whose opening hours.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    replicas: Annotated[str, typer.Option(help="A number; or open: as many as when open; or calendar.")] = "open",
+    starts_at: Annotated[str | None, typer.Option("--from", help='Such as "2026-11-25 18:00"; now if absent.')] = None,
+    ends_at: Annotated[str | None, typer.Option("--until", help="Until it is ended if absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Override a model's calendar for a time. The fleet follows within seconds."""
+    body = {
+        "model": model,
+        "replicas": int(replicas) if replicas.isdecimal() else replicas,
+        "starts_at": parse_instant(starts_at).isoformat() if starts_at else None,
+        "ends_at": parse_instant(ends_at).isoformat() if ends_at else None,
+        "reason": reason,
+    }
+    made = Api.from_environment().post("/admin/v1/fleet/overrides", body)
+    until = f"until {show_instant(made['ends_at'])}" if made["ends_at"] else "until it is ended"
+    says = "the calendar speaks" if made["replicas"] is None else f"{made['replicas']} replicas"
+    show(made, as_json, f"{made['id']}: {model} from {show_instant(made['starts_at'])} {until}: {says}.")
+
+
+@app.command()
+def end_override(override_id: str) -> None:
+    """End an override now."""
+    Api.from_environment().delete(f"/admin/v1/fleet/overrides/{override_id}")
+    typer.echo(f"{override_id} is ended.")

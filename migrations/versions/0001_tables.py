@@ -437,7 +437,7 @@ def upgrade() -> None:
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('created_by', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.CheckConstraint('ends_at is null or ends_at > starts_at', name=op.f('ck_hours_overrides_span_not_empty')),
+    sa.CheckConstraint('ends_at is null or ends_at >= starts_at', name=op.f('ck_hours_overrides_span_not_negative')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_hours_overrides_variant_id')),
     sa.CheckConstraint('replicas >= 0', name=op.f('ck_hours_overrides_not_negative')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_hours_overrides'))

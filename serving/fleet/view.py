@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from statistics import median
-from typing import Literal, TypeVar
+from typing import Literal, LiteralString, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import AsyncRowFactory, class_row
+from psycopg.rows import AsyncRowFactory, class_row, tuple_row
+
+from serving.fleet.desired import Override, SiteVariant
+from serving.fleet.hours import Hours, assemble
+from studio import clock
+from studio.hours_clock import is_movable
 
 UNMEASURED_WARMUP = timedelta(seconds=60)  # expected of a variant that has never been warm here
 
@@ -43,7 +48,11 @@ class Variant:
     sunset_on: date | None
     notice: str | None
     listed_at: datetime
-    desired_replicas: int  # of the variant whose replicas answer
+    # Of the variant whose replicas answer:
+    desired_replicas: int
+    site_replicas: int
+    closed_replicas: int
+    calendar_id: str | None
     warmup_seconds: list[Decimal]  # the last few
 
     @property
@@ -57,6 +66,17 @@ class Variant:
         if not self.warmup_seconds:
             return UNMEASURED_WARMUP
         return timedelta(seconds=float(median(self.warmup_seconds)))
+
+    @property
+    def running(self) -> SiteVariant:
+        """The variant whose replicas answer, as its hours see it."""
+        return SiteVariant(
+            id=self.replicas_of,
+            deployed=self.deployed,
+            site_replicas=self.site_replicas,
+            closed_replicas=self.closed_replicas,
+            calendar_id=self.calendar_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,7 @@ class Fleet:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)  # by the variant that they run
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
+    hours: Hours = field(default_factory=Hours)
 
     def replicas_for(self, variant: Variant) -> tuple[Replica, ...]:
         """All that answer for the variant or will."""
@@ -107,11 +128,22 @@ class Fleet:
         state = self.state(variant)
         if state == "warm":
             return now
-        if state != "starting":
+        if state == "not_deployed":
             return None
+        if state == "cold":
+            starts_at = self.hours.starts_at(variant.running, now + self.hours.offset)
+            return None if starts_at is None else starts_at - self.hours.offset + variant.expected_warmup
         started = [replica.created_at for replica in self.replicas_for(variant) if replica.state == "starting"]
         # A start that already takes longer than usual is still expected soon, not in the past.
         return max(min(started, default=now) + variant.expected_warmup, now + timedelta(seconds=1))
+
+    def opens_at(self, variant: Variant, now: datetime) -> datetime | None:
+        """When a closed variant opens, on the clock of opening hours and in their zone. None: open, or never."""
+        hours_now = now + self.hours.offset
+        if not variant.deployed or self.hours.decide(variant.running, hours_now).is_open:
+            return None
+        opens_at = self.hours.opens_at(variant.running, hours_now)
+        return None if opens_at is None else opens_at.astimezone(self.hours.zone_of(variant.running))
 
 
 class FleetView:
@@ -124,12 +156,13 @@ class FleetView:
         self.fleet = Fleet()
 
     async def refresh(self, connection: AsyncConnection) -> None:
-        """Read all three tables in one transaction, so that they fit together."""
+        """Read all tables in one transaction, so that they fit together."""
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read read only")
             variants = await _rows(connection, class_row(Variant), _VARIANTS)
             replicas = await _rows(connection, class_row(Replica), _REPLICAS)
             prices = await _rows(connection, class_row(Price), _PRICES)
+            hours = await _hours(connection)
         self.fleet = Fleet(
             variants={variant.id: variant for variant in variants},
             replicas={
@@ -140,24 +173,40 @@ class FleetView:
                 variant_id: tuple(price for price in prices if price.variant_id == variant_id)
                 for variant_id in {price.variant_id for price in prices}
             },
+            hours=hours,
         )
 
 
-async def _rows(connection: AsyncConnection, rows: AsyncRowFactory[Row], query: str) -> list[Row]:
+async def _rows(
+    connection: AsyncConnection, rows: AsyncRowFactory[Row], query: LiteralString, *parameters: object
+) -> list[Row]:
     async with connection.cursor(row_factory=rows) as cursor:
-        await cursor.execute(query)
+        await cursor.execute(query, parameters or None)
         return await cursor.fetchall()
+
+
+async def _hours(connection: AsyncConnection) -> Hours:
+    offsets = await _rows(connection, tuple_row, 'select "offset" from clock_offset') if is_movable() else []
+    offset = sum((ahead for (ahead,) in offsets), timedelta(0))
+    return assemble(
+        calendars=await _rows(connection, tuple_row, "select id, time_zone, prewarm_minutes from calendars"),
+        spans=await _rows(connection, tuple_row, "select calendar_id, weekday, opens, closes from opening_hours"),
+        holidays=await _rows(connection, tuple_row, "select calendar_id, day, name from holidays"),
+        overrides=await _rows(connection, class_row(Override), _OVERRIDES, clock.now() + offset),
+        offset=offset,
+    )
 
 
 _VARIANTS = """
     select v.id, v.model_id, m.name, m.publisher, m.task, v.tier, m.licence, m.licence_url, v.context_tokens,
            v.max_output_tokens, v.deployed, v.served_by, m.sunset_on, m.notice, m.listed_at,
-           coalesce(d.replicas, 0) as desired_replicas,
+           coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
-                 where w.variant_id = coalesce(v.served_by, v.id) order by w.ready_at desc limit 5) as warmup_seconds
+                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds
     from model_variants v
     join models m on m.id = v.model_id
-    left join desired_replicas d on d.variant_id = coalesce(v.served_by, v.id)
+    join model_variants a on a.id = coalesce(v.served_by, v.id)
+    left join desired_replicas d on d.variant_id = a.id
     where v.retired_at is null and m.retired_at is null
     order by m.listed_at, v.id
 """
@@ -165,6 +214,10 @@ _REPLICAS = """
     select id, variant_id, state, url, engine_model, created_at from replicas
     where state in ('starting', 'ready', 'draining')
     order by created_at
+"""
+_OVERRIDES = """
+    select id, variant_id, starts_at, ends_at, replicas, reason, created_by, created_at from hours_overrides
+    where ends_at is null or ends_at > %s
 """
 _PRICES = """
     select variant_id, unit, currency, per_million from prices

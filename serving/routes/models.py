@@ -30,7 +30,9 @@ class Model(BaseModel):
     context_tokens: int
     max_output_tokens: int | None
     state: VariantState
-    eta_seconds: int | None  # until it answers: 0 when warm, null when nobody has woken it
+    eta_seconds: int | None  # until it answers: 0 when warm, null when nothing will wake it
+    hours: str  # opening hours, in words
+    opens_at: datetime | None  # null when it is open, or when it is not known to open
     prices_per_million_tokens: dict[str, dict[str, str]]  # currency -> unit -> exact decimal
     licence: str
     licence_url: str
@@ -80,6 +82,8 @@ def _model(fleet: Fleet, variant: Variant, now: datetime) -> Model:
         max_output_tokens=variant.max_output_tokens,
         state=fleet.state(variant),
         eta_seconds=None if ready_at is None else round((ready_at - now).total_seconds()),
+        hours=str(fleet.hours.calendar_of(variant.running) or "around the clock"),
+        opens_at=fleet.opens_at(variant, now),
         prices_per_million_tokens=prices,
         licence=variant.licence,
         licence_url=variant.licence_url,

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from studio import clock
 from studio.errors import StudioError
 from studio.money import Currency
 
+
+def _wall_clock_time(written: object) -> str:
+    if isinstance(written, str) and re.fullmatch(r"\d\d:\d\d", written):
+        return written
+    raise ValueError('write the time as "08:00", in quotes: YAML takes a bare one for a number')
+
+
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$", max_length=63)]
 ZoneName = Annotated[str, AfterValidator(lambda name: clock.zone(name).key)]
+WallClockTime = Annotated[time, BeforeValidator(_wall_clock_time)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
 UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
@@ -52,6 +63,8 @@ class DeclaredVariant(_Declared):
     gpu_count: int = Field(ge=0)
     max_num_seqs: int = Field(gt=0)
     suggested_replicas: int = Field(ge=0)
+    calendar: Slug | None = None  # None: open around the clock
+    closed_replicas: int = Field(0, ge=0)
     engine_flags: tuple[str, ...] = ()
     engine_env: dict[str, str] = {}
     prices: dict[str, tuple[PriceList, ...]]
@@ -88,11 +101,51 @@ class Card(_Declared):
     memory_bytes: int = Field(gt=0)
 
 
+class DeclaredOverride(_Declared):
+    """The site's standing word against a calendar. `open`: as many replicas as when open."""
+
+    variant: str
+    replicas: Annotated[int, Field(ge=0)] | Literal["open"]
+    reason: str = Field(min_length=1)
+
+
 class Site(_Declared):
     """One file of `catalog/sites`: what is deployed at this place. Everything else is listed as not deployed."""
 
     card: Card
     deploy: tuple[Deployment, ...]
+    overrides: tuple[DeclaredOverride, ...] = ()
+
+
+class DeclaredHours(_Declared):
+    """Open over [opens, closes) on some days of the week."""
+
+    days: tuple[Weekday, ...] = Field(min_length=1)
+    opens: WallClockTime
+    closes: WallClockTime
+
+
+class DeclaredHoliday(_Declared):
+    """A civil day on which a calendar is closed."""
+
+    day: date
+    name: str = Field(min_length=1)
+
+
+class DeclaredCalendar(_Declared):
+    """Opening hours in the wall-clock time of one zone."""
+
+    id: Slug
+    time_zone: ZoneName
+    prewarm_minutes: int = Field(ge=0, le=240)
+    hours: tuple[DeclaredHours, ...] = Field(min_length=1)
+    holidays: tuple[DeclaredHoliday, ...] = ()
+
+
+class CalendarFile(_Declared):
+    """`catalog/calendars.yaml`. A catalog whose models are all open around the clock needs none."""
+
+    calendars: tuple[DeclaredCalendar, ...] = ()
 
 
 class DeclaredLegalEntity(_Declared):
@@ -174,5 +227,6 @@ class Catalog:
     models: tuple[DeclaredModel, ...]
     prices: tuple[PriceRow, ...]
     site: Site
+    calendars: tuple[DeclaredCalendar, ...]
     legal_entities: tuple[DeclaredLegalEntity, ...]
     tax_rates: tuple[DeclaredTaxRate, ...]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from studio.catalog.declaration import (
     ALL_UNITS,
     UNITS_BY_TASK,
+    CalendarFile,
     Catalog,
     CatalogInvalid,
     DeclaredModel,
@@ -27,6 +28,7 @@ from studio.catalog.declaration import (
     PriceRow,
     Site,
 )
+from studio.catalog.hours import judge_calendar_names, judge_calendars, judge_overrides
 from studio.catalog.yaml_lines import Place, YamlBroken, line_of, load
 from studio.money import Currency
 
@@ -52,6 +54,7 @@ def read_catalog(folder: Path, site: str) -> Catalog:
     site_file = folder / "sites" / f"{site}.yaml"
     declared_site, site_lines = _parse(site_file, folder, Site, findings)
     legal, _ = _parse(folder / "legal_entities.yaml", folder, LegalFile, findings)
+    calendars = _read_calendars(folder, findings)
     models: list[DeclaredModel] = []
     prices: list[PriceRow] = []
     seen: dict[str, str] = {}
@@ -63,17 +66,40 @@ def read_catalog(folder: Path, site: str) -> Catalog:
         findings += (
             Finding(name, line_of(lines, place), text) for place, text in _judge(model, declared_site, seen, name)
         )
+        if calendars is not None:
+            findings += (
+                Finding(name, line_of(lines, place), text) for place, text in judge_calendar_names(model, calendars)
+            )
         prices += _price_rows(model, name, lines, findings)
         models.append(model)
     if declared_site is not None:
         variants = {variant.id for model in models for variant in model.variants}
         site_name = site_file.relative_to(folder).as_posix()
         findings += (
-            Finding(site_name, line_of(site_lines, place), text) for place, text in _judge_site(declared_site, variants)
+            Finding(site_name, line_of(site_lines, place), text)
+            for place, text in (*_judge_site(declared_site, variants), *judge_overrides(declared_site))
         )
-    if findings or declared_site is None or legal is None:
+    if findings or declared_site is None or legal is None or calendars is None:
         raise CatalogInvalid(findings)
-    return Catalog(hash_, tuple(models), tuple(prices), declared_site, legal.legal_entities, legal.tax_rates)
+    return Catalog(
+        content_hash=hash_,
+        models=tuple(models),
+        prices=tuple(prices),
+        site=declared_site,
+        calendars=calendars.calendars,
+        legal_entities=legal.legal_entities,
+        tax_rates=legal.tax_rates,
+    )
+
+
+def _read_calendars(folder: Path, findings: list[Finding]) -> CalendarFile | None:
+    path = folder / "calendars.yaml"
+    if not path.is_file():
+        return CalendarFile()
+    file, lines = _parse(path, folder, CalendarFile, findings)
+    if file is not None:
+        findings += (Finding(path.name, line_of(lines, place), text) for place, text in judge_calendars(file))
+    return file
 
 
 def _parse(

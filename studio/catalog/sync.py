@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from studio import clock
 from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow
+from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
 from studio.db.catalog import CatalogSync, Model, ModelVariant, Price
 from studio.db.tenancy import LegalEntity, TaxRate
@@ -45,7 +46,10 @@ def sync_catalog(session: Session, folder: Path, site: str) -> SyncReport:
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext("catalog_sync"))))
     now = clock.now()
     _write_legal(session, catalog)
+    write_calendars(session, catalog.calendars)
     retired = _write_models(session, catalog, now)
+    remove_calendars(session, catalog.calendars)
+    write_overrides(session, catalog.site, now)
     added, ended = _write_prices(session, catalog.prices, now)
     variants = sum(len(model.variants) for model in catalog.models)
     session.add(
@@ -64,10 +68,11 @@ def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[st
         for variant in model.variants:
             entry = deployments.get(variant.id)
             variants.append(
-                variant.model_dump(exclude={"weights", "prices"})
+                variant.model_dump(exclude={"weights", "prices", "calendar"})
                 | {
                     "model_id": model.id,
                     "weights_id": variant.weights,
+                    "calendar_id": variant.calendar,
                     "engine_flags": list(variant.engine_flags),
                     "deployed": entry is not None,
                     "site_replicas": entry.replicas if entry else 0,
@@ -85,7 +90,7 @@ def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[st
     gone = session.scalars(
         update(ModelVariant)
         .where(ModelVariant.id.not_in(declared), ModelVariant.retired_at.is_(None))
-        .values(retired_at=now, deployed=False, site_replicas=0, served_by=None)
+        .values(retired_at=now, deployed=False, site_replicas=0, served_by=None, calendar_id=None)
         .returning(ModelVariant.id)
     ).all()
     session.execute(

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import Base, RecordedAt, UuidKey
 
+SITE = "site"  # who created the overrides that `catalog/sites` declares
+
 
 class Calendar(Base):
     """A named set of opening hours in one zone. Declared in `catalog/calendars.yaml`."""
@@ -45,9 +47,11 @@ class Holiday(Base):
 
 
 class HoursOverride(Base):
-    """A person's word (or the site's) against the calendar, over [starts_at, ends_at): this many replicas.
+    """A person's word (or the site's) over [starts_at, ends_at): this many replicas, whatever the calendar says.
 
-    The newest override that covers an instant wins. `replicas` None: as many as when open.
+    Of those that cover an instant a person's goes before the site's, then the newest. `replicas` None hands the word
+    back to the calendar. Both ends are read on the clock of opening hours; they are equal in an override that was
+    withdrawn before it began.
     """
 
     __tablename__ = "hours_overrides"
@@ -58,10 +62,10 @@ class HoursOverride(Base):
     ends_at: Mapped[datetime | None]
     replicas: Mapped[int | None] = mapped_column(CheckConstraint("replicas >= 0", "not_negative"))
     reason: Mapped[str]
-    created_by: Mapped[str]
+    created_by: Mapped[str]  # an operator's key, or SITE
     created_at: Mapped[RecordedAt]
 
-    __table_args__ = (CheckConstraint("ends_at is null or ends_at > starts_at", "span_not_empty"),)
+    __table_args__ = (CheckConstraint("ends_at is null or ends_at >= starts_at", "span_not_negative"),)
 
 
 class ClockOffset(Base):

@@ -10,10 +10,12 @@ from typing import Literal
 import pytest
 
 from serving import routing
+from serving.fleet.hours import Hours
 from serving.fleet.view import Fleet, Replica, Variant
 from serving.limits import RequestLimits
 from studio import ids
 from studio.errors import ModelNotFound, RateLimited
+from tests.serving.test_calendar import OFFICE, berlin
 from tests.serving.test_wire import BASE, NOW
 
 FAST = replace(BASE, id="m-fast", tier="fast", served_by="m")
@@ -63,6 +65,23 @@ class TestAsleep:
         asleep = routing.asleep(fleet(variant=slow), slow, NOW)
         assert asleep.retry_after == timedelta(seconds=120)
         assert "about 600 s" in asleep.message
+
+    def test_what_is_closed_says_when_it_opens_and_from_when_it_answers(self) -> None:
+        closed = replace(BASE, site_replicas=1, calendar_id="office", warmup_seconds=[Decimal(90)])
+        night = berlin("2026-11-27 23:00")
+        hours = Hours({"office": OFFICE})
+        asleep = routing.asleep(replace(fleet(variant=closed), hours=hours), closed, night)
+        assert asleep.retry_after == timedelta(seconds=120)
+        assert "it is closed and opens Monday 2026-11-30 08:00 Europe/Berlin" in asleep.message
+        assert "(at 2026-11-30 07:31:30 CET)" in asleep.message
+
+    def test_a_moved_clock_moves_what_is_published_and_nothing_else(self) -> None:
+        closed = replace(BASE, site_replicas=1, calendar_id="office")
+        noon = berlin("2026-11-25 12:00")
+        moved = replace(fleet(variant=closed), hours=Hours({"office": OFFICE}, offset=timedelta(hours=11)))
+        assert "opens Thursday 2026-11-26 08:00 Europe/Berlin" in routing.asleep(moved, closed, noon).message
+        assert moved.ready_at(closed, noon) == berlin("2026-11-25 20:31")
+        assert "should answer in about 30660 s" in routing.asleep(moved, closed, noon).message
 
     def test_what_nobody_starts_has_no_time(self) -> None:
         asleep = routing.asleep(fleet(), BASE, NOW)

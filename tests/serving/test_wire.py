@@ -36,6 +36,9 @@ BASE = Variant(
     notice=None,
     listed_at=NOW,
     desired_replicas=0,
+    site_replicas=0,
+    closed_replicas=0,
+    calendar_id=None,
     warmup_seconds=[],
 )
 REPLICA = Replica(ids.uuid7(), "m", "ready", "http://engine", "weights", NOW)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,12 +19,6 @@ from studio.settings import REPOSITORY
 
 QWEN = "models/qwen3-32b.yaml"
 MINILM = "models/all-minilm-l6-v2.yaml"
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A copy of the repository's catalog that a test may spoil."""
-    return Path(shutil.copytree(REPOSITORY / "catalog", tmp_path / "catalog"))
 
 
 def spoil(files: Path, name: str, old: str, new: str) -> int:
