@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 
 from assets.partitions import day_of
 from assets.tables import table
+from billing.rating import UNIT_NAMES
 from studio.db.sessions import unit_of_work
 
 if TYPE_CHECKING:
     from pandera.polars import DataFrameSchema
 
-UNITS = ("prompt", "cached_prompt", "completion", "embedding")
+UNITS = tuple(UNIT_NAMES)
 CURRENCIES = ("EUR", "CNY")
 
 

@@ -25,6 +25,10 @@ _GERMAN_UNIT_NAMES = {
     "cached_prompt": "Eingabe-Token aus dem Cache",
     "completion": "Ausgabe-Token",
     "embedding": "Embedding-Token",
+    "batch_prompt": "Eingabe-Token (Batch)",
+    "batch_cached_prompt": "Eingabe-Token aus dem Cache (Batch)",
+    "batch_completion": "Ausgabe-Token (Batch)",
+    "batch_embedding": "Embedding-Token (Batch)",
 }
 
 

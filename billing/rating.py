@@ -19,6 +19,10 @@ UNIT_NAMES = {
     "cached_prompt": "cached prompt tokens",
     "completion": "completion tokens",
     "embedding": "embedding tokens",
+    "batch_prompt": "batch prompt tokens",
+    "batch_cached_prompt": "batch cached prompt tokens",
+    "batch_completion": "batch completion tokens",
+    "batch_embedding": "batch embedding tokens",
 }
 
 

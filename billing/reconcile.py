@@ -107,8 +107,9 @@ def _engine(row: RowMapping) -> Comparison:
     last request of the seal began. One that stopped or died took its last counters with it: it is compared up to its
     last idle instant.
 
-    Events may fall short of the engine only where a gateway was killed during the engine's life: what that gateway had
-    in flight was produced and is billed to nobody. Events above the engine's count are never in order.
+    Events may fall short of the engine only where a gateway or a batch worker was killed, or lost answers, during the
+    engine's life: what it had in flight was produced and is billed to nobody. Events above the engine's count are never
+    in order.
     """
     subject = ids.to_wire(ids.REPLICA, row["replica_id"])
     if row["kind"] == "attached":

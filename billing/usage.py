@@ -100,7 +100,8 @@ def _of_seal(key: SealKey) -> Any:
 _MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency, t.time_zone,
-               (s.started_at at time zone t.time_zone)::date as billing_day, u.unit, u.tokens
+               (s.started_at at time zone t.time_zone)::date as billing_day,
+               case when s.batch_id is null then u.unit else 'batch_' || u.unit end as unit, u.tokens
         from sealed s
         left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
         left join models m on m.id = s.model_id

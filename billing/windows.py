@@ -173,7 +173,7 @@ def _complete_sources(session: Session, window_day: date, cutoff: datetime) -> l
     for source in session.execute(_SOURCES, {"start": start}):
         if source.missing:
             raise UsageNotComplete(f"The source {source.name} lacks {source.missing} of its {source.last_seq} events.")
-        if source.closed_at is None and source.heartbeat_at < cutoff:
+        if source.is_journal and source.closed_at is None and source.heartbeat_at < cutoff:
             raise UsageNotComplete(
                 f"The source {source.name} was last heard of at {source.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC,"
                 f" before {cutoff:%Y-%m-%d %H:%M:%S} UTC."
@@ -232,10 +232,11 @@ def _of_seal(key: SealKey) -> ColumnElement[bool]:
 
 _ONE_SEAL_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:window, 0))")
 
-# Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began
-# cannot have events in it.
+# Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began cannot
+# have events in it. One that numbers its events in the transaction that inserts them has nothing to report besides;
+# what it commits later gets a seal of its own.
 _SOURCES = text("""
-    select s.id, s.name, s.last_seq, s.pending, s.heartbeat_at, s.closed_at,
+    select s.id, s.name, s.kind = 'journal' as is_journal, s.last_seq, s.pending, s.heartbeat_at, s.closed_at,
            s.last_seq - (
                select count(*)
                from (

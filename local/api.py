@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -41,8 +41,8 @@ class Api:
         )
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Api:
-        """The gateway and key of the environment, else of the stack here."""
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, key: str | None = None) -> Api:
+        """The gateway and key of the environment, else of the stack here; a `key` given goes before both."""
         paths = StatePaths.from_environment(environ)
         url = environ.get("STUDIO_GATEWAY_URL")
         if url is None:
@@ -50,7 +50,7 @@ class Api:
             if state is None:
                 raise GatewayAway("No stack was started here: run `studio up`, or set STUDIO_GATEWAY_URL.")
             url = Stack.from_environment(Ports(state.port_offset), environ).gateway_url
-        key = environ.get("STUDIO_API_KEY") or _kept_key(paths.admin_key)
+        key = key or environ.get("STUDIO_API_KEY") or _kept_key(paths.admin_key)
         if key is None:
             raise ApiRefused("No key: set STUDIO_API_KEY to a key with the scope `admin`.")
         return cls(url, key)
@@ -74,6 +74,10 @@ class Api:
     def download(self, path: str) -> bytes:
         """GET; the answer's bytes."""
         return self._call("GET", path).content
+
+    def upload(self, path: str, file: BinaryIO, filename: str, fields: Mapping[str, str]) -> Any:
+        """POST a form with one file, which is read as it is sent; the answer's JSON."""
+        return self._call("POST", path, files={"file": (filename, file)}, data=fields).json()
 
     def close(self) -> None:
         """Give the connections back; a program that ends anyway need not."""

@@ -133,7 +133,7 @@ class Stack:
                 **self._database_settings("gateway", "operator", "shipper"),
                 **self._s3,
                 "STUDIO_VALKEY_URL": self.outside.get("STUDIO_VALKEY_URL") or self._valkey.url,
-                "STUDIO_CACHE_SALT_KEY": self.outside.get("STUDIO_CACHE_SALT_KEY") or self.secrets.cache_salt_key,
+                "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,
                 "STUDIO_GATEWAY_PORT": str(self.ports.gateway),
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(self.ports.gateway_internal),
                 "STUDIO_JOURNAL_DIR": str(self.paths.journal),
@@ -162,7 +162,12 @@ class Stack:
         )
 
     def _dagster(self, depends_on: tuple[str, ...]) -> tuple[Service, ...]:
-        environment = {**self._common, **self._database_settings("worker"), **self._s3}
+        environment = {
+            **self._common,
+            **self._database_settings("worker"),
+            **self._s3,
+            "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,  # runs that drain batches share a tenant's prefixes
+        }
         home = DagsterHome(self.paths.dagster_home, self.ports, self.database_url("dagster"), environment)
         return home.services(depends_on)
 
@@ -174,6 +179,10 @@ class Stack:
             "STUDIO_GATEWAY_URL": self.gateway_url,
             "STUDIO_DAGSTER_URL": self.dagster_url,
         }
+
+    @property
+    def _cache_salt_key(self) -> str:
+        return self.outside.get("STUDIO_CACHE_SALT_KEY") or self.secrets.cache_salt_key
 
     @property
     def _s3(self) -> dict[str, str]:

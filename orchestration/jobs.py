@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from assets.batches import batches
 from assets.catalog import catalog
 from assets.invoices import account_statements, invoice_documents, invoice_drafts, invoices
 from assets.usage import rated_usage, usage_daily
@@ -39,5 +40,11 @@ FINALIZE_INVOICE = dg.define_asset_job(
     description="Carry out one approval: the draft becomes final and its PDF is rendered.",
     tags=_at_most(timedelta(minutes=15)),
 )
+BATCH_WORKER = dg.define_asset_job(
+    "batch_worker",
+    selection=[batches],
+    description="One worker that brings all batches forward until nothing is left to do, at most for an hour.",
+    tags=_at_most(timedelta(minutes=65)) | {"studio/kind": "batch-worker"},
+)
 
-JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE]
+JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER]

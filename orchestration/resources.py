@@ -9,6 +9,8 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.catalog import CatalogFiles
+from serving.batches.drain import Equipment
+from serving.batches.process import equipment_of
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
 from studio.settings import settings
@@ -44,8 +46,17 @@ class ReviewedCatalog(dg.ConfigurableResource[CatalogFiles]):
         return CatalogFiles(settings().catalog_dir, settings().site)
 
 
+class BatchEquipment(dg.ConfigurableResource[Equipment]):
+    """What a batch worker works with."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Equipment:
+        """Its parts; nothing is contacted yet."""
+        return equipment_of(settings())
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
+    "batch_equipment": BatchEquipment(),
     "catalog_files": ReviewedCatalog(),
 }

@@ -16,6 +16,7 @@ from assets.invoices import FinalizeConfig
 from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, windows
 from orchestration.attempts import attempt, run_key
+from orchestration.batches import batch_supply
 from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -126,7 +127,15 @@ def approvals(worker_database: dg.ResourceParam[Engine]) -> list[dg.RunRequest] 
     return requests or dg.SkipReason("No approval waits.")
 
 
-SENSORS = [catalog_changed, fleet_reconcile, closed_days, sealed_windows, invoice_requests_open, approvals]
+SENSORS = [
+    catalog_changed,
+    fleet_reconcile,
+    closed_days,
+    sealed_windows,
+    invoice_requests_open,
+    approvals,
+    batch_supply,
+]
 
 
 def _one_run_each(

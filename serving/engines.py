@@ -39,6 +39,10 @@ class ReplicaGone(Exception):
     """The replica cannot be reached, or went away before it answered."""
 
 
+class AnswerLost(ServiceUnavailable):
+    """The engine may have worked on the request, but its counts are lost with its answer: nobody pays for them."""
+
+
 @dataclass(slots=True)
 class Answer:
     """An engine's answer whose first part has arrived: the first bytes of a stream, or all of what is no stream."""
@@ -146,7 +150,7 @@ class Engines:
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 raise ReplicaGone(str(error)) from error
             except TimeoutError as error:
-                raise ServiceUnavailable("The engine did not answer in time.", retry_after=RETRY) from error
+                raise AnswerLost("The engine did not answer in time.", retry_after=RETRY) from error
             except (aiohttp.ClientError, OSError) as error:
                 # Perhaps only a kept connection that the engine had just closed: once more, on a new one.
                 if is_last_try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -14,6 +15,8 @@ INVOICE = "inv_"
 APPROVAL = "apr_"
 REPLICA = "rep_"
 OVERRIDE = "ovr_"
+FILE = "file-"
+BATCH = "batch_"
 
 _lock = threading.Lock()
 _last = 0
@@ -31,6 +34,13 @@ def uuid7() -> UUID:
         _last = stamp = max(stamp, _last + 1)
     random_bits = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random_bits)
+
+
+def uuid7_of(instant: datetime, seed: bytes) -> UUID:
+    """A UUIDv7 of a given instant (to the millisecond) whose other bits come from `seed`: the same in, the same out."""
+    milliseconds = round(instant.timestamp() * 1000)
+    bits = int.from_bytes(hashlib.sha256(seed).digest()[:10])
+    return UUID(int=milliseconds << 80 | 7 << 76 | (bits >> 62 & 0xFFF) << 64 | 2 << 62 | bits & (1 << 62) - 1)
 
 
 def instant_of(id: UUID) -> datetime:

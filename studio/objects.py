@@ -63,6 +63,10 @@ class ObjectStore:
         except self.client.exceptions.NoSuchKey:
             return None
 
+    def delete(self, bucket: Bucket, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        self.client.delete_object(Bucket=self.name(bucket), Key=key)
+
     def download(self, bucket: Bucket, key: str, target: BinaryIO) -> None:
         """Stream an object into an open file."""
         self.client.download_fileobj(self.name(bucket), key, target)

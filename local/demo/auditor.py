@@ -33,11 +33,18 @@ class EngineTotals:
     engine_completion: int
     events_prompt: int
     events_completion: int
+    had_crash: bool  # of a process that metered this engine: what it had in flight is nobody's event
+
+    @property
+    def unbilled(self) -> int:
+        """Tokens that the engine counted and no event holds."""
+        return self.engine_prompt + self.engine_completion - self.events_prompt - self.events_completion
 
     @property
     def agree(self) -> bool:
-        """Token for token."""
-        return (self.engine_prompt, self.engine_completion) == (self.events_prompt, self.events_completion)
+        """Token for token; after a crash the engine may have counted more."""
+        lost = (self.engine_prompt - self.events_prompt, self.engine_completion - self.events_completion)
+        return lost == (0, 0) or (self.had_crash and min(lost) >= 0)
 
 
 class Auditor:
@@ -81,6 +88,36 @@ class Auditor:
             rows = connection.execute(_ENGINE_TOTALS).fetchall()
         return [EngineTotals(*row) for row in rows]
 
+    def batch_workers(self) -> list[int]:
+        """Process ids of the workers that drain batches now."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(
+                "select substring(name from '^batch worker ([0-9]+) on') from usage_sources"
+                " where kind = 'transaction' and closed_at is null order by opened_at"
+            ).fetchall()
+        return [int(pid) for (pid,) in rows]
+
+    def batch_events(self, batch_id: UUID) -> tuple[int, int, int]:
+        """Events, distinct lines and tokens of a batch."""
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute(
+                "select count(*), count(distinct batch_line),"
+                " coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint from usage_events where batch_id = %s",
+                [batch_id],
+            ).fetchone()
+        assert row is not None
+        return row
+
+    def prices(self, variant: str, currency: str) -> dict[str, Decimal]:
+        """What each unit of a variant costs now, per 1,000,000 tokens."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(
+                "select unit, per_million from prices where variant_id = %s and currency = %s"
+                " and valid_from <= now() and (valid_until is null or valid_until > now())",
+                [variant, currency],
+            ).fetchall()
+        return dict(rows)
+
     def recompute(self, invoice_id: UUID, tax_rate: Decimal) -> Recomputed:
         """From the events of the seals that the invoice covers, the prices of their instant, and nothing else."""
         with psycopg.connect(self._url) as connection:
@@ -104,7 +141,7 @@ class Auditor:
 
 _ENGINE_TOTALS = """
     with latest as (
-        select distinct on (c.replica_id) c.replica_id, c.observed_at, r.variant_id,
+        select distinct on (c.replica_id) c.replica_id, c.observed_at, r.variant_id, r.created_at,
                c.prompt_tokens - r.baseline_prompt_tokens as prompt,
                c.completion_tokens - r.baseline_completion_tokens as completion
         from engine_counters c join replicas r on r.id = c.replica_id
@@ -113,9 +150,10 @@ _ENGINE_TOTALS = """
     )
     select l.variant_id, l.prompt, l.completion,
            coalesce(sum(coalesce(e.engine_prompt_tokens, e.prompt_tokens)), 0)::bigint,
-           coalesce(sum(e.completion_tokens), 0)::bigint
+           coalesce(sum(e.completion_tokens), 0)::bigint,
+           exists (select 1 from usage_sources s where s.crashed_at > l.created_at and s.opened_at < l.observed_at)
     from latest l left join usage_events e on e.replica_id = l.replica_id and e.ended_at <= l.observed_at
-    group by l.replica_id, l.variant_id, l.prompt, l.completion
+    group by l.replica_id, l.variant_id, l.prompt, l.completion, l.created_at, l.observed_at
 """
 
 _EVENT_AMOUNTS = """
@@ -135,7 +173,8 @@ _EVENT_AMOUNTS = """
         join tenant_billing b on b.tenant_id = e.tenant_id
         join models m on m.id = e.model_id
     ), units as (
-        select e.id, e.variant_id, e.currency, e.started_at, u.unit, u.tokens
+        select e.id, e.variant_id, e.currency, e.started_at, u.tokens,
+               case when e.batch_id is null then u.unit else 'batch_' || u.unit end as unit
         from events e cross join lateral (values
             ('prompt', case when e.task <> 'embedding' then e.prompt_tokens - e.cached_tokens else 0 end),
             ('cached_prompt', case when e.task <> 'embedding' then e.cached_tokens else 0 end),

@@ -185,6 +185,7 @@ class Demo:
             **{
                 total.variant: f"engine {total.engine_prompt} + {total.engine_completion} tokens"
                 f" = events {total.events_prompt} + {total.events_completion}"
+                + (f", and {total.unbilled} that a killed process had in flight" if total.unbilled else "")
                 for total in self.auditor.engine_totals()
             },
         }

@@ -120,7 +120,7 @@ language sql stable set search_path = public, pg_temp as $$
 $$;
 
 -- What keys with a credit of their own have spent, in their tenant's currency, but for those known already: a gateway
--- asks for each key once.
+-- asks for each key once. Batches are not among it: such keys cannot create them.
 create function key_spending(known uuid[])
 returns table (api_key_id uuid, currency text, credit numeric, spent numeric)
 language sql stable security definer set search_path = public, pg_temp as $$
@@ -135,7 +135,7 @@ language sql stable security definer set search_path = public, pg_temp as $$
             ('completion', e.completion_tokens)) as u (unit, tokens)
         join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = b.currency
              and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
-        where e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.started_at >= k.created_at
+        where e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.batch_id is null and e.started_at >= k.created_at
           and e.usage_day_utc >= (k.created_at at time zone 'UTC')::date), 0)
     from api_keys k
     join tenant_billing b on b.tenant_id = k.tenant_id and b.valid_from <= current_date

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from serving.keys import KeyRecord, require
 from serving.routes import caller
 from studio.db.sessions import engine_for, unit_of_work
-from studio.objects import ObjectStore
 from studio.settings import settings
 
 
@@ -41,13 +40,6 @@ def _engine() -> Engine:
     return engine_for(settings().database_url("operator"))
 
 
-@cache
-def object_store() -> ObjectStore:
-    """The object store of the settings."""
-    return ObjectStore.from_settings(settings())
-
-
 Caller = Annotated[Operator, Depends(authenticate)]
 # scope="function": the commit happens before the response, so a failed commit is an error and not a lie.
 Transaction = Annotated[Session, Depends(transaction, scope="function")]
-Objects = Annotated[ObjectStore, Depends(object_store)]

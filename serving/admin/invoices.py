@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from billing import invoice_requests
 from billing.approval import approve
-from serving.admin.access import Caller, Objects, Transaction
+from serving.admin.access import Caller, Transaction
+from serving.routes.stores import Objects
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoiceDocument, InvoiceLine, InvoiceRequest
 from studio.db.tenancy import Tenant

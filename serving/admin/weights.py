@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from serving.admin.access import Caller, Objects, Transaction
+from serving.admin.access import Caller, Transaction
+from serving.routes.stores import Objects
 from studio.db.catalog import Model, ModelVariant
 from studio.errors import ModelNotFound
 from studio.objects import Bucket

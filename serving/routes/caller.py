@@ -26,6 +26,11 @@ def _usage_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRec
     return require(record, "usage")
 
 
+def _inference_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
+    return require(record, "inference")
+
+
 Parts = Annotated[Gateway, Depends(gateway)]
 AnyCaller = Annotated[KeyRecord, Depends(authenticate)]
+InferenceCaller = Annotated[KeyRecord, Depends(_inference_caller)]
 UsageCaller = Annotated[KeyRecord, Depends(_usage_caller)]

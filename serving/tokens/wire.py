@@ -31,7 +31,8 @@ STEERING = (
     "vllm_xargs",
     "data_parallel_rank",
 )
-PRIORITY = {"fast": 0, "base": 1}  # lower is earlier; 2 is for batches
+PRIORITY = {"fast": 0, "base": 1}  # lower is earlier
+BATCH_PRIORITY = 2
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
@@ -192,12 +193,19 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
     )
 
 
-def engine_body(call: Call, variant: Variant, replica: Replica, salt: str, affordable_tokens: int | None) -> bytes:
+def engine_body(
+    call: Call,
+    variant: Variant,
+    replica: Replica,
+    salt: str,
+    affordable_tokens: int | None,
+    priority: int | None = None,
+) -> bytes:
     """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
-    what the caller's credit affords (None: as many as asked for)."""
+    what the caller's credit affords (None: as many as asked for). Without a `priority` its tier's holds."""
     payload = {name: value for name, value in call.payload.items() if name not in STEERING}
     payload["model"] = replica.engine_model
-    payload["priority"] = PRIORITY[variant.tier]
+    payload["priority"] = PRIORITY[variant.tier] if priority is None else priority
     if call.endpoint is not EMBEDDINGS:
         payload["cache_salt"] = salt
     if call.stream:

@@ -28,7 +28,9 @@ PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
+BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
+BATCH_UNITS: dict[Unit, BatchUnit] = dict(zip(ALL_UNITS, get_args(BatchUnit), strict=True))
 UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
     "chat": ("prompt", "cached_prompt", "completion"),
     "completion": ("prompt", "cached_prompt", "completion"),
@@ -206,7 +208,7 @@ class PriceRow:
 
     variant_id: str
     currency: Currency
-    unit: Unit
+    unit: Unit | BatchUnit
     per_million: Decimal
     valid_from: datetime
     valid_until: datetime | None
@@ -214,7 +216,7 @@ class PriceRow:
     line: int
 
     @property
-    def key(self) -> tuple[str, Currency, Unit, datetime]:
+    def key(self) -> tuple[str, Currency, Unit | BatchUnit, datetime]:
         """What identifies a row for ever; the amount then never changes."""
         return self.variant_id, self.currency, self.unit, self.valid_from
 

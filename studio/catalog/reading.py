@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from studio.catalog.declaration import (
     ALL_UNITS,
+    BATCH_UNITS,
     UNITS_BY_TASK,
     CalendarFile,
     Catalog,
@@ -34,13 +35,16 @@ from studio.money import Currency
 
 # Activations, KV cache and the runtime need room beside the weights; below this a replica starts and then fails.
 WEIGHTS_HEADROOM = Decimal("1.15")
+BATCH_DIVISOR = 2  # a batch pays half
+PRICE_DECIMALS = 6
+ROWS_VERSION = b"2"  # another one whenever the same files give other rows, so that every installation applies them anew
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def content_hash(folder: Path, site: str) -> str:
     """A hash over the site's name and every catalog file: equal hash, nothing to synchronise."""
-    digest = hashlib.sha256(site.encode())
+    digest = hashlib.sha256(ROWS_VERSION + b"\0" + site.encode())
     for path in sorted(folder.rglob("*.yaml")):
         digest.update(f"\0{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes())
@@ -192,13 +196,17 @@ def _price_rows(
             for position, (entry, following) in enumerate(zip(entries, ends, strict=True)):
                 line = line_of(lines, (*place, code, position))
                 findings += _judge_units(model.task, variant, currency, entry, file, line)
-                yield from (
-                    PriceRow(
-                        variant.id, currency, unit, amount, entry.valid_from, entry.valid_until or following, file, line
-                    )
-                    for unit in UNITS_BY_TASK[model.task]
-                    if (amount := getattr(entry, unit)) is not None
-                )
+                until = entry.valid_until or following
+                for unit in UNITS_BY_TASK[model.task]:
+                    amount: Decimal | None = getattr(entry, unit)
+                    if amount is None:
+                        continue
+                    half = amount / BATCH_DIVISOR
+                    if half != round(half, PRICE_DECIMALS):
+                        what = f"{variant.id}: half the {currency} price of {unit}, for batches,"
+                        findings.append(Finding(file, line, f"{what} has more than {PRICE_DECIMALS} decimals"))
+                    for sold, price in ((unit, amount), (BATCH_UNITS[unit], half)):
+                        yield PriceRow(variant.id, currency, sold, price, entry.valid_from, until, file, line)
 
 
 def _judge_units(

@@ -28,7 +28,7 @@ class UsageSource(Base):
     name: Mapped[str]
     opened_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
-    crashed_at: Mapped[datetime | None]  # when its death was noticed, if it did not close itself
+    crashed_at: Mapped[datetime | None]  # when its death was noticed, or when it ended having lost work of engines
     last_seq: Mapped[Tokens]
     pending: Mapped[Tokens]  # written to the journal and not yet shipped, at the heartbeat
     heartbeat_at: Mapped[datetime]

@@ -121,6 +121,7 @@ class Books:
         cached: int = 0,
         completion: int = 0,
         variant: str = CHAT,
+        batch_id: UUID | None = None,
     ) -> dict[str, Any]:
         """The row of one request that the engine has answered."""
         self.engine_tokens["prompt_tokens"] += prompt
@@ -138,6 +139,7 @@ class Books:
             "started_at": at, "first_token_at": at, "ended_at": at + timedelta(seconds=1), "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": completion, "reasoning_tokens": 0, "http_status": 200,
             "end_reason": "complete", "usage_origin": "engine",
+            "batch_id": batch_id,
         }  # fmt: skip
 
     def engine_is_idle(self, at: datetime) -> None:

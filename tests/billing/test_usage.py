@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from billing import rated_lines, usage, windows
 from billing.windows import WindowInOtherState
+from studio import ids
 from studio.db.catalog import Price
 from studio.db.usage import Quarantined
 from tests.billing.books import CHAT, Books
@@ -33,6 +34,20 @@ def test_an_embedding_model_has_one_unit(books: Books) -> None:
     gateway.uses(tenant, NOON, prompt=64, variant="embedding")
     books.close_day(gateway, tenant, DAY)
     assert books.daily(DAY) == [("embedding", DAY, 64)]
+
+
+def test_a_batch_pays_half(books: Books) -> None:
+    tenant, gateway, batch_id = books.tenant(), books.gateway(), ids.uuid7()
+    tokens = {"prompt": 3_000_000, "cached": 1_000_000, "completion": 1_000_000}
+    gateway.uses(tenant, NOON, **tokens)
+    gateway.uses(tenant, NOON, **tokens, batch_id=batch_id)
+    gateway.uses(tenant, NOON, prompt=1_000_000, variant="embedding", batch_id=batch_id)
+    books.close_day(gateway, tenant, DAY)
+    with books.as_role("auditor") as session:
+        amounts = {line.unit: line.amount for line in rated_lines.lines_of(session, DAY)}
+    for unit in ("prompt", "cached_prompt", "completion"):
+        assert amounts[f"batch_{unit}"] == amounts[unit] / 2
+    assert amounts["batch_embedding"] == Decimal("0.005")
 
 
 def test_a_price_change_at_noon_splits_the_day(books: Books) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from billing import windows
 from billing.windows import NothingToSeal, UsageNotComplete
+from serving.batches import workers
+from studio import ids
 from tests.billing.books import Books
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -91,3 +93,12 @@ def test_unsealed_windows_are_found(books: Books) -> None:
     books.seal(tenant, DAY)
     with books.as_role("worker") as session:
         assert [window.window_day for window in windows.unsealed(session)] == [date(2026, 11, 9)]
+
+
+def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:
+    tenant, gateway = books.tenant(), books.gateway()
+    gateway.uses(tenant, NOON, prompt=1)
+    with books.as_role("worker") as session:
+        workers.register(session, ids.uuid7(), NOON)
+    gateway.reports(windows.closes_at(DAY))
+    assert books.seal(tenant, DAY).events == 1

@@ -62,8 +62,8 @@ class TestEngineBody:
         assert (body["priority"], body["cache_salt"], body["model"]) == (1, "salt", "weights")
         assert not {"request_id", "kv_transfer_params", "vllm_xargs"} & body.keys()
 
-    def test_fast_goes_before_base(self) -> None:
-        assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"]
+    def test_fast_goes_before_base_and_batches_come_last(self) -> None:
+        assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"] < wire.BATCH_PRIORITY
 
     def test_a_stream_always_carries_usage(self) -> None:
         wanted = {"include_usage": True, "continuous_usage_stats": True}

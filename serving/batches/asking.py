@@ -1,0 +1,154 @@
+"""Asking: one line, put to an engine by the same routing and in the same words as a gateway's request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+import structlog
+
+from serving import routing
+from serving.batches import results
+from serving.batches.lines import BatchRequest
+from serving.batches.metering import LineUsage, line_id
+from serving.batches.shards import Shard
+from serving.engines import RETRY, Answer, AnswerLost, Engines
+from serving.fleet.view import Fleet, Replica, Variant
+from serving.tokens import answers
+from serving.tokens.answers import Form
+from serving.tokens.usage import TokenCounts, read_usage
+from serving.tokens.wire import BATCH_PRIORITY, cache_salt, engine_body
+from serving.usage_event import UsageEvent
+from studio import clock, ids
+from studio.errors import ModelAsleep, ServiceUnavailable, StudioError
+
+PAUSES = (timedelta(seconds=0.5), timedelta(seconds=2), timedelta(seconds=8))  # before asking again
+PATIENCE = timedelta(minutes=15)  # with one line in one attempt; then it fails
+ATTEMPTS_MOST = 5  # at a shard, each by another lease; then lines that no engine can take fail
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A line for the output file, with what it cost."""
+
+    line: bytes
+    used: LineUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A line for the error file. It costs nothing."""
+
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Not answered and not refused: no engine took it. `had_its_chance` unless the model merely sleeps."""
+
+    had_its_chance: bool
+
+
+class Asker:
+    """Puts lines to the engines of the fleet."""
+
+    def __init__(self, engines: Engines, fleet: Callable[[], Fleet], cache_salt_key: bytes) -> None:
+        self._engines = engines
+        self._fleet = fleet
+        self._cache_salt_key = cache_salt_key
+        self.has_lost_work = False  # engines have counted tokens that will be nobody's event
+
+    async def ask(self, shard: Shard, number: int, request: BatchRequest) -> Answered | Failed | PutBack:
+        """The answer to one line, after some tries."""
+        id, began_at = _new_id(shard, number), clock.now()
+        for pause in (*PAUSES, None):
+            try:
+                return await self._ask_once(shard, number, request, id)
+            except ModelAsleep:
+                return PutBack(had_its_chance=False)
+            except ServiceUnavailable as error:
+                self.has_lost_work |= isinstance(error, AnswerLost)
+                if clock.now() - began_at > PATIENCE or (pause is None and shard.attempt >= ATTEMPTS_MOST):
+                    return Failed(_refused(id, request, error))
+            except StudioError as error:
+                return Failed(_refused(id, request, error))
+            if pause is not None:
+                await asyncio.sleep(pause.total_seconds())
+                id = _new_id(shard, number)  # usage begins when the engine that answered was asked
+        return PutBack(had_its_chance=True)
+
+    async def _ask_once(self, shard: Shard, number: int, request: BatchRequest, id: UUID) -> Answered:
+        call = request.call
+        variant = routing.variant_named(self._fleet(), call.model)
+        salt = cache_salt(self._cache_salt_key, shard.tenant_id, call.client_salt)
+
+        def body_for(replica: Replica) -> bytes:
+            return engine_body(call, variant, replica, salt, None, BATCH_PRIORITY)
+
+        answer = await self._engines.ask(self._fleet(), variant, call.endpoint.path, body_for, stream=False)
+        try:
+            if answer.status != 200:
+                raise answers.engine_error(answer.status, answer.first, variant, answer.replica)
+            return _answered(shard, number, request, variant, answer, id)
+        finally:
+            answer.close()
+
+
+def _answered(shard: Shard, number: int, request: BatchRequest, variant: Variant, answer: Answer, id: UUID) -> Answered:
+    try:
+        content = orjson.loads(answer.first)
+        counts = read_usage(content["usage"], request.call.choices_per_prompt)
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("engine_answer_unreadable", replica=str(answer.replica.id), batch=str(shard.batch_id), line=number)
+        raise AnswerLost(
+            "The engine gave an answer that cannot be read; it is not billed.", retry_after=RETRY
+        ) from error
+    event = _event(shard, variant, answer.replica, id, counts)
+    body = orjson.loads(answers.whole(content, Form.of(request.call, id.hex)))
+    line = results.answered(id, event.request_id, request.custom_id, answer.status, body)
+    return Answered(line, LineUsage(number, event))
+
+
+def _event(shard: Shard, variant: Variant, replica: Replica, id: UUID, counts: TokenCounts) -> UsageEvent:
+    return UsageEvent(
+        usage_day_utc=ids.day_utc_of(id),
+        id=id,
+        tenant_id=shard.tenant_id,
+        api_key_id=shard.api_key_id,
+        request_id=_request_id(id),
+        tag=None,
+        endpoint=shard.endpoint,
+        model_id=variant.model_id,
+        variant_id=variant.id,
+        tier_requested=variant.tier,
+        tier_served=variant.tier,
+        replica_id=replica.id,
+        started_at=ids.instant_of(id),
+        first_token_at=None,
+        ended_at=clock.now(),
+        prompt_tokens=counts.prompt,
+        cached_tokens=counts.cached,
+        completion_tokens=counts.completion,
+        reasoning_tokens=counts.reasoning,
+        http_status=200,
+        end_reason="complete",
+        engine_prompt_tokens=counts.engine_prompt,
+    )
+
+
+def _new_id(shard: Shard, number: int) -> UUID:
+    return line_id(shard.batch_id, number, clock.now())
+
+
+def _request_id(id: UUID) -> str:
+    return f"req_{id.hex}"
+
+
+def _refused(id: UUID, request: BatchRequest, error: StudioError) -> bytes:
+    return results.refused(id, _request_id(id), request.custom_id, error)

@@ -1,0 +1,109 @@
+"""Validation: a batch file is judged whole before any of it runs. Pure; memory grows with the number of lines only.
+
+What a single line must look like is `lines.py`; here is what only the whole file can get wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from serving import routing
+from serving.batches.lines import Line, LineTooLong, inputs_of, read_request
+from serving.batches.planner import LineAt
+from serving.fleet.view import Fleet, Variant
+from serving.tokens.wire import Endpoint
+from studio.errors import InvalidRequest, StudioError
+
+LINES_MOST = 50_000
+INPUTS_MOST = 50_000  # of all embedding requests together
+FINDINGS_MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, in OpenAI's fields. `line` is None for the file as a whole."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A file that can run."""
+
+    variant: Variant
+    lines: tuple[LineAt, ...]
+
+
+@dataclass
+class _Reading:
+    endpoint: Endpoint
+    fleet: Fleet
+    variant: Variant | None = None
+    lines: list[LineAt] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    first_use: dict[str, int] = field(default_factory=dict)  # of each custom_id: its line
+    inputs: int = 0
+
+    def judge(self, line: Line) -> None:
+        """InvalidRequest or ModelNotFound for what is wrong with the line, also in view of those before."""
+        request = read_request(line.text, self.endpoint)
+        earlier = self.first_use.setdefault(request.custom_id, line.number)
+        if earlier != line.number:
+            raise InvalidRequest(
+                f"The custom_id {request.custom_id!r} was already used in line {earlier}.",
+                code="duplicate_custom_id",
+                param="custom_id",
+            )
+        variant = routing.variant_named(self.fleet, request.call.model)
+        if variant.task not in self.endpoint.tasks:
+            raise InvalidRequest(
+                f"The model `{variant.id}` is for {variant.task}; {self.endpoint.path} cannot use it.",
+                code="model_not_supported",
+                param="body.model",
+            )
+        if self.variant is None:
+            self.variant = variant
+        if variant.id != self.variant.id:
+            raise InvalidRequest(
+                f"All lines must name the same model: this one names `{variant.id}`, an earlier one"
+                f" `{self.variant.id}`.",
+                code="mismatched_model",
+                param="body.model",
+            )
+        self.inputs += inputs_of(request.call)
+        self.lines.append(LineAt(line.number, line.byte_from, line.byte_until))
+
+
+def validate(lines: Iterable[Line], endpoint: Endpoint, fleet: Fleet) -> Validated | tuple[Finding, ...]:
+    """The file as it can run, or everything that is wrong with it (at most FINDINGS_MOST things)."""
+    reading = _Reading(endpoint, fleet)
+    read = 0
+    try:
+        for line in lines:
+            read += 1
+            if read > LINES_MOST or len(reading.findings) >= FINDINGS_MOST:
+                break
+            try:
+                reading.judge(line)
+            except StudioError as error:
+                reading.findings.append(Finding(error.code, error.message, line.number, error.param))
+    except LineTooLong as error:
+        reading.findings.append(Finding(error.code, error.message, error.number, None))
+    reading.findings.extend(_of_the_whole(reading, read))
+    if reading.findings or reading.variant is None:
+        return tuple(reading.findings)
+    return Validated(reading.variant, tuple(reading.lines))
+
+
+def _of_the_whole(reading: _Reading, read: int) -> Iterable[Finding]:
+    if read == 0 and not reading.findings:
+        yield Finding("empty_file", "The file has no requests.", None, None)
+    if read > LINES_MOST:
+        yield Finding("too_many_requests", f"A batch may have at most {LINES_MOST:,} lines.", None, None)
+    if reading.endpoint.tasks == {"embedding"} and reading.inputs > INPUTS_MOST:
+        message = f"A batch of embeddings may have at most {INPUTS_MOST:,} inputs, not {reading.inputs:,}."
+        yield Finding("too_many_inputs", message, None, None)

@@ -1,0 +1,51 @@
+"""Rows of files, and where the bytes behind them lie. Every query names the tenant; row-level security does again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from studio import ids
+from studio.db.jobs import Batch, File, FineTuningJob
+from studio.errors import NotFound
+
+BATCH_FILE_LIFE = timedelta(days=30)
+BATCH_ENDED = ("completed", "failed", "expired", "cancelled")
+FINE_TUNE_ENDED = ("succeeded", "failed", "cancelled")
+
+
+def object_key(tenant_id: UUID, file_id: UUID) -> str:
+    """The key in the `files` bucket: the tenant first, then nothing that a client chose."""
+    return f"{tenant_id}/files/{file_id}"
+
+
+def is_there(tenant_id: UUID, now: datetime) -> ColumnElement[bool]:
+    """The tenant's files that are neither deleted nor expired."""
+    unexpired = or_(File.expires_at.is_(None), File.expires_at > now)
+    return (File.tenant_id == tenant_id) & File.deleted_at.is_(None) & unexpired
+
+
+def find(session: Session, tenant_id: UUID, wire_id: str, now: datetime) -> File:
+    """The tenant's file behind an id of the wire; NotFound whatever is wrong with it."""
+    not_found = NotFound(f"No such File object: {wire_id}", param="id")
+    try:
+        file_id = ids.from_wire(ids.FILE, wire_id)
+    except ValueError as error:
+        raise not_found from error
+    row = session.scalars(select(File).where(File.id == file_id, is_there(tenant_id, now))).one_or_none()
+    if row is None:
+        raise not_found
+    return row
+
+
+def is_needed(session: Session, file_id: UUID) -> bool:
+    """Whether work that has begun with a file is still to be done: then its bytes stay, although its owner let go."""
+    batches = select(Batch.id).where(Batch.input_file_id == file_id, Batch.state.not_in(BATCH_ENDED))
+    tunes = select(FineTuningJob.id).where(
+        or_(FineTuningJob.training_file_id == file_id, FineTuningJob.validation_file_id == file_id),
+        FineTuningJob.state.not_in(FINE_TUNE_ENDED),
+    )
+    return any(session.scalars(query.limit(1)).first() is not None for query in (batches, tunes))

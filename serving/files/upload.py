@@ -1,0 +1,62 @@
+"""One upload on its way from the caller to the object store: in parts, hashed and counted, never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from serving.files.form import Field, FileBegins, FormReader, Piece
+from studio.errors import InvalidRequest, PayloadTooLarge
+from studio.object_streams import ObjectWriter
+from studio.objects import Bucket, ObjectStore
+
+LABEL_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What arrived. The object is written; whether it becomes a file is the caller's decision."""
+
+    fields: Mapping[str, str]
+    filename: str
+    size_bytes: int
+    sha256: str
+
+
+async def receive(
+    body: AsyncIterator[bytes], content_type: str, store: ObjectStore, key: str, most_bytes: int
+) -> Upload:
+    """Read the form and write its file to `key`. Nothing is left there when the form is refused or breaks off."""
+    form = FormReader(content_type)
+    writer = ObjectWriter(store, Bucket.FILES, key)
+    fields: dict[str, str] = {}
+    filename: str | None = None
+    try:
+        async for data in body:
+            for part in form.feed(data):
+                match part:
+                    case Field(name, value):
+                        fields[name] = value
+                    case FileBegins(name, given):
+                        if name != "file" or filename is not None:
+                            raise InvalidRequest("The form must hold exactly one file, called `file`.", param=name)
+                        filename = label(given)
+                    case Piece(piece):
+                        if writer.size_bytes + len(piece) > most_bytes:
+                            raise PayloadTooLarge(f"A file may have at most {most_bytes:,} bytes.", param="file")
+                        await asyncio.to_thread(writer.write, piece)
+        form.require_complete()
+        if filename is None:
+            raise InvalidRequest("Missing required field `file`.", param="file")
+        await asyncio.to_thread(writer.close)
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(writer.abort))
+        raise
+    return Upload(fields, filename, writer.size_bytes, writer.sha256)
+
+
+def label(filename: str) -> str:
+    """A file name as a label: no folder, no control characters, no quotes. It never names anything on a disk."""
+    base = filename.replace("\\", "/").rpartition("/")[2]
+    return "".join(char for char in base if char.isprintable() and char not in "\"'")[:LABEL_LENGTH] or "file"

@@ -1,0 +1,172 @@
+"""What a batch file must look like: every mistake is named with its line, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.batches.lines import LINE_BYTES, read_lines
+from serving.batches.planner import BYTES_MOST, LINES_MOST, LineAt, plan, runs
+from serving.batches.validation import FINDINGS_MOST, Finding, Validated, validate
+from serving.batches.validation import LINES_MOST as BATCH_LINES_MOST
+from serving.fleet.view import Fleet, Variant
+from serving.tokens.wire import CHAT as CHAT_ENDPOINT
+from serving.tokens.wire import EMBEDDINGS
+from tests.serving.batches.orders import line, results, submit, wait_for_state
+from tests.serving.batches.worker_process import Workers
+from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING
+
+
+def variant(id: str, task: str = "chat") -> Variant:
+    return Variant(
+        id=id, model_id=id, name=id, publisher="p", task=task, tier="base", licence="l", licence_url="u",  # type: ignore[arg-type]
+        context_tokens=100, max_output_tokens=None, deployed=True, served_by=None, sunset_on=None,
+        notice=None, listed_at=datetime(2026, 1, 1, tzinfo=UTC), site_replicas=1, closed_replicas=0,
+        calendar_id=None, desired_replicas=1, warmup_seconds=[],
+    )  # fmt: skip
+
+
+FLEET = Fleet(variants={one.id: one for one in (variant(CHAT), variant(CHAT_FAST), variant(EMBEDDING, "embedding"))})
+GOOD = line("good")
+
+
+def judged(*lines: str | bytes, endpoint: str = "chat") -> Validated | tuple[Finding, ...]:
+    text = b"\n".join(one.encode() if isinstance(one, str) else one for one in lines)
+    return validate(read_lines([text]), EMBEDDINGS if endpoint == "embeddings" else CHAT_ENDPOINT, FLEET)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "param", "words"),
+    [
+        ("{", "invalid_json_line", None, "not valid JSON"),
+        ("[1]", "invalid_json_line", None, "not a JSON object"),
+        (b'{"custom_id": "\xff"}', "invalid_json_line", None, "not valid JSON"),
+        ("{}", "missing_required_parameter", "custom_id", "`custom_id`"),
+        (json.dumps({"custom_id": 7}), "invalid_type", "custom_id", "must be a string"),
+        (line(""), "invalid_request", "custom_id", "1 to 512 characters"),
+        (line("x", method="GET"), "invalid_method", "method", "must be POST"),
+        (line("x", url="/v1/embeddings"), "mismatched_endpoint", "url", "this batch is for"),
+        (json.dumps({"custom_id": "x", "method": "POST", "url": "/v1/chat/completions"}),
+         "missing_required_parameter", "body", "`body`"),
+        (line("x", stream=True), "stream_not_supported", "body.stream", "cannot stream"),
+        (line("x", model="no-such"), "model_not_found", "model", "does not exist"),
+        (line("x", model=EMBEDDING), "model_not_supported", "body.model", "is for embedding"),
+        (line("x", model=CHAT_FAST), "mismatched_model", "body.model", "the same model"),
+        (line("x", messages=[]), "invalid_request", "messages", "messages"),
+        (line("x", temperature=9), "invalid_request", "temperature", "temperature"),
+        (line("good"), "duplicate_custom_id", "custom_id", "already used in line 1"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_named(bad: str | bytes, code: str, param: str | None, words: str) -> None:
+    findings = judged(GOOD, "", bad, line("also good"))
+    assert isinstance(findings, tuple)
+    (finding,) = findings
+    assert (finding.line, finding.code, finding.param) == (3, code, param)
+    assert words in finding.message
+
+
+def test_a_mark_carriage_returns_blank_lines_and_a_missing_end_are_tolerated() -> None:
+    verdict = judged(b"\xef\xbb\xbf" + GOOD.encode() + b"\r", b"", b"  \r", line("next"))
+    assert isinstance(verdict, Validated)
+    assert [one.number for one in verdict.lines] == [1, 4]
+
+
+def test_an_empty_file_and_too_many_lines_are_refused() -> None:
+    assert [finding.code for finding in _findings(judged("", "  "))] == ["empty_file"]
+    many = validate(
+        read_lines(line(str(n)).encode() + b"\n" for n in range(BATCH_LINES_MOST + 1)), CHAT_ENDPOINT, FLEET
+    )
+    assert [finding.code for finding in _findings(many)] == ["too_many_requests"]
+
+
+def test_too_many_inputs_of_embeddings_are_refused() -> None:
+    lines = [line(str(n), url="/v1/embeddings", model=EMBEDDING, input=["x"] * 2_000) for n in range(26)]
+    assert [finding.code for finding in _findings(judged(*lines, endpoint="embeddings"))] == ["too_many_inputs"]
+
+
+def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
+    pieces = (b"x" * 100_000 for _ in range(10 * LINE_BYTES // 100_000))
+    findings = validate(read_lines(pieces), CHAT_ENDPOINT, FLEET)
+    assert [(finding.code, finding.line) for finding in _findings(findings)] == [("line_too_long", 1)]
+    assert next(pieces, None) is not None  # it was not read to its end
+
+
+def test_a_file_full_of_mistakes_is_not_listed_whole() -> None:
+    assert len(_findings(judged(*["{"] * 1_000))) == FINDINGS_MOST
+
+
+@given(st.lists(st.sampled_from([b"", b"a", b"bc\r", b"  ", b"\xef\xbb\xbfd"]), max_size=20), st.integers(1, 9))
+def test_lines_are_the_same_however_the_bytes_are_cut(texts: list[bytes], size: int) -> None:
+    data = b"\n".join(texts)
+    whole = list(read_lines([data]))
+    assert list(read_lines(data[at : at + size] for at in range(0, len(data), size))) == whole
+    for one in whole:
+        again = list(read_lines([data[one.byte_from : one.byte_until]], one.number, one.byte_from))
+        assert again == [one]
+
+
+@given(st.lists(st.integers(1, 3 * BYTES_MOST // 2), min_size=1, max_size=5 * LINES_MOST), st.data())
+def test_every_line_lies_in_one_shard(sizes: list[int], data: st.DataObject) -> None:
+    lines, position = [], 0
+    for number, size in enumerate(sizes, start=1):
+        lines.append(LineAt(number, position, position + size))
+        position += size
+    spans = plan(lines)
+    assert [n for span in spans for n in range(span.line_from, span.line_until)] == [one.number for one in lines]
+    assert all(span.line_until - span.line_from <= LINES_MOST for span in spans)
+    assert [span.byte_from for span in spans[1:]] == [span.byte_until for span in spans[:-1]]
+    some = [one for one in lines if data.draw(st.booleans())]
+    assert [n for span in runs(some) for n in range(span.line_from, span.line_until)] == [one.number for one in some]
+
+
+def test_a_customer_reads_what_is_wrong_with_the_file(sdk: openai.OpenAI, batch_workers: Workers) -> None:
+    batch = submit(sdk, [line("a"), "{", line("a")])
+    batch_workers.drain()
+    failed = wait_for_state(sdk, batch, "failed")
+    assert failed.failed_at is not None
+    assert failed.errors is not None
+    assert failed.errors.data is not None
+    assert [(error.line, error.code) for error in failed.errors.data] == [
+        (2, "invalid_json_line"),
+        (3, "duplicate_custom_id"),
+    ]
+    assert results(sdk, failed.output_file_id) == results(sdk, failed.error_file_id) == []
+    with pytest.raises(openai.ConflictError, match="cannot be cancelled"):
+        sdk.batches.cancel(batch.id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"input_file_id": "file-0"}, "input_file_id"),
+        ({"endpoint": "/v1/images"}, "endpoint"),
+        ({"completion_window": "0h"}, "completion_window"),
+        ({"completion_window": "169h"}, "completion_window"),
+        ({"completion_window": "1d"}, "completion_window"),
+        ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+        ({"metadata": {"x": "y" * 513}}, "metadata.x"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 3600}}, "output_expires_after"),
+    ],
+)
+def test_a_wrong_order_is_refused_at_once(sdk: openai.OpenAI, changes: dict[str, object], param: str) -> None:
+    file = sdk.files.create(file=("a.jsonl", GOOD.encode()), purpose="batch")
+    order = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"} | changes
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.batches.create(**order)  # type: ignore[arg-type]  # wrong on purpose
+    assert refused.value.param == param
+
+
+def test_a_file_for_something_else_is_no_batch(sdk: openai.OpenAI) -> None:
+    file = sdk.files.create(file=("a.jsonl", GOOD.encode()), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="has the purpose `fine-tune`"):
+        sdk.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+
+
+def _findings(verdict: Validated | tuple[Finding, ...]) -> tuple[Finding, ...]:
+    assert isinstance(verdict, tuple)
+    return verdict
