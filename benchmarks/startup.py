@@ -127,7 +127,9 @@ def idle_bytes() -> dict[str, int]:
     """Memory of each service with its children, and of the supervisor: all processes of the stack but the engines."""
     stack = status()
     with unit_of_work(engine_for(stack["database_url"])) as session:
-        engine_pids = session.scalars(select(Replica.pid).where(Replica.state == "ready")).all()
+        engine_pids = session.scalars(
+            select(Replica.pid).where(Replica.state.in_(("starting", "ready", "draining")))
+        ).all()
     engines = {member for pid in engine_pids if pid is not None for member in tree(pid)}
     members = {name: set(tree(one["pid"])) - engines for name, one in stack["services"].items() if one["pid"]}
     root = holder(StatePaths.from_environment())

@@ -18,7 +18,8 @@ from itertools import cycle
 
 import aiohttp
 import structlog
-from sqlalchemy.exc import OperationalError
+from psycopg.errors import InsufficientPrivilege, UndefinedTable
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from local import process_tree
 from local.engine_command import EngineSpec
@@ -102,7 +103,12 @@ class NodeAgent:
         """What should be; None while the database is away."""
         try:
             desired = await asyncio.to_thread(self._store.desired)
-        except OperationalError as error:
+        except DBAPIError as error:
+            # A database that is just being migrated is away, too.
+            if not isinstance(error, OperationalError) and not isinstance(
+                error.orig, UndefinedTable | InsufficientPrivilege
+            ):
+                raise
             if not self._database_is_away:
                 log.warning("database_away", error=str(error.orig))
             self._database_is_away = True

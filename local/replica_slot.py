@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import aiohttp
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 
 from local.engine_command import EngineSpec
 from local.engine_process import EngineFailed, EngineMetrics, EngineProcess
@@ -160,6 +161,10 @@ class ReplicaSlot:
             except NotFound as missing:
                 if not waiting:
                     log.info("waiting_for_weights", variant=self.spec.variant_id, reason=missing.message)
+                waiting = True
+            except (NotConnected, HTTPClientError) as away:
+                if not waiting:
+                    log.info("waiting_for_object_store", variant=self.spec.variant_id, reason=str(away))
                 waiting = True
             except (StudioError, BotoCoreError, ClientError, OSError) as error:
                 raise EngineFailed(f"weights are not available: {error}") from error

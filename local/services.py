@@ -27,7 +27,8 @@ class Service:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # added to the supervisor's own; holds secrets
     port: int | None = None
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()  # these start before it and stop after it
+    waits_itself: bool = False  # starts at once: it copes with what it depends on not being there yet
     prepare: Callable[[], None] = _nothing
     is_ready: Callable[[], bool] = _always
     furnish: Callable[[], None] = _nothing

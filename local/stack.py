@@ -140,6 +140,7 @@ class Stack:
             },
             port=self.ports.gateway,
             depends_on=depends_on,
+            waits_itself=True,
             is_ready=lambda: http_ok(health),
             cwd=str(REPOSITORY),
         )
@@ -157,6 +158,7 @@ class Stack:
                 "STUDIO_ENGINE_LOG_DIR": str(self.paths.logs),
             },
             depends_on=depends_on,
+            waits_itself=True,
             cwd=str(REPOSITORY),
             stop_grace_seconds=20.0,  # engines finish what they are answering, then end
         )

@@ -92,7 +92,7 @@ class Supervisor:
     async def _keep(self, unit: _Unit) -> None:
         """One service's whole life."""
         service = unit.service
-        for name in service.depends_on:
+        for name in () if service.waits_itself else service.depends_on:
             await self._units[name].was_ready.wait()
         failures = 0
         while True:

@@ -130,10 +130,10 @@ def test_a_killed_gateway_has_billed_every_finished_answer_once(cloud: Cloud, ke
     for thread in threads:
         thread.start()
     try:
-        eventually(lambda: len(finished) >= 4, "requests are answered")
+        eventually(lambda: len(finished) >= 4, "requests are answered", 240)
         os.kill(cloud.status["services"]["gateway"]["pid"], signal.SIGKILL)
         before = len(finished)
-        eventually(lambda: len(finished) >= before + 8, "requests are answered again")
+        eventually(lambda: len(finished) >= before + 8, "requests are answered again", 240)
     finally:
         stop.set()
         for thread in threads:
