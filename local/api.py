@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import httpx
 
@@ -75,9 +75,12 @@ class Api:
         """GET; the answer's bytes."""
         return self._call("GET", path).content
 
-    def upload(self, path: str, file: BinaryIO, filename: str, fields: Mapping[str, str]) -> Any:
-        """POST a form with one file, which is read as it is sent; the answer's JSON."""
-        return self._call("POST", path, files={"file": (filename, file)}, data=fields).json()
+    def upload(self, path: Path, purpose: str) -> str:
+        """Upload a file, read as it is sent; its id."""
+        with path.open("rb") as source:
+            answer = self._call("POST", "/v1/files", files={"file": (path.name, source)}, data={"purpose": purpose})
+        id: str = answer.json()["id"]
+        return id
 
     def close(self) -> None:
         """Give the connections back; a program that ends anyway need not."""

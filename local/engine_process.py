@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
@@ -133,6 +134,21 @@ class EngineProcess:
             if after is not None and after == before and after.requests == 0:
                 return after
             before = after
+
+    async def load_adapter(self, name: str, folder: Path) -> str | None:
+        """Have it load a LoRA adapter from an absolute folder; its reason when it will not."""
+        return await self._adapters("load", {"lora_name": name, "lora_path": str(folder)})
+
+    async def unload_adapter(self, name: str) -> None:
+        """Have it forget an adapter. Streams that run on it go on to their end; one it does not have is no error."""
+        await self._adapters("unload", {"lora_name": name})
+
+    async def _adapters(self, verb: str, body: dict[str, str]) -> str | None:
+        try:
+            async with self._http.post(f"{self.url}/v1/{verb}_lora_adapter", json=body, timeout=_WARM_UP) as response:
+                return None if response.status == 200 else f"{response.status}: {(await response.text())[:500]}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"no answer: {error!r}"
 
     async def ended(self) -> EngineFailed:
         """Wait for its end; why, as the log tells it."""

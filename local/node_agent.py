@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
@@ -25,7 +25,7 @@ from local import process_tree
 from local.engine_command import EngineSpec
 from local.guard import guarded
 from local.ports import is_free
-from local.replica_records import ReplicaRecord, ReplicaStore
+from local.replica_records import ReplicaRecord, ReplicaStore, ServedAdapter
 from local.replica_slot import Node, ReplicaSlot
 from studio import logs
 from studio.db.sessions import engine_for
@@ -62,7 +62,7 @@ class NodeAgent:
         while not self._stopping.is_set():
             desired = await self._read()
             if desired is not None:
-                self._reconcile(desired)
+                self._reconcile(*desired)
             await self._save()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PERIOD_SECONDS):
@@ -74,7 +74,7 @@ class NodeAgent:
             self._forget_ended()
             await self._save()
 
-    def _reconcile(self, desired: Mapping[EngineSpec, int]) -> None:
+    def _reconcile(self, desired: Mapping[EngineSpec, int], adapters: Sequence[ServedAdapter]) -> None:
         """Begin the slots that are missing, retire those that are too many or run another engine than is wanted now."""
         self._forget_ended()
         wanted = {(spec.variant_id, n): spec for spec, count in desired.items() for n in range(1, count + 1)}
@@ -86,6 +86,8 @@ class NodeAgent:
                 log.info("replica_wanted", variant=spec.variant_id, number=key[1])
                 self._slots[key] = slot = ReplicaSlot(spec, key[1], self._node, self._note)
                 self._tasks[key] = asyncio.create_task(slot.run())
+        for (variant_id, _), slot in self._slots.items():
+            slot.adapters = tuple(adapter for adapter in adapters if adapter.variant_id == variant_id)
 
     def _forget_ended(self) -> None:
         for key in [key for key, task in self._tasks.items() if task.done()]:
@@ -99,10 +101,11 @@ class NodeAgent:
                 self._records.append(slot.record)
         self._changed.set()
 
-    async def _read(self) -> Mapping[EngineSpec, int] | None:
+    async def _read(self) -> tuple[Mapping[EngineSpec, int], Sequence[ServedAdapter]] | None:
         """What should be; None while the database is away."""
         try:
             desired = await asyncio.to_thread(self._store.desired)
+            adapters = await asyncio.to_thread(self._store.adapters)
         except DBAPIError as error:
             # A database that is just being migrated is away, too.
             if not isinstance(error, OperationalError) and not isinstance(
@@ -116,7 +119,7 @@ class NodeAgent:
         if self._database_is_away:
             log.info("database_back")
         self._database_is_away = False
-        return desired
+        return desired, adapters
 
     async def _save(self) -> None:
         """Write what the database does not know yet. What changes meanwhile is written the next time."""
@@ -150,6 +153,7 @@ async def run(configured: Settings) -> None:
         node = Node(
             python=configured.engine_python,
             weights_dir=configured.weights_dir,
+            adapters_dir=configured.weights_dir.absolute() / "_adapters",  # no weights id begins with an underscore
             log_dir=configured.engine_log_dir,
             store=ObjectStore.from_settings(configured),
             http=http,

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Delete, Engine, delete, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
@@ -20,10 +20,22 @@ from local.engine_process import EngineMetrics
 from studio import clock, ids
 from studio.db.catalog import Model, ModelVariant
 from studio.db.fleet import DesiredReplicas, EngineCounters, Replica, Warmup
+from studio.db.jobs import Adapter, LoadedAdapter
 from studio.db.sessions import unit_of_work
 
 _LIVE = ("starting", "ready", "draining")
 _ABANDONED = "the node agent that ran it ended"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAdapter:
+    """An adapter that every replica of its variant should have. Validated before its row was written."""
+
+    id: UUID
+    variant_id: str
+    engine_name: str
+    object_prefix: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,7 @@ class ReplicaRecord:
     ready_at: datetime | None = None
     stopped_at: datetime | None = None
     baseline: EngineMetrics | None = None
-    unwritten: tuple[Insert, ...] = ()  # rows of other tables that belong to it
+    unwritten: tuple[Insert | Delete, ...] = ()  # rows of other tables that belong to it
     changed: bool = True
 
     def become_ready(self, baseline: EngineMetrics, times: WarmupTimes) -> None:
@@ -88,6 +100,18 @@ class ReplicaRecord:
         )
         self.unwritten += (counters.on_conflict_do_nothing(),)
 
+    def note_adapter(self, id: UUID, refusal: str | None) -> None:
+        """Its engine has loaded an adapter, or will not."""
+        self.changed = True
+        loaded = insert(LoadedAdapter).values(replica_id=self.id, adapter_id=id, error=refusal)
+        self.unwritten += (loaded.on_conflict_do_nothing(),)
+
+    def forget_adapter(self, id: UUID) -> None:
+        """Its engine has unloaded an adapter."""
+        self.changed = True
+        this = (LoadedAdapter.replica_id == self.id, LoadedAdapter.adapter_id == id)
+        self.unwritten += (delete(LoadedAdapter).where(*this),)
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStore:
@@ -99,6 +123,11 @@ class ReplicaStore:
         """How many replicas of which engine there should be."""
         with unit_of_work(self.engine) as session:
             return {_spec(variant, task): replicas for variant, task, replicas in session.execute(_DESIRED).tuples()}
+
+    def adapters(self) -> list[ServedAdapter]:
+        """Every adapter that is served."""
+        with unit_of_work(self.engine) as session:
+            return [ServedAdapter(*row) for row in session.execute(_ADAPTERS).tuples()]
 
     def save(self, changed: list[ReplicaRecord], known: list[ReplicaRecord]) -> None:
         """Write what changed, in one transaction; and close what a dead predecessor left open."""
@@ -114,6 +143,7 @@ class ReplicaStore:
                 )
                 .values(state="failed", reason=_ABANDONED, stopped_at=clock.now())
             )
+            session.execute(delete(LoadedAdapter).where(LoadedAdapter.replica_id.in_(_ENDED)))
 
 
 _DESIRED = (
@@ -123,6 +153,11 @@ _DESIRED = (
     .where(DesiredReplicas.replicas > 0, ModelVariant.retired_at.is_(None))
     .order_by(Model.task == "embedding", ModelVariant.id)  # started in this order: people wait for chat
 )
+
+_ADAPTERS = select(Adapter.id, Adapter.variant_id, Adapter.engine_name, Adapter.object_prefix, Adapter.sha256).where(
+    Adapter.deleted_at.is_(None)
+)
+_ENDED = select(Replica.id).where(Replica.state.not_in(_LIVE))
 
 
 def _spec(variant: ModelVariant, task: str) -> EngineSpec:

@@ -19,9 +19,10 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NotConnected
 
+from local.engine_adapters import EngineAdapters
 from local.engine_command import EngineSpec
 from local.engine_process import EngineFailed, EngineMetrics, EngineProcess
-from local.replica_records import ReplicaRecord, WarmupTimes
+from local.replica_records import ReplicaRecord, ServedAdapter, WarmupTimes
 from local.service_log import ServiceLog
 from studio import clock, weights
 from studio.errors import NotFound, StudioError
@@ -44,6 +45,7 @@ class Node:
 
     python: Path
     weights_dir: Path
+    adapters_dir: Path
     log_dir: Path
     store: ObjectStore
     http: aiohttp.ClientSession
@@ -66,6 +68,7 @@ class ReplicaSlot:
     on_change: Callable[[], None]
     record: ReplicaRecord | None = None
     drain_seconds: float = 30.0
+    adapters: tuple[ServedAdapter, ...] = ()  # that its engine should have now
     _retired: asyncio.Event = field(default_factory=asyncio.Event)
 
     def retire(self, drain_seconds: float = 30.0) -> None:
@@ -172,10 +175,13 @@ class ReplicaSlot:
         raise _Retired
 
     async def _watch(self, engine: EngineProcess, record: ReplicaRecord) -> None:
-        """Write down its counters whenever it has come to rest with new ones. EngineFailed when it falls silent."""
+        """Give it its adapters; write down its counters when it has come to rest. EngineFailed when it is silent."""
+        adapters = EngineAdapters(engine, record, self.node.store, self.node.adapters_dir)
         written, before = record.baseline, record.baseline
         heard = time.monotonic()
         while True:
+            if await adapters.reconcile(self.adapters):
+                self.on_change()
             await asyncio.sleep(_WATCH_SECONDS)
             now = await engine.metrics()
             if now is not None:

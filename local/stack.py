@@ -169,6 +169,7 @@ class Stack:
             **self._database_settings("worker"),
             **self._s3,
             "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,  # runs that drain batches share a tenant's prefixes
+            "STUDIO_WEIGHTS_DIR": str(self.paths.weights),  # runs that train read the same verified copies
         }
         home = DagsterHome(self.paths.dagster_home, self.ports, self.database_url("dagster"), environment)
         return home.services(depends_on)

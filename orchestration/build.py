@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import batches, catalog, fleet, invoices, usage
+from assets import batches, catalog, fine_tunes, fleet, invoices, usage
 from orchestration.jobs import JOBS
 from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
@@ -20,7 +20,10 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     seconds every time.
     """
     return dg.Definitions(
-        assets=[*dg.load_assets_from_modules([catalog, fleet, batches, usage, invoices]), usage.USAGE_EVENTS],
+        assets=[
+            *dg.load_assets_from_modules([catalog, fleet, batches, fine_tunes, usage, invoices]),
+            usage.USAGE_EVENTS,
+        ],
         asset_checks=dg.load_asset_checks_from_modules([usage, invoices]),
         jobs=JOBS,
         schedules=SCHEDULES,

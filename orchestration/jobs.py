@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.batches import batches
 from assets.catalog import catalog
+from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_documents, invoice_drafts, invoices
 from assets.usage import rated_usage, usage_daily
 
@@ -46,5 +47,11 @@ BATCH_WORKER = dg.define_asset_job(
     description="One worker that brings all batches forward until nothing is left to do, at most for an hour.",
     tags=_at_most(timedelta(minutes=65)) | {"studio/kind": "batch-worker"},
 )
+FINE_TUNE = dg.define_asset_job(
+    "fine_tune",
+    selection=[fine_tunes],
+    description="Train, validate and publish the adapter of one fine-tuning job.",
+    tags=_at_most(timedelta(hours=24)) | {"studio/kind": "fine-tune"},
+)
 
-JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER]
+JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER, FINE_TUNE]

@@ -14,6 +14,8 @@ from serving.batches.process import equipment_of
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
 from studio.settings import settings
+from training.process import trainer_environment
+from training.run import Workshop
 
 
 @cache
@@ -54,9 +56,25 @@ class BatchEquipment(dg.ConfigurableResource[Equipment]):
         return equipment_of(settings())
 
 
+class TrainingWorkshop(dg.ConfigurableResource[Workshop]):
+    """What a fine-tune works with on this machine."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Workshop:
+        """Its parts; nothing is contacted or started yet."""
+        configured = settings()
+        return Workshop(
+            database=_worker_engine(configured.database_url("worker")),
+            store=ObjectStore.from_settings(configured),
+            python=configured.engine_python,
+            trainer_environment=trainer_environment(configured),
+            weights_dir=configured.weights_dir,
+        )
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
     "batch_equipment": BatchEquipment(),
+    "workshop": TrainingWorkshop(),
     "catalog_files": ReviewedCatalog(),
 }

@@ -17,6 +17,7 @@ from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
+from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -135,6 +136,7 @@ SENSORS = [
     invoice_requests_open,
     approvals,
     batch_supply,
+    fine_tunes_open,
 ]
 
 

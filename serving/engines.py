@@ -17,7 +17,8 @@ import structlog
 from yarl import URL
 
 from serving import routing
-from serving.fleet.view import Fleet, Replica, Variant
+from serving.fleet.view import Fleet, Replica
+from serving.routing import Target
 from studio import clock
 from studio.errors import ServiceUnavailable
 
@@ -98,23 +99,23 @@ class Engines:
         self.outstanding: Counter[UUID] = Counter()  # requests of ours per replica
 
     async def ask(
-        self, fleet: Fleet, variant: Variant, path: str, body_for: Callable[[Replica], bytes], *, stream: bool
+        self, fleet: Fleet, target: Target, path: str, body_for: Callable[[Replica], bytes], *, stream: bool
     ) -> Answer:
         """The answer of the least busy replica that gives one.
 
-        ModelAsleep when none is ready, ServiceUnavailable when all that are ready fail.
+        ModelAsleep or ServiceUnavailable when none is ready, ServiceUnavailable when all that are ready fail.
         """
         tried: set[UUID] = set()
         while True:
-            replica = routing.choose_replica(fleet, variant, self.outstanding, tried)
+            replica = routing.choose_replica(fleet, target, self.outstanding, tried)
             if replica is None and not tried:
-                raise routing.asleep(fleet, variant, clock.now())
+                raise routing.unavailable(fleet, target, clock.now())
             if replica is None:
-                raise ServiceUnavailable(f"No replica of `{variant.id}` answers at the moment.", retry_after=RETRY)
+                raise ServiceUnavailable(f"No replica of `{target.name}` answers at the moment.", retry_after=RETRY)
             try:
                 return await self._ask(replica, path, body_for(replica), stream)
             except ReplicaGone as error:
-                log.warning("replica_gone", replica=str(replica.id), variant=variant.id, error=str(error))
+                log.warning("replica_gone", replica=str(replica.id), variant=target.variant.id, error=str(error))
                 tried.add(replica.id)
 
     async def close(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from serving.fleet.calendar import in_words
-from serving.fleet.view import Fleet, Replica, Variant
-from studio.errors import ModelAsleep, ModelNotFound
+from serving.fleet.view import Adapter, Fleet, Replica, Variant
+from studio.errors import ModelAsleep, ModelNotFound, ServiceUnavailable
+
+_ADAPTER_LOADING = timedelta(seconds=2)
 
 
 def variant_named(fleet: Fleet, name: str) -> Variant:
@@ -20,12 +23,59 @@ def variant_named(fleet: Fleet, name: str) -> Variant:
     return variant
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What answers a request: a variant, perhaps with a tenant's adapter on top."""
+
+    variant: Variant
+    adapter: Adapter | None = None
+
+    @property
+    def name(self) -> str:
+        """What the caller wrote."""
+        return self.adapter.name if self.adapter else self.variant.id
+
+    @property
+    def adapter_id(self) -> UUID | None:
+        """For the usage event."""
+        return self.adapter.id if self.adapter else None
+
+    def engine_name(self, replica: Replica) -> str:
+        """What the engine is told: a name of ours, never the caller's."""
+        return self.adapter.engine_name if self.adapter else replica.engine_model
+
+
+def target_named(fleet: Fleet, name: str, tenant_id: UUID) -> Target:
+    """What the caller's `model` means to this tenant. Another tenant's adapter does not exist."""
+    adapter = fleet.adapters.get(name)
+    if adapter is None:
+        return Target(variant_named(fleet, name))
+    if adapter.tenant_id != tenant_id or adapter.variant_id not in fleet.variants:
+        raise ModelNotFound(name)
+    return Target(fleet.variants[adapter.variant_id], adapter)
+
+
 def choose_replica(
-    fleet: Fleet, variant: Variant, outstanding: Mapping[UUID, int], tried: AbstractSet[UUID]
+    fleet: Fleet, target: Target, outstanding: Mapping[UUID, int], tried: AbstractSet[UUID]
 ) -> Replica | None:
     """The ready replica with the fewest requests of ours; None when none is left that was not tried."""
-    ready = [replica for replica in fleet.replicas_for(variant) if replica.state == "ready" and replica.id not in tried]
+    ready = [
+        replica
+        for replica in fleet.replicas_for(target.variant)
+        if replica.state == "ready"
+        and replica.id not in tried
+        and (target.adapter is None or replica.id in target.adapter.replicas)
+    ]
     return min(ready, key=lambda replica: outstanding.get(replica.id, 0), default=None)
+
+
+def unavailable(fleet: Fleet, target: Target, now: datetime) -> ServiceUnavailable:
+    """Why nothing answers for the target: its engine sleeps, or has not loaded the adapter yet."""
+    if fleet.state(target.variant) != "warm":
+        return asleep(fleet, target.variant, now)
+    return ServiceUnavailable(
+        f"The model `{target.name}` is being loaded into its engine.", retry_after=_ADAPTER_LOADING
+    )
 
 
 def asleep(fleet: Fleet, variant: Variant, now: datetime) -> ModelAsleep:

@@ -41,3 +41,4 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
     end_reason: EndReason
     usage_origin: Literal["engine"] = "engine"
     engine_prompt_tokens: int | None = None  # the prompt once for each choice, as the engine's own counter sees it
+    adapter_id: UUID | None = None

@@ -140,7 +140,11 @@ def ensure_local(
                 store.download(Bucket.MODELZOO, manifest.object_key(file), sink)
             if _sha256(path) != file.sha256:
                 raise WeightsCorrupt(f"{weights_id}: {file.path} in the object store has not the manifest's SHA-256")
-        partial.rename(target)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster, with the same content
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

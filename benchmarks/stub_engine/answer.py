@@ -6,6 +6,7 @@ Taken from `vllm/entrypoints/openai/{chat_completion,completion}/serving.py`: th
 import base64
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -130,10 +131,12 @@ def embeddings(asked: Embedding) -> bytes:
     )
 
 
-def models(name: str) -> bytes:
-    """`/v1/models`"""
-    model = {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm", "root": name, "parent": None}
-    return orjson.dumps({"object": "list", "data": [model | {"max_model_len": 32_768, "permission": []}]})
+def models(name: str, adapters: Mapping[str, str]) -> bytes:
+    """`/v1/models`; `adapters` are paths by name."""
+    listed: list[dict[str, object]] = [{"id": name, "root": name, "parent": None}]
+    listed += [{"id": adapter, "root": path, "parent": name} for adapter, path in adapters.items()]
+    common = {"object": "model", "created": CREATED, "owned_by": "vllm", "max_model_len": 32_768, "permission": []}
+    return orjson.dumps({"object": "list", "data": [model | common for model in listed]})
 
 
 def error(status: int, kind: str, message: str) -> bytes:

@@ -21,7 +21,10 @@ STREAM_HEAD: Final = (
     b"transfer-encoding: chunked\r\n\r\n"
 )
 STREAM_END: Final = b"0\r\n\r\n"
-PATHS: Final = (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/health", b"/v1/models", b"/metrics")
+PATHS: Final = (
+    *(b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/health", b"/v1/models", b"/metrics"),
+    *(b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter"),
+)
 REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -43,6 +46,7 @@ class Engine:
         self.behaviour = behaviour
         self.reader = Reader(behaviour.model, behaviour.cached_tokens)
         self.counters = Counters()
+        self.adapters: dict[str, str] = {}  # paths by name
 
 
 class Connection(asyncio.Protocol):
@@ -115,10 +119,17 @@ class Connection(asyncio.Protocol):
                 embedding = engine.reader.embedding(body)
                 engine.counters.prompt_tokens += embedding.prompt_tokens
                 self._respond(200, JSON_TYPE, answer.embeddings(embedding))
+            case b"POST", b"/v1/load_lora_adapter":
+                adapter = msgspec.json.decode(body, type=dict[str, str])
+                engine.adapters[adapter["lora_name"]] = adapter["lora_path"]
+                self._respond(200, JSON_TYPE, b"Success")
+            case b"POST", b"/v1/unload_lora_adapter":
+                engine.adapters.pop(msgspec.json.decode(body, type=dict[str, str])["lora_name"], None)
+                self._respond(200, JSON_TYPE, b"Success")
             case b"GET", b"/health":
                 self._respond(200, JSON_TYPE, b"")
             case b"GET", b"/v1/models":
-                self._respond(200, JSON_TYPE, answer.models(engine.behaviour.model))
+                self._respond(200, JSON_TYPE, answer.models(engine.behaviour.model, engine.adapters))
             case b"GET", b"/metrics":
                 self._respond(200, METRICS_TYPE, engine.counters.exposition(engine.behaviour.model))
             case _ if path in PATHS:

@@ -10,11 +10,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.api import Api, ApiRefused
+from local.commands._tenant_key import Key
 from local.output import AsJson, console, show
 
 app = typer.Typer(no_args_is_help=True, help="Batches: many requests in one file, at half price.")
 
-Key = Annotated[str | None, typer.Option("--key", envvar="STUDIO_API_KEY", show_envvar=False, help="The tenant's key.")]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH")]
 
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -32,9 +32,7 @@ def submit(
 ) -> None:
     """Upload a file and have its lines answered."""
     api = Api.from_environment(key=key)
-    with file.open("rb") as opened:
-        uploaded = api.upload("/v1/files", opened, file.name, {"purpose": "batch"})
-    order = {"input_file_id": uploaded["id"], "endpoint": endpoint, "completion_window": window}
+    order = {"input_file_id": api.upload(file, "batch"), "endpoint": endpoint, "completion_window": window}
     batch = api.post("/v1/batches", order)
     if wait:
         batch = _wait(api, batch, quiet=as_json)

@@ -344,7 +344,7 @@ grant update (state, reason, stopped_at, ready_at) on replicas to studio_operato
 -- Batches commit their usage with their results, by the same way as everybody else's usage.
 grant insert on usage_staging to studio_worker;
 grant insert, update on usage_sources to studio_worker;
-grant execute on function accept_usage(uuid) to studio_worker;
+grant execute on function accept_usage(uuid), served_adapters() to studio_worker;
 grant insert, update, delete on calendars, opening_hours, holidays, batch_shards to studio_worker;
 grant insert, update on hours_overrides, files, batches, fine_tuning_jobs, adapters to studio_worker;
 grant insert on fine_tuning_events to studio_worker;

@@ -17,7 +17,8 @@ from serving.batches.lines import BatchRequest
 from serving.batches.metering import LineUsage, line_id
 from serving.batches.shards import Shard
 from serving.engines import RETRY, Answer, AnswerLost, Engines
-from serving.fleet.view import Fleet, Replica, Variant
+from serving.fleet.view import Fleet, Replica
+from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import Form
 from serving.tokens.usage import TokenCounts, read_usage
@@ -85,22 +86,22 @@ class Asker:
 
     async def _ask_once(self, shard: Shard, number: int, request: BatchRequest, id: UUID) -> Answered:
         call = request.call
-        variant = routing.variant_named(self._fleet(), call.model)
+        target = routing.target_named(self._fleet(), call.model, shard.tenant_id)
         salt = cache_salt(self._cache_salt_key, shard.tenant_id, call.client_salt)
 
         def body_for(replica: Replica) -> bytes:
-            return engine_body(call, variant, replica, salt, None, BATCH_PRIORITY)
+            return engine_body(call, target, replica, salt, None, BATCH_PRIORITY)
 
-        answer = await self._engines.ask(self._fleet(), variant, call.endpoint.path, body_for, stream=False)
+        answer = await self._engines.ask(self._fleet(), target, call.endpoint.path, body_for, stream=False)
         try:
             if answer.status != 200:
-                raise answers.engine_error(answer.status, answer.first, variant, answer.replica)
-            return _answered(shard, number, request, variant, answer, id)
+                raise answers.engine_error(answer.status, answer.first, target, answer.replica)
+            return _answered(shard, number, request, target, answer, id)
         finally:
             answer.close()
 
 
-def _answered(shard: Shard, number: int, request: BatchRequest, variant: Variant, answer: Answer, id: UUID) -> Answered:
+def _answered(shard: Shard, number: int, request: BatchRequest, target: Target, answer: Answer, id: UUID) -> Answered:
     try:
         content = orjson.loads(answer.first)
         counts = read_usage(content["usage"], request.call.choices_per_prompt)
@@ -109,13 +110,14 @@ def _answered(shard: Shard, number: int, request: BatchRequest, variant: Variant
         raise AnswerLost(
             "The engine gave an answer that cannot be read; it is not billed.", retry_after=RETRY
         ) from error
-    event = _event(shard, variant, answer.replica, id, counts)
+    event = _event(shard, target, answer.replica, id, counts)
     body = orjson.loads(answers.whole(content, Form.of(request.call, id.hex)))
     line = results.answered(id, event.request_id, request.custom_id, answer.status, body)
     return Answered(line, LineUsage(number, event))
 
 
-def _event(shard: Shard, variant: Variant, replica: Replica, id: UUID, counts: TokenCounts) -> UsageEvent:
+def _event(shard: Shard, target: Target, replica: Replica, id: UUID, counts: TokenCounts) -> UsageEvent:
+    variant = target.variant
     return UsageEvent(
         usage_day_utc=ids.day_utc_of(id),
         id=id,
@@ -139,6 +141,7 @@ def _event(shard: Shard, variant: Variant, replica: Replica, id: UUID, counts: T
         http_status=200,
         end_reason="complete",
         engine_prompt_tokens=counts.engine_prompt,
+        adapter_id=target.adapter_id,
     )
 
 

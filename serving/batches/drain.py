@@ -149,7 +149,7 @@ class Drain:
             return False
         verdict = await asyncio.to_thread(self._judge, waiting)
         if isinstance(verdict, Validated):
-            variant_id, spans = verdict.variant.id, plan(verdict.lines)
+            variant_id, spans = verdict.target.variant.id, plan(verdict.lines)
             lines = len(verdict.lines)
             await self._write(lambda s: lifecycle.begin(s, waiting, variant_id, lines, spans, clock.now()))
         else:
@@ -160,7 +160,7 @@ class Drain:
     def _judge(self, waiting: WaitingBatch) -> Validated | tuple[validation.Finding, ...]:
         endpoint = next(one for one in ENDPOINTS if one.path == waiting.endpoint)
         pieces = read_pieces(self._store, Bucket.FILES, waiting.input_key)
-        return validation.validate(read_lines(pieces), endpoint, self._view.fleet)
+        return validation.validate(read_lines(pieces), endpoint, self._view.fleet, waiting.tenant_id)
 
     # shards
 

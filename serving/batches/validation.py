@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from serving import routing
 from serving.batches.lines import Line, LineTooLong, inputs_of, read_request
 from serving.batches.planner import LineAt
-from serving.fleet.view import Fleet, Variant
+from serving.fleet.view import Fleet
+from serving.routing import Target
 from serving.tokens.wire import Endpoint
 from studio.errors import InvalidRequest, StudioError
 
@@ -34,7 +36,7 @@ class Finding:
 class Validated:
     """A file that can run."""
 
-    variant: Variant
+    target: Target
     lines: tuple[LineAt, ...]
 
 
@@ -42,7 +44,8 @@ class Validated:
 class _Reading:
     endpoint: Endpoint
     fleet: Fleet
-    variant: Variant | None = None
+    tenant_id: UUID
+    target: Target | None = None
     lines: list[LineAt] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     first_use: dict[str, int] = field(default_factory=dict)  # of each custom_id: its line
@@ -58,19 +61,19 @@ class _Reading:
                 code="duplicate_custom_id",
                 param="custom_id",
             )
-        variant = routing.variant_named(self.fleet, request.call.model)
-        if variant.task not in self.endpoint.tasks:
+        target = routing.target_named(self.fleet, request.call.model, self.tenant_id)
+        if target.variant.task not in self.endpoint.tasks:
             raise InvalidRequest(
-                f"The model `{variant.id}` is for {variant.task}; {self.endpoint.path} cannot use it.",
+                f"The model `{target.name}` is for {target.variant.task}; {self.endpoint.path} cannot use it.",
                 code="model_not_supported",
                 param="body.model",
             )
-        if self.variant is None:
-            self.variant = variant
-        if variant.id != self.variant.id:
+        if self.target is None:
+            self.target = target
+        if target.name != self.target.name:
             raise InvalidRequest(
-                f"All lines must name the same model: this one names `{variant.id}`, an earlier one"
-                f" `{self.variant.id}`.",
+                f"All lines must name the same model: this one names `{target.name}`, an earlier one"
+                f" `{self.target.name}`.",
                 code="mismatched_model",
                 param="body.model",
             )
@@ -78,9 +81,11 @@ class _Reading:
         self.lines.append(LineAt(line.number, line.byte_from, line.byte_until))
 
 
-def validate(lines: Iterable[Line], endpoint: Endpoint, fleet: Fleet) -> Validated | tuple[Finding, ...]:
+def validate(
+    lines: Iterable[Line], endpoint: Endpoint, fleet: Fleet, tenant_id: UUID
+) -> Validated | tuple[Finding, ...]:
     """The file as it can run, or everything that is wrong with it (at most FINDINGS_MOST things)."""
-    reading = _Reading(endpoint, fleet)
+    reading = _Reading(endpoint, fleet, tenant_id)
     read = 0
     try:
         for line in lines:
@@ -94,9 +99,9 @@ def validate(lines: Iterable[Line], endpoint: Endpoint, fleet: Fleet) -> Validat
     except LineTooLong as error:
         reading.findings.append(Finding(error.code, error.message, error.number, None))
     reading.findings.extend(_of_the_whole(reading, read))
-    if reading.findings or reading.variant is None:
+    if reading.findings or reading.target is None:
         return tuple(reading.findings)
-    return Validated(reading.variant, tuple(reading.lines))
+    return Validated(reading.target, tuple(reading.lines))
 
 
 def _of_the_whole(reading: _Reading, read: int) -> Iterable[Finding]:

@@ -45,6 +45,7 @@ class Variant:
     max_output_tokens: int | None
     deployed: bool
     served_by: str | None  # the variant whose replicas answer for this one
+    takes_adapters: bool  # its engine loads adapters, so it can be fine-tuned
     sunset_on: date | None
     notice: str | None
     listed_at: datetime
@@ -92,8 +93,21 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A tenant's fine-tuned model: weights on top of a variant, which sets its price and its limits."""
+
+    id: UUID
+    tenant_id: UUID
+    variant_id: str
+    name: str  # what its tenant writes into `model`
+    engine_name: str  # what engines call it
+    created_at: datetime
+    replicas: list[UUID]  # that have loaded it
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """Valid now. Shown only: what a request costs is computed from the tables, never from here."""
+    """Valid now. Shown, and reserved with by `serving/credit.py`: what is billed is computed from the tables."""
 
     variant_id: str
     unit: str
@@ -108,7 +122,12 @@ class Fleet:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)  # by the variant that they run
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by name, of all tenants
     hours: Hours = field(default_factory=Hours)
+
+    def adapters_of(self, tenant_id: UUID) -> list[Adapter]:
+        """A tenant's own, oldest first. Nobody else may learn that they exist."""
+        return [adapter for adapter in self.adapters.values() if adapter.tenant_id == tenant_id]
 
     def replicas_for(self, variant: Variant) -> tuple[Replica, ...]:
         """All that answer for the variant or will."""
@@ -162,6 +181,7 @@ class FleetView:
             variants = await _rows(connection, class_row(Variant), _VARIANTS)
             replicas = await _rows(connection, class_row(Replica), _REPLICAS)
             prices = await _rows(connection, class_row(Price), _PRICES)
+            adapters = await _rows(connection, class_row(Adapter), _ADAPTERS)
             hours = await _hours(connection)
         self.fleet = Fleet(
             variants={variant.id: variant for variant in variants},
@@ -173,6 +193,7 @@ class FleetView:
                 variant_id: tuple(price for price in prices if price.variant_id == variant_id)
                 for variant_id in {price.variant_id for price in prices}
             },
+            adapters={adapter.name: adapter for adapter in adapters},
             hours=hours,
         )
 
@@ -199,7 +220,8 @@ async def _hours(connection: AsyncConnection) -> Hours:
 
 _VARIANTS = """
     select v.id, v.model_id, m.name, m.publisher, m.task, v.tier, m.licence, m.licence_url, v.context_tokens,
-           v.max_output_tokens, v.deployed, v.served_by, m.sunset_on, m.notice, m.listed_at,
+           v.max_output_tokens, v.deployed, v.served_by,
+           v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at,
            coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
                  where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds
@@ -223,4 +245,8 @@ _PRICES = """
     select variant_id, unit, currency, per_million from prices
     where valid_from <= now() and (valid_until is null or valid_until > now())
     order by variant_id, currency, unit
+"""
+_ADAPTERS = """
+    select id, tenant_id, variant_id, name, engine_name, created_at, replicas from served_adapters()
+    order by created_at
 """

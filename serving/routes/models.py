@@ -6,13 +6,19 @@ from collections import defaultdict
 from datetime import date, datetime
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from sqlalchemy import update
 
 from serving import routing
 from serving.fleet.view import Fleet, Variant, VariantState
-from serving.routes.caller import AnyCaller, Parts
+from serving.keys import KeyRecord
+from serving.routes.caller import AnyCaller, InferenceCaller, Parts
+from serving.routing import Target
 from studio import clock
+from studio.db import jobs
+from studio.db.sessions import tenant_scope
+from studio.errors import PermissionDenied
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -24,6 +30,7 @@ class Model(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None  # of a fine-tuned model: the base, which sets price and limits
     name: str
     task: Literal["chat", "completion", "embedding"]
     tier: Literal["base", "fast"]
@@ -47,25 +54,55 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
+class DeletedModel(BaseModel):
+    """OpenAI's answer to a deletion."""
+
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
+
+
 @router.get("")
-async def list_models(parts: Parts, _caller: AnyCaller) -> ModelList:
-    """Every model of the catalog, deployed here or not."""
-    return ModelList(object="list", data=models(parts.view.fleet, clock.now()))
+async def list_models(parts: Parts, caller: AnyCaller) -> ModelList:
+    """Every model of the catalog, deployed here or not, and the caller's own fine-tuned ones."""
+    fleet, now = parts.view.fleet, clock.now()
+    names = [adapter.name for adapter in fleet.adapters_of(caller.tenant_id)]
+    own = [_model(fleet, routing.target_named(fleet, name, caller.tenant_id), caller, now) for name in names]
+    return ModelList(object="list", data=[*models(fleet, now), *own])
 
 
 @router.get("/{id:path}")
-async def retrieve_model(id: str, parts: Parts, _caller: AnyCaller) -> Model:
+async def retrieve_model(id: str, parts: Parts, caller: AnyCaller) -> Model:
     """One entry of the list. The id may contain a slash, raw or encoded."""
     fleet = parts.view.fleet
-    return _model(fleet, routing.variant_named(fleet, id), clock.now())
+    return _model(fleet, routing.target_named(fleet, id, caller.tenant_id), caller, clock.now())
+
+
+@router.delete("/{id:path}")
+def delete_model(id: str, request: Request, parts: Parts, caller: InferenceCaller) -> DeletedModel:
+    """Stop serving a fine-tuned model of one's own. What it was used for stays in the books."""
+    target = routing.target_named(parts.view.fleet, id, caller.tenant_id)
+    if target.adapter is None:
+        raise PermissionDenied(f"The model `{id}` is not yours to delete.")
+    with tenant_scope(request.app.state.database, caller.tenant_id) as session:
+        session.execute(update(jobs.Adapter).where(jobs.Adapter.id == target.adapter.id).values(deleted_at=clock.now()))
+    return DeletedModel(id=id, object="model", deleted=True)
 
 
 def models(fleet: Fleet, now: datetime) -> list[Model]:
     """All of them, in the catalog's order."""
-    return [_model(fleet, variant, now) for variant in fleet.variants.values()]
+    return [_variant(fleet, variant, now) for variant in fleet.variants.values()]
 
 
-def _model(fleet: Fleet, variant: Variant, now: datetime) -> Model:
+def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime) -> Model:
+    base = _variant(fleet, target.variant, now)
+    if target.adapter is None:
+        return base
+    own = {"id": target.name, "name": target.name, "owned_by": caller.tenant_slug, "parent": base.id}
+    return base.model_copy(update=own | {"created": int(target.adapter.created_at.timestamp())})
+
+
+def _variant(fleet: Fleet, variant: Variant, now: datetime) -> Model:
     ready_at = fleet.ready_at(variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)
     for price in fleet.prices.get(variant.id, ()):
@@ -75,6 +112,7 @@ def _model(fleet: Fleet, variant: Variant, now: datetime) -> Model:
         object="model",
         created=int(variant.listed_at.timestamp()),
         owned_by=variant.publisher,
+        parent=None,
         name=variant.name,
         task=variant.task,
         tier=variant.tier,

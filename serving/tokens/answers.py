@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from serving.fleet.view import Replica, Variant
+from serving.routing import Target
 from serving.tokens.wire import Call
 from studio.errors import ContextLengthExceeded, InvalidRequest, PayloadTooLarge, ServiceUnavailable, StudioError
 
@@ -72,18 +73,18 @@ class EventSplitter:
                 yield one[6:]
 
 
-def engine_error(status: int, body: bytes, variant: Variant, replica: Replica) -> StudioError:
+def engine_error(status: int, body: bytes, target: Target, replica: Replica) -> StudioError:
     """What an engine's refusal means to the caller. Engines write numbers where clients compare words."""
     message, param = _read_error(body)
-    message = message.replace(f"`{replica.engine_model}`", f"`{variant.id}`")
+    message = message.replace(f"`{target.engine_name(replica)}`", f"`{target.name}`")
     if status in (400, 422):
         if "maximum context length" in message or "max_total_tokens" in message:
-            return _context_length_exceeded(message, variant)
+            return _context_length_exceeded(message, target.variant)
         return InvalidRequest(message, param=param)
     if status == 413:
         return PayloadTooLarge(message, param=param)
     return ServiceUnavailable(
-        f"The engine behind `{variant.id}` could not take the request.", retry_after=timedelta(seconds=2)
+        f"The engine behind `{target.name}` could not take the request.", retry_after=timedelta(seconds=2)
     )
 
 

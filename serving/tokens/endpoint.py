@@ -78,10 +78,11 @@ class TokenEndpoint:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = read_call(self._endpoint, body)
-        variant = routing.variant_named(self._gateway.view.fleet, call.model)
+        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
-                f"The model `{variant.id}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
+                f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
         reservation = self._gateway.credits.reserve(
             caller.id,
@@ -90,7 +91,7 @@ class TokenEndpoint:
             call.choices,
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),
         )
-        return Request(id, started_at, caller, call, variant, headers, reservation)
+        return Request(id, started_at, caller, call, target, headers, reservation)
 
     def _count(self, caller: KeyRecord) -> Headers:
         if caller.requests_per_second is None:

@@ -19,6 +19,7 @@ from serving.fleet.view import Replica, Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord
+from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import DONE, Form
 from serving.tokens.client import Client
@@ -46,9 +47,14 @@ class Request:
     started_at: datetime
     caller: KeyRecord
     call: Call
-    variant: Variant
+    target: Target
     headers: Headers  # of a good answer
     reservation: Reservation | None = None  # of a key that has a credit
+
+    @property
+    def variant(self) -> Variant:
+        """What is metered and priced."""
+        return self.target.variant
 
     @property
     def form(self) -> Form:
@@ -72,15 +78,15 @@ class Relay:
 
         def body_for(replica: Replica) -> bytes:
             affordable = request.reservation.max_tokens if request.reservation else None
-            return engine_body(call, request.variant, replica, salt, affordable)
+            return engine_body(call, request.target, replica, salt, affordable)
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.variant, call.endpoint.path, body_for, stream=call.stream
+            self._gateway.view.fleet, request.target, call.endpoint.path, body_for, stream=call.stream
         )
         try:
             if answer.status != 200:
-                raise answers.engine_error(answer.status, answer.first, request.variant, answer.replica)
+                raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
             await (self._stream(answer) if call.stream else self._whole(answer))
         finally:
             self._client.stop_watching()
@@ -156,6 +162,7 @@ class Relay:
             http_status=200,
             end_reason=reason,
             engine_prompt_tokens=counts.engine_prompt,
+            adapter_id=request.target.adapter_id,
         )
         self._gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
         await self._gateway.journal.append(event)
@@ -223,7 +230,7 @@ class _Stream:
     def _read_error(self, error: dict[str, Any], payload: bytes) -> StudioError:
         status = error.get("code")
         status = status if isinstance(status, int) else 500
-        return answers.engine_error(status, payload, self._request.variant, self._answer.replica)
+        return answers.engine_error(status, payload, self._request.target, self._answer.replica)
 
 
 def request_id(id: UUID) -> str:

@@ -18,7 +18,8 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from serving.fleet.view import Replica, Variant
+from serving.fleet.view import Replica
+from serving.routing import Target
 from studio.errors import InvalidRequest
 
 # Priorities, salts and ids are set by us. Everything here would let one caller steer another's requests or ours.
@@ -195,7 +196,7 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
 
 def engine_body(
     call: Call,
-    variant: Variant,
+    target: Target,
     replica: Replica,
     salt: str,
     affordable_tokens: int | None,
@@ -204,7 +205,8 @@ def engine_body(
     """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
     what the caller's credit affords (None: as many as asked for). Without a `priority` its tier's holds."""
     payload = {name: value for name, value in call.payload.items() if name not in STEERING}
-    payload["model"] = replica.engine_model
+    variant = target.variant
+    payload["model"] = target.engine_name(replica)
     payload["priority"] = PRIORITY[variant.tier] if priority is None else priority
     if call.endpoint is not EMBEDDINGS:
         payload["cache_salt"] = salt

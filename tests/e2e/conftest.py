@@ -26,12 +26,14 @@ class Cloud:
 
     folder: Path
     offset: int
+    api_key: str | None = None  # None: the administrator's, which `studio up` leaves in the folder
 
     @property
     def environment(self) -> dict[str, str]:
         """What a shell would have set."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STUDIO_")}
-        return inherited | {"STUDIO_STATE_DIR": str(self.folder), "STUDIO_PORT_OFFSET": str(self.offset)}
+        own = {"STUDIO_STATE_DIR": str(self.folder), "STUDIO_PORT_OFFSET": str(self.offset)}
+        return inherited | own | ({"STUDIO_API_KEY": self.api_key} if self.api_key else {})
 
     def run(self, *arguments: str, module: str = "local", timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """`studio ...` to its end."""

@@ -11,6 +11,7 @@ import pytest
 
 from serving.engines import Answer, Engines, ReplicaGone
 from serving.fleet.view import Fleet
+from serving.routing import Target
 from studio.errors import ServiceUnavailable
 from tests.serving.test_wire import BASE, REPLICA
 
@@ -38,7 +39,7 @@ async def answer_of(*chunks: bytes) -> AsyncIterator[Answer]:
     port = server.sockets[0].getsockname()[1]
     fleet = Fleet({BASE.id: BASE}, {BASE.id: (replace(REPLICA, url=f"http://127.0.0.1:{port}"),)})
     try:
-        answer = await engines.ask(fleet, BASE, "/v1/chat/completions", lambda _: b"{}", stream=True)
+        answer = await engines.ask(fleet, Target(BASE), "/v1/chat/completions", lambda _: b"{}", stream=True)
         yield answer
         answer.close()
     finally:

@@ -11,8 +11,9 @@ import pytest
 
 from serving import routing
 from serving.fleet.hours import Hours
-from serving.fleet.view import Fleet, Replica, Variant
+from serving.fleet.view import Adapter, Fleet, Replica, Variant
 from serving.limits import RequestLimits
+from serving.routing import Target
 from studio import ids
 from studio.errors import ModelNotFound, RateLimited
 from tests.serving.test_calendar import OFFICE, berlin
@@ -33,20 +34,49 @@ class TestChoice:
     def test_the_least_busy_ready_replica_answers(self) -> None:
         busy, idle, draining = replica("ready"), replica("ready"), replica("draining")
         outstanding = {busy.id: 2, idle.id: 1}
-        assert routing.choose_replica(fleet(busy, idle, draining), BASE, outstanding, set()) == idle
+        assert routing.choose_replica(fleet(busy, idle, draining), Target(BASE), outstanding, set()) == idle
 
     def test_one_that_was_tried_is_not_asked_again(self) -> None:
         one, two = replica("ready"), replica("ready")
-        assert routing.choose_replica(fleet(one, two), BASE, {}, {one.id}) == two
-        assert routing.choose_replica(fleet(one, two), BASE, {}, {one.id, two.id}) is None
+        assert routing.choose_replica(fleet(one, two), Target(BASE), {}, {one.id}) == two
+        assert routing.choose_replica(fleet(one, two), Target(BASE), {}, {one.id, two.id}) is None
 
     def test_a_shared_engine_answers_for_both_tiers(self) -> None:
         one = replica("ready")
-        assert routing.choose_replica(fleet(one), FAST, {}, set()) == one
+        assert routing.choose_replica(fleet(one), Target(FAST), {}, set()) == one
 
     def test_an_unknown_name_is_an_error(self) -> None:
         with pytest.raises(ModelNotFound):
             routing.variant_named(fleet(), "x")
+
+
+class TestAdapters:
+    OWNER, STRANGER = ids.uuid7(), ids.uuid7()
+
+    def adapter(self, *replicas: Replica) -> Adapter:
+        return Adapter(ids.uuid7(), self.OWNER, "m", "ft:m:acme::1", "id-hash", NOW, [one.id for one in replicas])
+
+    def test_an_adapter_is_a_name_for_its_tenant_only(self) -> None:
+        adapter = self.adapter()
+        known = replace(fleet(), adapters={adapter.name: adapter})
+        assert routing.target_named(known, adapter.name, self.OWNER) == Target(BASE, adapter)
+        for name in (adapter.name, adapter.engine_name, "../adapters/1"):
+            with pytest.raises(ModelNotFound):
+                routing.target_named(known, name, self.STRANGER)
+
+    def test_the_engines_name_of_an_adapter_is_no_name_for_its_own_tenant_either(self) -> None:
+        adapter = self.adapter()
+        with pytest.raises(ModelNotFound):
+            routing.target_named(replace(fleet(), adapters={adapter.name: adapter}), "id-hash", self.OWNER)
+
+    def test_only_replicas_that_have_loaded_it_answer(self) -> None:
+        without, having = replica("ready"), replica("ready")
+        target = Target(BASE, self.adapter(having))
+        assert routing.choose_replica(fleet(without, having), target, {having.id: 9}, set()) == having
+        assert target.engine_name(having) == "id-hash"
+
+    def test_a_warm_engine_without_it_is_about_to_load_it(self) -> None:
+        assert "being loaded" in routing.unavailable(fleet(replica("ready")), Target(BASE, self.adapter()), NOW).message
 
 
 class TestAsleep:

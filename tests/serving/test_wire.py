@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.fleet.view import Replica, Variant
+from serving.routing import Target
 from serving.tokens import answers, wire
 from serving.tokens.answers import EventSplitter, Form
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
@@ -32,6 +33,7 @@ BASE = Variant(
     max_output_tokens=None,
     deployed=True,
     served_by=None,
+    takes_adapters=False,
     sunset_on=None,
     notice=None,
     listed_at=NOW,
@@ -52,7 +54,7 @@ def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str
         EMBEDDINGS.path: {"input": "hello"},
     }
     call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required[endpoint.path] | fields))
-    body: dict[str, Any] = orjson.loads(wire.engine_body(call, variant, REPLICA, "salt", None))
+    body: dict[str, Any] = orjson.loads(wire.engine_body(call, Target(variant), REPLICA, "salt", None))
     return body
 
 
@@ -156,7 +158,7 @@ def test_events_are_found_wherever_the_network_cuts(payloads: list[bytes], data:
 class TestEngineErrors:
     def error(self, status: int, message: str) -> Exception:
         body = orjson.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}})
-        return answers.engine_error(status, body, BASE, REPLICA)
+        return answers.engine_error(status, body, Target(BASE), REPLICA)
 
     def test_an_overflow_has_code_and_words(self) -> None:
         sentence = "This model's maximum context length is 4096 tokens. However, your prompt contains 5000."

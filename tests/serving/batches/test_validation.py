@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from uuid import UUID
 
 import openai
 import pytest
@@ -14,9 +15,10 @@ from serving.batches.lines import LINE_BYTES, read_lines
 from serving.batches.planner import BYTES_MOST, LINES_MOST, LineAt, plan, runs
 from serving.batches.validation import FINDINGS_MOST, Finding, Validated, validate
 from serving.batches.validation import LINES_MOST as BATCH_LINES_MOST
-from serving.fleet.view import Fleet, Variant
+from serving.fleet.view import Adapter, Fleet, Variant
 from serving.tokens.wire import CHAT as CHAT_ENDPOINT
 from serving.tokens.wire import EMBEDDINGS
+from studio import ids
 from tests.serving.batches.orders import line, results, submit, wait_for_state
 from tests.serving.batches.worker_process import Workers
 from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING
@@ -25,19 +27,24 @@ from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING
 def variant(id: str, task: str = "chat") -> Variant:
     return Variant(
         id=id, model_id=id, name=id, publisher="p", task=task, tier="base", licence="l", licence_url="u",  # type: ignore[arg-type]
-        context_tokens=100, max_output_tokens=None, deployed=True, served_by=None, sunset_on=None,
+        context_tokens=100, max_output_tokens=None, deployed=True, served_by=None, takes_adapters=False, sunset_on=None,
         notice=None, listed_at=datetime(2026, 1, 1, tzinfo=UTC), site_replicas=1, closed_replicas=0,
         calendar_id=None, desired_replicas=1, warmup_seconds=[],
     )  # fmt: skip
 
 
-FLEET = Fleet(variants={one.id: one for one in (variant(CHAT), variant(CHAT_FAST), variant(EMBEDDING, "embedding"))})
+TENANT = ids.uuid7()
+TUNED = Adapter(ids.uuid7(), TENANT, CHAT, f"ft:{CHAT}:acme::1", "id-hash", datetime(2026, 1, 1, tzinfo=UTC), [])
+FLEET = Fleet(
+    variants={one.id: one for one in (variant(CHAT), variant(CHAT_FAST), variant(EMBEDDING, "embedding"))},
+    adapters={TUNED.name: TUNED},
+)
 GOOD = line("good")
 
 
-def judged(*lines: str | bytes, endpoint: str = "chat") -> Validated | tuple[Finding, ...]:
+def judged(*lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT) -> Validated | tuple[Finding, ...]:
     text = b"\n".join(one.encode() if isinstance(one, str) else one for one in lines)
-    return validate(read_lines([text]), EMBEDDINGS if endpoint == "embeddings" else CHAT_ENDPOINT, FLEET)
+    return validate(read_lines([text]), EMBEDDINGS if endpoint == "embeddings" else CHAT_ENDPOINT, FLEET, tenant)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,15 @@ def test_a_bad_line_is_named(bad: str | bytes, code: str, param: str | None, wor
     assert words in finding.message
 
 
+def test_a_fine_tuned_model_is_a_model_of_its_own_and_its_tenants_only() -> None:
+    own = line("tuned", model=TUNED.name)
+    verdict = judged(own)
+    assert isinstance(verdict, Validated)
+    assert verdict.target.adapter == TUNED
+    assert [finding.code for finding in _findings(judged(own, tenant=ids.uuid7()))] == ["model_not_found"]
+    assert [finding.code for finding in _findings(judged(GOOD, own))] == ["mismatched_model"]
+
+
 def test_a_mark_carriage_returns_blank_lines_and_a_missing_end_are_tolerated() -> None:
     verdict = judged(b"\xef\xbb\xbf" + GOOD.encode() + b"\r", b"", b"  \r", line("next"))
     assert isinstance(verdict, Validated)
@@ -79,7 +95,7 @@ def test_a_mark_carriage_returns_blank_lines_and_a_missing_end_are_tolerated() -
 def test_an_empty_file_and_too_many_lines_are_refused() -> None:
     assert [finding.code for finding in _findings(judged("", "  "))] == ["empty_file"]
     many = validate(
-        read_lines(line(str(n)).encode() + b"\n" for n in range(BATCH_LINES_MOST + 1)), CHAT_ENDPOINT, FLEET
+        read_lines(line(str(n)).encode() + b"\n" for n in range(BATCH_LINES_MOST + 1)), CHAT_ENDPOINT, FLEET, TENANT
     )
     assert [finding.code for finding in _findings(many)] == ["too_many_requests"]
 
@@ -91,7 +107,7 @@ def test_too_many_inputs_of_embeddings_are_refused() -> None:
 
 def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
     pieces = (b"x" * 100_000 for _ in range(10 * LINE_BYTES // 100_000))
-    findings = validate(read_lines(pieces), CHAT_ENDPOINT, FLEET)
+    findings = validate(read_lines(pieces), CHAT_ENDPOINT, FLEET, TENANT)
     assert [(finding.code, finding.line) for finding in _findings(findings)] == [("line_too_long", 1)]
     assert next(pieces, None) is not None  # it was not read to its end
 

@@ -1,0 +1,74 @@
+"""The sensor of fine-tunes: one run per job and generation; a job whose run is gone is taken up again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from assets.fine_tunes import FineTuneConfig
+from orchestration.jobs import FINE_TUNE
+from studio import clock, ids
+from studio.db.sessions import unit_of_work
+from training import jobs
+from training.jobs import FineTune, Turn
+
+_JOB_TAG = "studio/fine-tune"
+_GENERATION_TAG = "studio/generation"
+_BEGINNING = timedelta(seconds=60)  # from the start of a run's process until it holds its job
+
+
+@dg.sensor(name="fine_tunes", job=FINE_TUNE, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def fine_tunes_open(
+    context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Starts a run for every fine-tuning job that waits, and another one where a run died."""
+    requests = []
+    with unit_of_work(worker_database) as session:
+        for job in jobs.open_jobs(session):
+            records = context.instance.get_run_records(dg.RunsFilter(tags=_tags(job)))
+            alive = [record for record in records if _is_alive(context.instance, session, job, record)]
+            match jobs.turn(job, has_run=bool(records), is_running=bool(alive)):
+                case Turn.START:
+                    requests.append(_request(job))
+                case Turn.RETRY:
+                    jobs.retry(session, job.id)
+                    requests.append(_request(jobs.fine_tune(session, job.id)))
+                case Turn.CANCEL:
+                    jobs.cancel(session, job.id)
+                case Turn.GIVE_UP:
+                    jobs.give_up(session, job.id)
+                case Turn.WAIT:
+                    pass
+    return requests or dg.SkipReason("No fine-tuning job waits for a run.")
+
+
+def _is_alive(instance: dg.DagsterInstance, session: Session, job: FineTune, record: dg.RunRecord) -> bool:
+    """Whether the run is on its way or works.
+
+    A run that was killed together with the code server stays "started" in Dagster for ever and keeps its slot. Its
+    process held the job in the database, so there we can see that it is gone.
+    """
+    run = record.dagster_run
+    if run.is_finished or run.status != dg.DagsterRunStatus.STARTED:
+        return not run.is_finished
+    is_beginning = record.start_time is None or clock.now().timestamp() - record.start_time < _BEGINNING.total_seconds()
+    if is_beginning or jobs.is_worked_on(session, job.id):
+        return True
+    instance.report_run_failed(run, "The process of this run is gone.")
+    return False
+
+
+def _request(job: FineTune) -> dg.RunRequest:
+    id = ids.to_wire(ids.FINE_TUNING_JOB, job.id)
+    return dg.RunRequest(
+        run_key=f"{id}#{job.generation}",
+        run_config=dg.RunConfig(ops={"fine_tunes": FineTuneConfig(job_id=id)}),
+        tags=_tags(job),
+    )
+
+
+def _tags(job: FineTune) -> dict[str, str]:
+    return {_JOB_TAG: ids.to_wire(ids.FINE_TUNING_JOB, job.id), _GENERATION_TAG: str(job.generation)}

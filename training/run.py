@@ -1,0 +1,241 @@
+"""One attempt at one fine-tune: validate, train, validate again, publish. Called by a Dagster run, knows none.
+
+The order of everything that outlives a kill: events in the object store, then their copy in the database; the adapter
+in the object store, then its row together with the job's end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from studio import ids, weights
+from studio.db.sessions import unit_of_work
+from studio.errors import InvalidRequest
+from studio.objects import Bucket, ObjectStore
+from training import jobs
+from training.adapter_check import AdapterRefused, check_adapter, tensor_shapes
+from training.adapter_files import AdapterFiles
+from training.dataset import count_examples
+from training.hyperparameters import CONTEXT_TOKENS, RANK, Hyperparameters
+from training.jobs import FineTune, InputFile, NewAdapter
+from training.process import running_trainer
+from training.progress import Prefix, ProgressEvent, ProgressLog
+from training.spec import REFUSED, DataFile, TrainerJob, TrainingSpec
+
+_POLL_SECONDS = 1.0
+
+Ending = Literal["succeeded", "failed", "cancelled", "already over"]
+OnMetrics = Callable[[Mapping[str, Any]], None]
+
+
+class TrainerDied(Exception):
+    """The process ended without an end: killed, or out of memory. The job is tried again."""
+
+
+class _Cancelled(Exception):
+    """The tenant has asked for the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a run works with on this machine."""
+
+    database: Engine
+    store: ObjectStore
+    python: Path  # of the engine environment
+    trainer_environment: Mapping[str, str]
+    weights_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended: with an adapter, or with a reason."""
+
+    ending: Ending
+    reason: str | None = None
+    adapter: NewAdapter | None = None
+    is_adapter_refused: bool = False  # training went to its end, and what came out is not to be served
+
+
+def run_fine_tune(workshop: Workshop, job_id: UUID, on_metrics: OnMetrics = lambda _: None) -> Outcome:
+    """Bring the job to its end. TrainerDied when the attempt had none, AnotherRunWorks when one is under way."""
+    with jobs.exclusive(workshop.database, job_id), tempfile.TemporaryDirectory(prefix="studio-fine-tune-") as folder:
+        with unit_of_work(workshop.database) as session:
+            job = jobs.fine_tune(session, job_id)
+        if job.state not in jobs.OPEN_STATES:
+            return Outcome("already over", f"it has {job.state}")
+        return _Attempt(workshop, job, Path(folder), on_metrics).run()
+
+
+class _Attempt:
+    def __init__(self, workshop: Workshop, job: FineTune, folder: Path, on_metrics: OnMetrics) -> None:
+        self._shop = workshop
+        self._job = job
+        self._folder = folder
+        self._on_metrics = on_metrics
+        store = workshop.store
+        self._prefix = Prefix(store.client, store.name(Bucket.ADAPTERS), job.prefix)
+        with unit_of_work(workshop.database) as session:
+            seq, self._reported_step = jobs.copied_events(session, job.id)
+        self._progress = ProgressLog(self._prefix, seq + 1)
+        self._copy_events()  # those of an attempt that was killed before it could
+
+    def run(self) -> Outcome:
+        try:
+            hyperparameters = self._validate_files()
+            self._train(self._spec(hyperparameters))
+            return self._publish()
+        except _Cancelled:
+            self._say("The job was cancelled")
+            with unit_of_work(self._shop.database) as session:
+                jobs.cancel(session, self._job.id)
+            return Outcome("cancelled")
+        except weights.WeightsCorrupt:
+            raise  # ours to mend: the job stays open
+        except InvalidRequest as refused:
+            self._say(refused.message, level="error")
+            with unit_of_work(self._shop.database) as session:
+                jobs.fail(session, self._job.id, refused.code, refused.message, refused.param)
+            return Outcome("failed", refused.message, is_adapter_refused=isinstance(refused, AdapterRefused))
+
+    def _validate_files(self) -> Hyperparameters:
+        if self._job.state == "validating_files":
+            self._say("Validating the files")
+        examples = self._count(self._job.training, "training_file")
+        if self._job.validation is not None:
+            self._count(self._job.validation, "validation_file")
+        hyperparameters = Hyperparameters.resolve(self._job.hyperparameters, examples)
+        if self._job.state == "validating_files":
+            with unit_of_work(self._shop.database) as session:
+                jobs.queue(session, self._job.id, asdict(hyperparameters))
+            self._say(f"The files are valid: {examples} examples; the training is queued")
+        return hyperparameters
+
+    def _count(self, file: InputFile, param: str) -> int:
+        if self._shop.store.size(Bucket.FILES, file.object_key) is None:
+            raise InvalidRequest("The file was deleted before it could be read.", code="invalid_file", param=param)
+        path = self._folder / "dataset.jsonl"
+        with path.open("wb") as target:
+            self._shop.store.download(Bucket.FILES, file.object_key, target)
+        try:
+            with path.open("rb") as lines:
+                return count_examples(lines)
+        except InvalidRequest as refused:
+            refused.param = param
+            raise
+        finally:
+            path.unlink()
+
+    def _spec(self, hyperparameters: Hyperparameters) -> TrainingSpec:
+        job = self._job
+        return TrainingSpec(
+            base_id=job.variant_id,
+            model_id=job.model_id,
+            weights_dir=str(self._base_folder().absolute()),
+            training=self._data_file(job.training),
+            validation=self._data_file(job.validation) if job.validation else None,
+            n_epochs=hyperparameters.n_epochs,
+            batch_size=hyperparameters.batch_size,
+            learning_rate=hyperparameters.learning_rate(job.weights_bytes),
+            seed=job.seed,
+            rank=RANK,
+            context_tokens=CONTEXT_TOKENS,
+        )
+
+    def _data_file(self, file: InputFile) -> DataFile:
+        return DataFile(self._shop.store.name(Bucket.FILES), file.object_key, file.sha256)
+
+    def _base_folder(self) -> Path:
+        return weights.ensure_local(self._shop.store, self._job.weights_id, self._shop.weights_dir)
+
+    def _train(self, spec: TrainingSpec) -> None:
+        """Follow the trainer to its end."""
+        self._stop_if_cancelled()
+        with unit_of_work(self._shop.database) as session:
+            jobs.start(session, self._job.id)
+        self._say("Training has started")
+        trainer_job = TrainerJob(
+            spec,
+            self._prefix.bucket,
+            self._prefix.prefix,
+            first_seq=self._progress.next_seq,
+            reported_step=self._reported_step,
+            parent_pid=os.getpid(),
+        )
+        with running_trainer(trainer_job, self._folder, self._shop.python, self._shop.trainer_environment) as trainer:
+            code = self._follow(trainer)
+        last = self._copy_events()
+        if code == REFUSED and last is not None:
+            raise InvalidRequest(last.message, code="invalid_training_file", param="training_file")
+        if code != 0:
+            raise TrainerDied(f"the trainer ended with exit status {code}")
+
+    def _follow(self, trainer: subprocess.Popen[bytes]) -> int:
+        while (code := trainer.poll()) is None:
+            self._copy_events()
+            self._stop_if_cancelled()
+            time.sleep(_POLL_SECONDS)
+        return code
+
+    def _stop_if_cancelled(self) -> None:
+        with unit_of_work(self._shop.database) as session:
+            if jobs.is_cancelled(session, self._job.id):
+                raise _Cancelled
+
+    def _publish(self) -> Outcome:
+        """Look at what the trainer left before anybody serves it."""
+        files = AdapterFiles.read(self._prefix)
+        checked = check_adapter(
+            files.config,
+            files.weights,
+            base_id=self._job.variant_id,
+            base_shapes=tensor_shapes(self._base_folder()),
+            most_rank=RANK,
+        )
+        adapter = self._name(files, checked.rank)
+        self._say(f"The adapter is valid: rank {checked.rank}, {checked.modules} modules")
+        self._say(f"The job has succeeded; the model is {adapter.name}")
+        with unit_of_work(self._shop.database) as session:
+            jobs.succeed(session, self._job, adapter, files.trained_tokens)
+        return Outcome("succeeded", adapter=adapter)
+
+    def _name(self, files: AdapterFiles, rank: int) -> NewAdapter:
+        job, id = self._job, ids.uuid7()
+        return NewAdapter(
+            id=id,
+            name=f"ft:{job.variant_id}:{job.tenant_slug}:{job.suffix or ''}:{job.id.hex[-12:]}",
+            engine_name=f"{id.hex}-{files.sha256[:16]}",
+            object_prefix=f"{job.prefix}adapter/",
+            sha256=files.sha256,
+            rank=rank,
+            size_bytes=len(files.weights),
+        )
+
+    def _say(self, text: str, level: Literal["info", "error"] = "info") -> None:
+        """An event of our own, in the same sequence as the trainer's."""
+        at = self._progress.next_seq
+        self._progress.message(text, level)
+        self._progress.next_seq = at  # and then copied like every other
+        self._copy_events()
+
+    def _copy_events(self) -> ProgressEvent | None:
+        """Copy what is new; the last of it."""
+        last = None
+        while (event := self._progress.read_next()) is not None:
+            with unit_of_work(self._shop.database) as session:
+                jobs.add_event(session, self._job, event)
+            if event.type == "metrics":
+                self._reported_step = max(self._reported_step, event.data["step"])
+                self._on_metrics(event.data)
+            last = event
+        return last
