@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 
 from local import cli
 from local.api import Api
+from local.demo import batch_scene, clock_scene, finetune_scene, money_scenes, request_scenes
 from local.demo.auditor import Auditor
-from local.demo.scenes import Demo
-from local.demo.story import Story
+from local.demo.cast import CHAT, Demo
+from local.demo.story import Facts, Say, Story
 from local.paths import StatePaths
 from local.ports import Ports
 from local.stack import Stack
 from local.stack_process import observe
 from studio.errors import StudioError
 
+Scenes = tuple[tuple[str, Callable[[Demo, Say], Facts]], ...]
+
+REQUESTS: Scenes = (
+    ("Catalog: reviewed YAML is in the tables, by Dagster", request_scenes.catalog),
+    ("Engines: real vLLM, warm, with proof", request_scenes.engines),
+    ("A customer and a key", request_scenes.customer_and_key),
+    ("Chat through the official OpenAI SDK", request_scenes.chat),
+    ("Stream, on the fast tier", request_scenes.stream),
+    ("A stream that its client abandons", request_scenes.abandoned_stream),
+    ("Embedding", request_scenes.embedding),
+    ("A customer in another currency", request_scenes.second_currency),
+    ("Every token is in PostgreSQL exactly once", money_scenes.events_are_exact),
+)
+JOBS: Scenes = (
+    ("A batch: HumanEval's 164 prompts, and the worker is killed", batch_scene.play),
+    ("A fine-tune: trained, served, better than its base", finetune_scene.play),
+    ("Opening hours: an evening and the next morning", clock_scene.play),
+    ("All events together are what all engines counted", money_scenes.events_are_exact),
+)
+MONEY: Scenes = (
+    ("Usage is sealed, counted, rated, reconciled", money_scenes.usage_is_rated),
+    ("Two invoices are drafted, and recomputed from raw events", money_scenes.invoices_are_drafted),
+    ("The invoices are approved, numbered, rendered", money_scenes.invoices_are_final),
+)
+
 
 def main() -> int:
     """Exit code 0, or 1 after one sentence that says what was not as promised."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description="The main job, told as a story.")
+    parser.add_argument("--short", action="store_true", help="without batch, fine-tune and opening hours")
+    scenes = REQUESTS + MONEY if parser.parse_args().short else REQUESTS + JOBS + MONEY
     console = Console()
     started = time.monotonic()
     cli.up(detach=True, wait_for_all=True, port_offset=None)
@@ -28,23 +60,10 @@ def main() -> int:
     state = observe(paths)
     stack = Stack.from_environment(Ports(state.port_offset) if state else None)
     demo = Demo(Api.from_environment(), Auditor(stack.database_url("auditor")), paths.root / "demo")
-    scenes = (
-        ("Catalog: reviewed YAML is in the tables, by Dagster", demo.catalog),
-        ("Engines: real vLLM, warm, with proof", demo.engines),
-        ("A customer and a key", demo.tenant_and_key),
-        ("Chat through the official OpenAI SDK", demo.chat),
-        ("Stream, on the fast tier", demo.stream),
-        ("A stream that its client abandons", demo.abandoned_stream),
-        ("Embedding", demo.embedding),
-        ("Every token is in PostgreSQL exactly once", demo.events_are_exact),
-        ("Usage is sealed, counted, rated, reconciled", demo.usage_is_rated),
-        ("The invoice is drafted, and recomputed from raw events", demo.invoice_is_drafted),
-        ("The invoice is approved, numbered, rendered", demo.invoice_is_final),
-    )
     story = Story(console, len(scenes))
     try:
         for title, play in scenes:
-            story.scene(title, play)
+            story.scene(title, partial(play, demo))
     except StudioError as error:
         Console(stderr=True, soft_wrap=True).print(f"✗ {error}", markup=False, highlight=False, style="red")
         return 1
@@ -53,14 +72,15 @@ def main() -> int:
         return 130
     console.print(story.summary())
     console.print(f"All of it in {time.monotonic() - started:.0f} s. The cloud stays up; `make down` stops it.\n")
+    invoices = ", ".join(str(demo.invoice_path(customer)) for customer in demo.customers)
     console.print(
         f"gateway  {stack.gateway_url}  (first page; API under /v1)\n"
         f"Dagster  {stack.dagster_url}\n"
-        f"invoice  {demo.out}/{demo.invoice['number']}.pdf\n"
-        f"key      {demo.key}\n\n"
-        f"Go on:   curl {stack.gateway_url}/v1/chat/completions -H 'Authorization: Bearer {demo.key}' \\\n"
+        f"invoices {invoices}\n"
+        f"key      {demo.euro.key}\n\n"
+        f"Go on:   curl {stack.gateway_url}/v1/chat/completions -H 'Authorization: Bearer {demo.euro.key}' \\\n"
         f"           -H 'Content-Type: application/json' \\\n"
-        f'           -d \'{{"model": "smollm2-135m-instruct", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
+        f'           -d \'{{"model": "{CHAT}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'',
         highlight=False,
         markup=False,
         soft_wrap=True,

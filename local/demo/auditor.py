@@ -64,6 +64,18 @@ class Auditor:
         assert row is not None
         return row[0], row[1]
 
+    def events_after_counters(self, prefix: str) -> int:
+        """Events of one key that the counters of their engine do not hold yet."""
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute(
+                "select count(*) from usage_events e where api_key_id = (select id from api_keys where prefix = %s)"
+                " and not exists (select from engine_counters c where c.replica_id = e.replica_id"
+                " and c.observed_at >= e.ended_at)",
+                [prefix],
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
     def end_reasons(self, prefix: str) -> dict[str, int]:
         """How the requests of one key ended."""
         with psycopg.connect(self._url) as connection:
@@ -83,7 +95,7 @@ class Auditor:
             ).fetchall()
 
     def engine_totals(self) -> list[EngineTotals]:
-        """Our running engines, at the last instant at which each was idle, against the events until then."""
+        """Every engine that ran here, at the last instant at which it was idle, against the events until then."""
         with psycopg.connect(self._url) as connection:
             rows = connection.execute(_ENGINE_TOTALS).fetchall()
         return [EngineTotals(*row) for row in rows]
@@ -145,7 +157,7 @@ _ENGINE_TOTALS = """
                c.prompt_tokens - r.baseline_prompt_tokens as prompt,
                c.completion_tokens - r.baseline_completion_tokens as completion
         from engine_counters c join replicas r on r.id = c.replica_id
-        where r.kind = 'process' and r.state = 'ready'
+        where r.kind = 'process'
         order by c.replica_id, c.observed_at desc
     )
     select l.variant_id, l.prompt, l.completion,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from openai.types import Batch
 
-from local.demo.scenes import CHAT, DAGSTER_SECONDS, Demo
+from local.demo.cast import CHAT, DAGSTER_SECONDS, Demo
 from local.demo.story import Facts, Say, expect, wait_until
 from studio import ids
 from studio.settings import REPOSITORY
@@ -22,25 +22,26 @@ MAX_TOKENS = 96
 BATCH_SECONDS = 900.0  # 164 answers of 96 tokens at the 150 tokens per second of two CPU cores, and a lease
 
 
-def batch_scene(demo: Demo, say: Say) -> Facts:
+def play(demo: Demo, say: Say) -> Facts:
     """All prompts are answered exactly once, although the worker is killed on the way."""
     custom_ids = [task["task_id"] for task in _tasks()]
     expect(len(custom_ids) == 164, f"{PROMPTS} holds {len(custom_ids)} prompts instead of 164")
-    file = demo.client.files.create(file=("human-eval.jsonl", _batch_file()), purpose="batch")
-    batch = demo.client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    client = demo.euro.client
+    file = client.files.create(file=("human-eval.jsonl", _batch_file()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     batch_id = ids.from_wire(ids.BATCH, batch.id)
     wait_until(lambda: _done(demo, batch, say) > 0, "no worker began the batch; see Dagster's runs", DAGSTER_SECONDS)
     killed_at = _kill_the_worker(demo, batch_id)
     say("the worker is killed; Dagster starts another")
     wait_until(lambda: _ended(demo, batch, say), "the batch did not end; see Dagster's runs", BATCH_SECONDS)
-    batch = demo.client.batches.retrieve(batch.id)
+    batch = client.batches.retrieve(batch.id)
     expect(batch.status == "completed", f"the batch is {batch.status}")
     answers = Counter(line["custom_id"] for line in _results(demo, batch))
     expect(answers == Counter(custom_ids), "not every prompt has exactly one answer")
     events, lines, tokens = demo.auditor.batch_events(batch_id)
     expect((events, lines) == (164, 164), f"{events} usage events of {lines} lines instead of 164")
     expect(batch.usage is not None and batch.usage.total_tokens == tokens, "the batch shows another usage")
-    demo.requests += events
+    demo.euro.requests += events
     return {
         "answered": f"164 prompts, each exactly once; usage events: {events}, {tokens} tokens",
         "killed": f"the worker, after {killed_at} answers; another one went on from there",
@@ -65,7 +66,7 @@ def _batch_file() -> bytes:
 
 def _done(demo: Demo, batch: Batch, say: Say) -> int:
     """Lines answered and committed."""
-    now = demo.client.batches.retrieve(batch.id)
+    now = demo.euro.client.batches.retrieve(batch.id)
     expect(now.status != "failed", f"the file was refused: {now.errors}")
     counts = now.request_counts
     done = counts.completed if counts else 0
@@ -75,7 +76,7 @@ def _done(demo: Demo, batch: Batch, say: Say) -> int:
 
 def _ended(demo: Demo, batch: Batch, say: Say) -> bool:
     _done(demo, batch, say)
-    return demo.client.batches.retrieve(batch.id).status in ("completed", "expired", "cancelled")
+    return demo.euro.client.batches.retrieve(batch.id).status in ("completed", "expired", "cancelled")
 
 
 def _kill_the_worker(demo: Demo, batch_id: UUID) -> int:
@@ -87,7 +88,7 @@ def _kill_the_worker(demo: Demo, batch_id: UUID) -> int:
 
 def _results(demo: Demo, batch: Batch) -> list[dict[str, str]]:
     expect(batch.output_file_id is not None, "the batch has no output file")
-    text = demo.client.files.content(str(batch.output_file_id)).text
+    text = demo.euro.client.files.content(str(batch.output_file_id)).text
     return [json.loads(line) for line in text.splitlines()]
 
 

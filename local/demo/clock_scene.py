@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 
-from local.demo.scenes import CHAT, ENGINE_SECONDS, QUESTION, Demo
+from local.demo.cast import CHAT, ENGINE_SECONDS, QUESTION, Demo
 from local.demo.story import Facts, Say, SceneFailed, expect, wait_until
 from studio import clock
 
@@ -25,7 +25,7 @@ MORNING = datetime(2026, 11, 4, 8, 0, tzinfo=clock.BERLIN)
 FLEET_SECONDS = 60.0  # a tick of the fleet sensor, and the drain
 
 
-def clock_scene(demo: Demo, say: Say) -> Facts:
+def play(demo: Demo, say: Say) -> Facts:
     """18:00 the model closes, 07:30 a new replica is warmed, 08:00 it is open again."""
     try:
         _set_clock(demo, EVENING - timedelta(minutes=1))
@@ -52,7 +52,7 @@ def clock_scene(demo: Demo, say: Say) -> Facts:
             _set_clock(demo, MORNING)
             wait_until(lambda: _is_open(demo), "the model did not open at 08:00", FLEET_SECONDS)
             answer = _ask(demo)
-            demo.requests += 1
+            demo.euro.requests += 1
     finally:
         demo.api.delete("/admin/v1/clock")
     weights, start, first_token = proofs[CHAT]
@@ -103,7 +103,7 @@ def _is_open(demo: Demo) -> bool:
 
 
 def _ask(demo: Demo) -> str:
-    answer = demo.client.chat.completions.create(
+    answer = demo.euro.client.chat.completions.create(
         model=CHAT, messages=[{"role": "user", "content": QUESTION}], max_tokens=24, temperature=0
     )
     return " ".join((answer.choices[0].message.content or "").split())

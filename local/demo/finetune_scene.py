@@ -9,23 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from local.api import ApiRefused
+from local.demo.cast import CHAT, Demo
 from local.demo.orders import Example, as_jsonl, fields_right, held_out_examples, training_examples
-from local.demo.scenes import CHAT, Demo
-from local.demo.story import Facts, Say, expect, wait_until
+from local.demo.story import Facts, Say, expect, shortened, wait_until
 
 EXAMPLES, HELD_OUT = 160, 20
 GAIN = 0.4  # of the fields of held-out orders
 TRAINING_SECONDS = 900.0  # about 90 s on two quiet cores
 LOADING_SECONDS = 60.0
-RIVAL = "demo-rival"
 
 
-def finetune_scene(demo: Demo, say: Say) -> Facts:
-    """Upload, train, serve, compare; and somebody else's key finds nothing."""
-    client = demo.client
+def play(demo: Demo, say: Say) -> Facts:
+    """Upload, train, serve, compare; and another tenant's key finds nothing."""
+    client = demo.euro.client
     held_out = held_out_examples(HELD_OUT, seed=2)
-    before = score(client, CHAT, held_out)
+    base_answers = ask(client, CHAT, held_out)
     file = client.files.create(
         file=("orders.jsonl", as_jsonl(training_examples(EXAMPLES, seed=1))), purpose="fine-tune"
     )
@@ -44,38 +42,47 @@ def finetune_scene(demo: Demo, say: Say) -> Facts:
     assert model is not None
     losses = _losses(client, job)
     wait_until(lambda: _answers(client, model), f"{model} was not loaded into the engine", LOADING_SECONDS)
-    after = score(client, model, held_out)
-    demo.requests += 2 * HELD_OUT + 1
+    answers = ask(client, model, held_out)
+    demo.euro.requests += 2 * HELD_OUT + 1
+    before, after = score(base_answers, held_out), score(answers, held_out)
     expect(after - before >= GAIN, f"the adapter gains {after - before:.0%}, from {before:.0%} to {after:.0%}")
-    with _rival(demo) as rival:
-        try:
-            _ask(rival, model, held_out[0])
-        except openai.NotFoundError as missing:
-            refusal = missing.code
-        else:
-            refusal = None
-    expect(refusal == "model_not_found", "another tenant's key may call the model")
+    expect(_is_unknown(demo.yuan.client, model), "another tenant's key may call the model")
     return {
         "trained": f"{EXAMPLES} orders, {len(losses)} steps in {seconds:.0f} s, {job.trained_tokens} tokens",
         "loss": f"{losses[0]:.2f} -> {losses[-1]:.3f} (live in Dagster on the asset fine_tunes)",
         "served as": model,
-        "fields right, held-out orders": f"{before:.0%} before, {after:.0%} after ({HELD_OUT} orders it never saw)",
+        "asked": held_out[0].text,
+        "answered before": shortened(base_answers[0]),
+        "answered after": shortened(answers[0]),
+        "fields right": f"{before:.0%} before, {after:.0%} after, of {HELD_OUT} orders that it never saw",
         "for another tenant": "404 model_not_found",
     }
 
 
-def score(client: openai.OpenAI, model: str, examples: Sequence[Example]) -> float:
-    """`fields_right` over all examples."""
+def ask(client: openai.OpenAI, model: str, examples: Sequence[Example]) -> list[str]:
+    """What a model answers to all of them."""
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda example: _ask(client, model, example), examples))
+        return list(pool.map(lambda example: _answer(client, model, example), examples))
+
+
+def score(answers: Sequence[str], examples: Sequence[Example]) -> float:
+    """The part of all fields that is right."""
     return sum(map(fields_right, answers, (example.order for example in examples))) / len(examples)
 
 
-def _ask(client: openai.OpenAI, model: str, example: Example) -> str:
+def _answer(client: openai.OpenAI, model: str, example: Example) -> str:
     answer = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": example.text}], max_tokens=64, temperature=0
     )
     return answer.choices[0].message.content or ""
+
+
+def _is_unknown(client: openai.OpenAI, model: str) -> bool:
+    try:
+        client.models.retrieve(model)
+    except openai.NotFoundError as missing:
+        return missing.code == "model_not_found"
+    return False
 
 
 def _trained(client: openai.OpenAI, job: FineTuningJob, say: Say) -> tuple[FineTuningJob, float]:
@@ -104,25 +111,3 @@ def _answers(client: openai.OpenAI, model: str) -> bool:
     except (openai.NotFoundError, openai.InternalServerError):  # not known yet, or just being loaded
         return False
     return True
-
-
-def _rival(demo: Demo) -> openai.OpenAI:
-    """Another customer."""
-    buyer = {"name": "Rival GmbH", "street": "Nebenweg 1", "city": "20095 Hamburg", "country": "DE"}
-    details = {"legal_entity": "xpulink-de", "currency": "EUR", "time_zone": "Europe/Berlin", "buyer": buyer}
-    try:
-        demo.api.post("/admin/v1/tenants", {"slug": RIVAL, "name": "Rival GmbH", **details})
-    except ApiRefused as error:
-        expect(error.code == "conflict", str(error))  # an earlier demo made it
-    key = demo.api.post(f"/admin/v1/tenants/{RIVAL}/keys", {"name": "demo"})["key"]
-    client = openai.OpenAI(api_key=key, base_url=f"{demo.api.gateway_url}/v1", max_retries=0, timeout=120)
-
-    def is_known() -> bool:
-        try:
-            client.models.list()
-        except openai.AuthenticationError:
-            return False
-        return True
-
-    wait_until(is_known, "the gateway does not know the new key", 10, every=0.05)
-    return client

@@ -64,3 +64,9 @@ def wait_until(check: Callable[[], bool], sentence: str, seconds: float, every: 
         if time.monotonic() > deadline:
             raise SceneFailed(f"{sentence} (waited {seconds:.0f} s)")
         time.sleep(every)
+
+
+def shortened(text: str | None) -> str:
+    """An answer as one line of at most 100 characters."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= 100 else f"{line[:97]}..."

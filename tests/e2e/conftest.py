@@ -79,6 +79,14 @@ def cloud(run_folder: Path) -> Iterator[Cloud]:
         cloud.run("down")
 
 
+@pytest.fixture(scope="session")
+def told(cloud: Cloud) -> str:
+    """The demo's own account of the first telling."""
+    result = cloud.run(module="local.demo", timeout=1700)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
 def _free_offset(folder: Path) -> int:
     for offset in random.sample(range(1000, MAX_OFFSET, 100), 20):
         ports = Ports(offset)
