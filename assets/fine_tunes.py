@@ -37,21 +37,26 @@ def fine_tunes(
     """Adapters that tenants train on their own examples; each step is observed here, so the loss can be watched.
 
     A tenant's mistake (a broken line, an adapter that diverged) ends the job with a reason and this run in good order.
-    A run that dies is followed by another, which goes on from the last checkpoint, at most twice.
+    A run that dies is followed by another, which goes on from the last checkpoint, as long as there is progress.
     """
     job_id = ids.from_wire(ids.FINE_TUNING_JOB, config.job_id)
 
     def observe(metrics: Mapping[str, Any]) -> None:
-        measured = {name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
+        finite = {name: float(value) for name, value in metrics.items() if value is not None}
+        measured = {name: dg.MetadataValue.float(value) for name, value in finite.items()}
         named = {"job": dg.MetadataValue.text(config.job_id)}
         context.log_event(dg.AssetObservation("fine_tunes", metadata={**named, **measured}))
 
     outcome = run_fine_tune(workshop, job_id, observe)
     with unit_of_work(workshop.database) as session:
         job = jobs.fine_tune(session, job_id)
-    reason = outcome.reason or "none"
+    reason = outcome.code or "none"  # never the message: it is the tenant's
+    # Dagster wants a word on every check. Where nothing was trained there was nothing to judge, and it says so.
+    was_judged = outcome.adapter is not None or outcome.is_adapter_refused
     yield dg.AssetCheckResult(
-        check_name=_CHECK, passed=not outcome.is_adapter_refused, metadata={"job": config.job_id, "reason": reason}
+        check_name=_CHECK,
+        passed=not outcome.is_adapter_refused,
+        metadata={"job": config.job_id, "adapter": "judged" if was_judged else "none", "reason": reason},
     )
     yield dg.MaterializeResult(
         metadata={

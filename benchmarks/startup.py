@@ -18,7 +18,6 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from time import perf_counter, sleep
-from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -27,6 +26,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 from benchmarks.process import pss_bytes, tree
+from benchmarks.stack import key_of, status, studio
 from local.paths import StatePaths
 from local.stack_process import holder
 from studio.db.catalog import ModelVariant
@@ -58,17 +58,6 @@ class Start:
     @property
     def own_seconds(self) -> float:
         return self.first_token_seconds - self.engine.engine_seconds
-
-
-def studio(*arguments: str) -> str:
-    """The command line's stdout; when it fails, its own sentence is on stderr."""
-    command = [sys.executable, "-m", "local", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def status() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(studio("status", "--json"))
-    return document
 
 
 def warm_start(key: str, model: str) -> Start:
@@ -153,9 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     was_up = status()["phase"] != "stopped"
     studio("up")
-    if arguments.tenant not in [tenant["slug"] for tenant in json.loads(studio("tenant", "list", "--json"))]:
-        studio("tenant", "create", arguments.tenant, "--name", "Benchmark")
-    key = json.loads(studio("key", "create", "--tenant", arguments.tenant, "--expires-in", "1h", "--json"))["key"]
+    key = key_of(arguments.tenant)
     start = warm_start(key, arguments.model)
     studio("up", "--wait-for-all")
     sleep(SETTLE_SECONDS)

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.engine_process import EngineProcess
+from local.engine_process import EngineProcess, EngineUnready
 from local.replica_records import ReplicaRecord, ServedAdapter
 from studio.adapters import ADAPTER_FILES, adapter_sha256
 from studio.objects import Bucket, ObjectStore
 
 log = structlog.get_logger()
+
+_RAREST_SECONDS = 60.0
 
 
 class AdapterUnavailable(Exception):
@@ -29,39 +35,63 @@ class AdapterUnavailable(Exception):
 
 
 class EngineAdapters:
-    """What one engine has loaded or refused."""
+    """What one engine has loaded or refused. `on_change` is called when its record has news."""
 
-    def __init__(self, engine: EngineProcess, record: ReplicaRecord, store: ObjectStore, folder: Path) -> None:
+    def __init__(
+        self,
+        engine: EngineProcess,
+        record: ReplicaRecord,
+        store: ObjectStore,
+        folder: Path,
+        on_change: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._record = record
         self._store = store
         self._folder = folder
+        self._on_change = on_change
         self._known: dict[UUID, ServedAdapter] = {}
-        self._missing: set[UUID] = set()  # reported once
+        self._tries: Counter[UUID] = Counter()  # in a row, of what failed for a reason that may pass
+        self._again_at: dict[UUID, float] = {}
 
-    async def reconcile(self, wanted: Iterable[ServedAdapter]) -> bool:
-        """Load and unload until the engine has what is wanted; whether the record has news."""
+    async def reconcile(self, wanted: Iterable[ServedAdapter]) -> None:
+        """Load and unload until the engine has what is wanted. What fails is tried again later, ever more rarely."""
         by_id = {adapter.id: adapter for adapter in wanted}
-        gone = [adapter for id, adapter in self._known.items() if id not in by_id]
-        new = [adapter for id, adapter in by_id.items() if id not in self._known]
-        for adapter in gone:
-            await self._engine.unload_adapter(adapter.engine_name)
-            del self._known[adapter.id]
-            self._record.forget_adapter(adapter.id)
-            log.info("adapter_unloaded", adapter=adapter.engine_name, replica=str(self._record.id))
-        for adapter in new:
-            try:
-                folder = await asyncio.to_thread(ensure_local_adapter, self._store, adapter, self._folder)
-            except (AdapterUnavailable, BotoCoreError, ClientError, OSError) as error:
-                if adapter.id not in self._missing:
-                    log.warning("adapter_unavailable", adapter=adapter.engine_name, reason=str(error))
-                self._missing.add(adapter.id)
-                continue
-            refusal = await self._engine.load_adapter(adapter.engine_name, folder)
-            self._known[adapter.id] = adapter
-            self._record.note_adapter(adapter.id, refusal)
-            log.info("adapter_loaded", adapter=adapter.engine_name, replica=str(self._record.id), refusal=refusal)
-        return bool(gone or new)
+        for adapter in [adapter for id, adapter in self._known.items() if id not in by_id]:
+            await self._attempt(adapter, self._unload)
+        for adapter in [adapter for id, adapter in by_id.items() if id not in self._known]:
+            await self._attempt(adapter, self._load)
+
+    async def _attempt(self, adapter: ServedAdapter, act: Callable[[ServedAdapter], Coroutine[Any, Any, None]]) -> None:
+        if time.monotonic() < self._again_at.get(adapter.id, 0.0):
+            return
+        try:
+            await act(adapter)
+        except (AdapterUnavailable, EngineUnready, BotoCoreError, ClientError, OSError) as error:
+            if not self._tries[adapter.id]:
+                log.warning("adapter_waits", adapter=adapter.engine_name, reason=str(error))
+            self._tries[adapter.id] += 1
+            self._again_at[adapter.id] = time.monotonic() + min(2.0 ** self._tries[adapter.id], _RAREST_SECONDS)
+        else:
+            del self._tries[adapter.id]
+            self._on_change()
+
+    async def _load(self, adapter: ServedAdapter) -> None:
+        folder = await asyncio.to_thread(ensure_local_adapter, self._store, adapter, self._folder)
+        refusal = await self._engine.load_adapter(adapter.engine_name, folder)
+        self._known[adapter.id] = adapter
+        self._record.note_adapter(adapter.id, refusal)
+        if refusal is None:
+            log.info("adapter_loaded", adapter=adapter.engine_name, replica=str(self._record.id))
+        else:
+            log.warning("adapter_refused", adapter=adapter.engine_name, replica=str(self._record.id), reason=refusal)
+
+    async def _unload(self, adapter: ServedAdapter) -> None:
+        await self._engine.unload_adapter(adapter.engine_name)
+        await asyncio.to_thread(shutil.rmtree, self._folder / adapter.engine_name, ignore_errors=True)
+        del self._known[adapter.id]
+        self._record.forget_adapter(adapter.id)
+        log.info("adapter_unloaded", adapter=adapter.engine_name, replica=str(self._record.id))
 
 
 def ensure_local_adapter(store: ObjectStore, adapter: ServedAdapter, root: Path) -> Path:
@@ -73,10 +103,15 @@ def ensure_local_adapter(store: ObjectStore, adapter: ServedAdapter, root: Path)
     found = [body for body in bodies if body is not None]
     if len(found) != len(ADAPTER_FILES) or adapter_sha256(found) != adapter.sha256:
         raise AdapterUnavailable("the object store has not the bytes that were validated")
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, body in zip(ADAPTER_FILES, found, strict=True):
-        (partial / name).write_bytes(body)
-    partial.rename(target)
+    root.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=root))
+    try:
+        for name, body in zip(ADAPTER_FILES, found, strict=True):
+            (partial / name).write_bytes(body)
+        partial.rename(target)
+    except OSError:
+        if not target.is_dir():  # otherwise another replica's slot was faster, with the same content
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return target

@@ -20,12 +20,17 @@ from local.engine_command import EngineSpec
 from local.service_log import ServiceLog
 
 _REQUEST = aiohttp.ClientTimeout(total=5.0)
+_ADAPTER = aiohttp.ClientTimeout(total=30.0)
 _WARM_UP = aiohttp.ClientTimeout(total=300.0)  # the first request may compile
 _POLL_SECONDS = 0.2
 
 
 class EngineFailed(Exception):
     """The engine ended, does not answer, or could not be started. The message is the reason that is recorded."""
+
+
+class EngineUnready(Exception):
+    """It did not do it now; it may later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +141,25 @@ class EngineProcess:
             before = after
 
     async def load_adapter(self, name: str, folder: Path) -> str | None:
-        """Have it load a LoRA adapter from an absolute folder; its reason when it will not."""
+        """Have it load a LoRA adapter from an absolute folder; its reason when it refuses. May raise EngineUnready."""
         return await self._adapters("load", {"lora_name": name, "lora_path": str(folder)})
 
     async def unload_adapter(self, name: str) -> None:
-        """Have it forget an adapter. Streams that run on it go on to their end; one it does not have is no error."""
+        """Have it forget an adapter; streams that run on it end well. One it does not have is no error.
+
+        May raise EngineUnready.
+        """
         await self._adapters("unload", {"lora_name": name})
 
     async def _adapters(self, verb: str, body: dict[str, str]) -> str | None:
         try:
-            async with self._http.post(f"{self.url}/v1/{verb}_lora_adapter", json=body, timeout=_WARM_UP) as response:
-                return None if response.status == 200 else f"{response.status}: {(await response.text())[:500]}"
+            async with self._http.post(f"{self.url}/v1/{verb}_lora_adapter", json=body, timeout=_ADAPTER) as response:
+                said = f"{response.status}: {(await response.text())[:500]}"
         except (aiohttp.ClientError, TimeoutError) as error:
-            return f"no answer: {error!r}"
+            raise EngineUnready(f"no answer: {error!r}") from error
+        if response.status >= 500:
+            raise EngineUnready(said)
+        return None if response.status == 200 else said
 
     async def ended(self) -> EngineFailed:
         """Wait for its end; why, as the log tells it."""

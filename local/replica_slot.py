@@ -176,12 +176,13 @@ class ReplicaSlot:
 
     async def _watch(self, engine: EngineProcess, record: ReplicaRecord) -> None:
         """Give it its adapters; write down its counters when it has come to rest. EngineFailed when it is silent."""
-        adapters = EngineAdapters(engine, record, self.node.store, self.node.adapters_dir)
+        adapters = EngineAdapters(engine, record, self.node.store, self.node.adapters_dir, self.on_change)
         written, before = record.baseline, record.baseline
         heard = time.monotonic()
         while True:
-            if await adapters.reconcile(self.adapters):
-                self.on_change()
+            began = time.monotonic()
+            await adapters.reconcile(self.adapters)
+            heard += time.monotonic() - began  # it was not asked for its counters meanwhile
             await asyncio.sleep(_WATCH_SECONDS)
             now = await engine.metrics()
             if now is not None:

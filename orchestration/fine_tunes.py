@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -12,8 +12,11 @@ from assets.fine_tunes import FineTuneConfig
 from orchestration.jobs import FINE_TUNE
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
+from studio.objects import Bucket, ObjectStore
 from training import jobs
+from training.checkpoints import Checkpoints
 from training.jobs import FineTune, Turn
+from training.progress import Prefix
 
 _JOB_TAG = "studio/fine-tune"
 _GENERATION_TAG = "studio/generation"
@@ -22,30 +25,40 @@ _BEGINNING = timedelta(seconds=60)  # from the start of a run's process until it
 
 @dg.sensor(name="fine_tunes", job=FINE_TUNE, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def fine_tunes_open(
-    context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
+    context: dg.SensorEvaluationContext,
+    worker_database: dg.ResourceParam[Engine],
+    objects: dg.ResourceParam[ObjectStore],
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Starts a run for every fine-tuning job that waits, and another one where a run died."""
     requests = []
     with unit_of_work(worker_database) as session:
         for job in jobs.open_jobs(session):
-            records = context.instance.get_run_records(dg.RunsFilter(tags=_tags(job)))
-            alive = [record for record in records if _is_alive(context.instance, session, job, record)]
-            match jobs.turn(job, has_run=bool(records), is_running=bool(alive)):
+            match _turn(context.instance, session, job):
                 case Turn.START:
                     requests.append(_request(job))
                 case Turn.RETRY:
                     jobs.retry(session, job.id)
                     requests.append(_request(jobs.fine_tune(session, job.id)))
                 case Turn.CANCEL:
+                    _forget_checkpoints(objects, job)
                     jobs.cancel(session, job.id)
                 case Turn.GIVE_UP:
+                    _forget_checkpoints(objects, job)
                     jobs.give_up(session, job.id)
                 case Turn.WAIT:
                     pass
     return requests or dg.SkipReason("No fine-tuning job waits for a run.")
 
 
-def _is_alive(instance: dg.DagsterInstance, session: Session, job: FineTune, record: dg.RunRecord) -> bool:
+def _turn(instance: dg.DagsterInstance, session: Session, job: FineTune) -> Turn:
+    records = instance.get_run_records(dg.RunsFilter(tags=_tags(job)))
+    is_held = jobs.is_worked_on(session, job.id)
+    alive = [record for record in records if _is_alive(instance, record, is_held=is_held)]
+    ended_at = max((_ended_at(record) for record in records if record not in alive), default=None)
+    return jobs.turn(job, is_running=bool(alive), is_held=is_held, ended_at=ended_at, now=clock.now())
+
+
+def _is_alive(instance: dg.DagsterInstance, record: dg.RunRecord, *, is_held: bool) -> bool:
     """Whether the run is on its way or works.
 
     A run that was killed together with the code server stays "started" in Dagster for ever and keeps its slot. Its
@@ -55,10 +68,22 @@ def _is_alive(instance: dg.DagsterInstance, session: Session, job: FineTune, rec
     if run.is_finished or run.status != dg.DagsterRunStatus.STARTED:
         return not run.is_finished
     is_beginning = record.start_time is None or clock.now().timestamp() - record.start_time < _BEGINNING.total_seconds()
-    if is_beginning or jobs.is_worked_on(session, job.id):
+    if is_beginning or is_held:
         return True
     instance.report_run_failed(run, "The process of this run is gone.")
     return False
+
+
+def _ended_at(record: dg.RunRecord) -> datetime:
+    """When the run ended; now when Dagster has only just been told."""
+    if not record.dagster_run.is_finished:
+        return clock.now()
+    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
+
+
+def _forget_checkpoints(objects: ObjectStore, job: FineTune) -> None:
+    """Before the end is written down: what then fails is done again by the next tick."""
+    Checkpoints.forget(Prefix(objects.client, objects.name(Bucket.ADAPTERS), job.prefix))
 
 
 def _request(job: FineTune) -> dg.RunRequest:

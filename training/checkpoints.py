@@ -16,7 +16,8 @@ from pathlib import Path
 
 from training.progress import Prefix, StoredFile
 
-_MANIFEST = "checkpoints/manifest.json"
+_FOLDER = "checkpoints/"
+_MANIFEST = f"{_FOLDER}manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,15 @@ class Checkpoints:
                 return None
         return step, target
 
+    @staticmethod
+    def forget(prefix: Prefix) -> None:
+        """Delete all of them: nobody resumes a job that has ended."""
+        prefix.delete_folder(_FOLDER)
+
     def _manifest(self) -> dict | None:  # type: ignore[type-arg]  # JSON
         text = self.prefix.get(_MANIFEST)
         return None if text is None else json.loads(text)
 
 
 def _name(step: int, file: str) -> str:
-    return f"checkpoints/{step:06d}/{file}"
+    return f"{_FOLDER}{step:06d}/{file}"

@@ -6,13 +6,14 @@ end; what has nothing left to learn is dropped. Both are counted, since a silent
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from training import lines as jsonl
 
 IGNORED = -100  # torch's own word for a label that does not count
 
@@ -68,7 +69,6 @@ def pad(rows: list[Example], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def _conversations(path: Path) -> Iterator[list[dict[str, Any]]]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)["messages"]
+    with path.open("rb") as file:
+        for _, line in jsonl.filled(file):
+            yield jsonl.parse(line)["messages"]

@@ -1,21 +1,23 @@
 """The rows of fine-tunes, as the worker's role reads and changes them. What happens in between is `run.py`.
 
 A job's state moves forward only. An attempt that ends without an end (its process was killed) leaves the job as it is:
-the sensor then starts the next generation, which goes on from the last checkpoint, at most MOST_GENERATIONS times.
+the sensor then starts the next generation, which goes on from the last checkpoint. It gives up after MOST_FRUITLESS
+generations in a row that brought no new step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, case, func, select, text, update
+from sqlalchemy import Engine, bindparam, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from studio import clock
@@ -25,12 +27,17 @@ from studio.db.tenancy import Tenant
 from studio.errors import Conflict
 from training.progress import ProgressEvent
 
-MOST_GENERATIONS = 3
+MOST_FRUITLESS = 3
+_PATIENCE = timedelta(seconds=30)  # before a job is tried again; doubled by each fruitless generation
 OPEN_STATES = ("validating_files", "queued", "running")
 
 
 class AnotherRunWorks(Conflict):
     """Two runs on one job: the later one does nothing."""
+
+
+class HoldLost(Exception):
+    """The job's lock has gone with its connection, so another run may have begun. This one has to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class FineTune:
     tenant_slug: str
     state: str
     generation: int
+    progressed_generation: int  # the newest that brought a step; 0 for none
     is_cancelled: bool  # asked for, perhaps not done yet
     created_at: datetime
     variant_id: str
@@ -61,6 +69,11 @@ class FineTune:
     suffix: str | None
     seed: int
     hyperparameters: Mapping[str, Any]
+
+    @property
+    def fruitless_generations(self) -> int:
+        """In a row, up to the present one, as long as that has brought nothing."""
+        return self.generation - self.progressed_generation
 
     @property
     def prefix(self) -> str:
@@ -91,15 +104,21 @@ class Turn(Enum):
     GIVE_UP = "give up"
 
 
-def turn(job: FineTune, *, has_run: bool, is_running: bool) -> Turn:
-    """From the job's row and the runs of its generation. Without any run (Dagster's database may be new) it starts."""
-    if is_running:
+def turn(job: FineTune, *, is_running: bool, is_held: bool, ended_at: datetime | None, now: datetime) -> Turn:
+    """From the job's row and the runs of its generation: whether one is on its way, and when the newest one ended.
+
+    `is_held`: a process works on the job, and will see by itself that it was cancelled. Without any run (Dagster's
+    database may be new) the job starts.
+    """
+    if job.is_cancelled and not is_held:
+        return Turn.CANCEL  # also while its run waits for its turn: that run will find the job over
+    if is_running or is_held:
         return Turn.WAIT
-    if job.is_cancelled:
-        return Turn.CANCEL
-    if not has_run:
+    if ended_at is None:
         return Turn.START
-    return Turn.RETRY if job.generation < MOST_GENERATIONS else Turn.GIVE_UP
+    if job.fruitless_generations >= MOST_FRUITLESS:
+        return Turn.GIVE_UP
+    return Turn.RETRY if now >= ended_at + _PATIENCE * 2**job.fruitless_generations else Turn.WAIT
 
 
 def open_jobs(session: Session) -> list[FineTune]:
@@ -129,6 +148,7 @@ def fine_tune(session: Session, id: UUID) -> FineTune:
         tenant_slug=slug,
         state=job.state,
         generation=job.generation,
+        progressed_generation=session.scalar(_PROGRESSED, {"job": id}) or 0,
         is_cancelled=job.cancel_requested_at is not None,
         created_at=job.created_at,
         variant_id=variant.id,
@@ -163,11 +183,12 @@ def retry(session: Session, id: UUID) -> None:
     _change(session, id, generation=FineTuningJob.generation + 1)
 
 
-def succeed(session: Session, job: FineTune, adapter: NewAdapter, trained_tokens: int) -> None:
-    """The adapter and the end of the job, together. Doing it again changes nothing."""
+def succeed(session: Session, job: FineTune, adapter: NewAdapter, trained_tokens: int) -> bool:
+    """The end of the job and its adapter, together. False when it had ended before: then nothing is served."""
+    if not _change(session, job.id, state="succeeded", trained_tokens=trained_tokens, finished_at=clock.now()):
+        return False
     session.execute(
-        insert(Adapter)
-        .values(
+        insert(Adapter).values(
             id=adapter.id,
             tenant_id=job.tenant_id,
             job_id=job.id,
@@ -179,9 +200,8 @@ def succeed(session: Session, job: FineTune, adapter: NewAdapter, trained_tokens
             rank=adapter.rank,
             size_bytes=adapter.size_bytes,
         )
-        .on_conflict_do_nothing(index_elements=[Adapter.job_id])
     )
-    _change(session, job.id, state="succeeded", trained_tokens=trained_tokens, finished_at=clock.now())
+    return True
 
 
 def fail(session: Session, id: UUID, code: str, message: str, param: str | None = None) -> None:
@@ -192,7 +212,10 @@ def fail(session: Session, id: UUID, code: str, message: str, param: str | None 
 
 def give_up(session: Session, id: UUID) -> None:
     """The end after too many attempts without one."""
-    message = f"Training was interrupted {MOST_GENERATIONS} times, for reasons that are ours. It is not billed."
+    message = (
+        f"Training was interrupted {MOST_FRUITLESS} times in a row without a step forward, for reasons that are ours."
+        " It is not billed."
+    )
     fail(session, id, "server_error", message)
 
 
@@ -203,6 +226,9 @@ def cancel(session: Session, id: UUID) -> None:
 
 def add_event(session: Session, job: FineTune, event: ProgressEvent) -> None:
     """Copy one event of the object store. Copying it again changes nothing."""
+    data = dict(event.data)
+    if event.type == "metrics":
+        data["generation"] = job.generation  # which has thereby made progress
     session.execute(
         insert(FineTuningEvent)
         .values(
@@ -213,7 +239,7 @@ def add_event(session: Session, job: FineTune, event: ProgressEvent) -> None:
             level=event.level,
             type=event.type,
             message=event.message,
-            data=dict(event.data),
+            data=data,
         )
         .on_conflict_do_nothing()
     )
@@ -231,15 +257,26 @@ def copied_events(session: Session, id: UUID) -> tuple[int, int]:
 
 
 @contextmanager
-def exclusive(database: Engine, id: UUID) -> Iterator[None]:
-    """Nobody else works on the job inside this block, whatever Dagster believes. AnotherRunWorks when somebody does."""
+def exclusive(database: Engine, id: UUID) -> Iterator[Callable[[], None]]:
+    """Nobody else works on the job inside this block, whatever Dagster believes. AnotherRunWorks when somebody does.
+
+    What it yields is to be called now and then: HoldLost when the database no longer holds the job for this block.
+    """
     with database.connect() as connection:
         is_held: bool = connection.execute(_LOCK, {"job": f"fine-tune {id}"}).scalar_one()
         connection.commit()  # the lock is the session's: no transaction stays open for hours
         if not is_held:
             raise AnotherRunWorks("Another run works on this fine-tune.")
+
+        def check() -> None:
+            try:
+                connection.execute(text("select 1"))
+                connection.commit()
+            except DBAPIError as error:
+                raise HoldLost("The database connection that held this fine-tune is lost.") from error
+
         try:
-            yield
+            yield check
         finally:
             connection.invalidate()  # and ends with it
 
@@ -249,6 +286,13 @@ def is_worked_on(session: Session, id: UUID) -> bool:
     return bool(session.scalar(_IS_LOCKED, {"job": f"fine-tune {id}"}))
 
 
+# Generations grow with the events' numbers, so the newest metric has the newest one.
+_PROGRESSED = (
+    select(FineTuningEvent.data["generation"].as_integer())
+    .where(FineTuningEvent.job_id == bindparam("job"), FineTuningEvent.type == "metrics")
+    .order_by(FineTuningEvent.seq.desc())
+    .limit(1)
+)
 _LOCK = text("select pg_try_advisory_lock(hashtextextended(:job, 0))")
 _IS_LOCKED = text(
     "select exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 1"
@@ -262,10 +306,13 @@ def _input_file(session: Session, id: UUID) -> InputFile:
     return InputFile(key, sha256)
 
 
-def _change(session: Session, id: UUID, **values: Any) -> None:
-    session.execute(
+def _change(session: Session, id: UUID, **values: Any) -> bool:
+    """Whether the job was open, and so was changed."""
+    changed = session.scalar(
         update(FineTuningJob)
         .where(FineTuningJob.id == id, FineTuningJob.state.in_(OPEN_STATES))
         .values(**values)
+        .returning(FineTuningJob.id)
         .execution_options(synchronize_session=False)
     )
+    return changed is not None

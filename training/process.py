@@ -14,17 +14,31 @@ from training.spec import TrainerJob
 
 _STOP_SECONDS = 5.0
 _SECRETS = ("s3_access_key", "s3_secret_key")
+_INHERITED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"),
+        *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    }
+)
+_INHERITED_GROUPS = ("LC_", "OMP_", "KMP_", "MKL_", "CUDA_", "NVIDIA_", "PYTORCH_")
 
 
 @contextmanager
 def running_trainer(
     job: TrainerJob, folder: Path, python: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process; whatever happens, it has ended when this block has. Call from a thread that outlives it."""
-    path = folder / "job.json"
+    """The process; whatever happens, it has ended when this block has. Call from a thread that outlives it.
+
+    Killed, it leaves its temporary files behind. They lie in `folder`, which the caller removes.
+    """
+    path, temporary = folder / "job.json", folder / "tmp"
     path.write_text(job.to_json())
+    temporary.mkdir(exist_ok=True)
     process = subprocess.Popen(
-        [str(python), "-m", "training.trainer", "--job", str(path)], cwd=REPOSITORY, env=dict(environment)
+        [str(python), "-m", "training.trainer", "--job", str(path)],
+        cwd=REPOSITORY,
+        env={**environment, "TMPDIR": str(temporary)},
     )
     try:
         yield process
@@ -38,10 +52,17 @@ def running_trainer(
 
 
 def trainer_environment(settings: Settings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the trainer sees: the object store and nothing else of ours, no network besides."""
+    """What the trainer is given: how to run, and the object store. Nothing of the database, nothing of Dagster.
+
+    That is no cage. The key is that of the whole store, so the process could read and write every tenant's objects, and
+    it may open connections like any other of its user. What it keeps apart is memory and libraries; what it does with
+    a tenant's file is to parse it as JSON and to tokenise it.
+    """
     secrets = {name: getattr(settings, name) for name in _SECRETS}
+    # Without a key of ours the store is reached as the machine's own role, which boto3 finds in AWS_*.
+    groups = _INHERITED_GROUPS if settings.s3_access_key else (*_INHERITED_GROUPS, "AWS_")
     return {
-        **{name: value for name, value in inherited.items() if not name.startswith("STUDIO_")},
+        **{name: value for name, value in inherited.items() if name in _INHERITED or name.startswith(groups)},
         **{f"STUDIO_{name.upper()}": secret.get_secret_value() for name, secret in secrets.items() if secret},
         **({"STUDIO_S3_ENDPOINT_URL": settings.s3_endpoint_url} if settings.s3_endpoint_url else {}),
         "HF_HUB_OFFLINE": "1",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,12 @@ class Prefix:
         """Forget an object; one that is gone already is no error."""
         self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
+    def delete_folder(self, name: str) -> None:
+        """Forget every object whose name begins so."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + name)
+        for found in [found for page in pages for found in page.get("Contents", [])]:
+            self.client.delete_object(Bucket=self.bucket, Key=found["Key"])
+
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
@@ -69,7 +76,7 @@ class ProgressEvent:
 
     def to_json(self) -> bytes:
         """The stored form."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> ProgressEvent:
@@ -84,13 +91,15 @@ class ProgressLog:
         self._prefix = prefix
         self.next_seq = next_seq
 
-    def message(self, text: str, level: Level = "info") -> None:
+    def message(self, text: str, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Something happened."""
-        self._append(level, "message", text, {})
+        self._append(level, "message", text, data or {})
 
-    def metrics(self, text: str, data: Mapping[str, Any]) -> None:
-        """A step of training was measured."""
-        self._append("info", "metrics", text, data)
+    def metrics(self, text: str, data: Mapping[str, float]) -> None:
+        """A step of training was measured. What is not finite becomes None: JSON has no NaN, nor has PostgreSQL's."""
+        self._append(
+            "info", "metrics", text, {name: value if math.isfinite(value) else None for name, value in data.items()}
+        )
 
     def read_next(self) -> ProgressEvent | None:
         """The next event, when it is there."""

@@ -7,10 +7,12 @@ in the object store, then its row together with the job's end.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +27,7 @@ from studio.objects import Bucket, ObjectStore
 from training import jobs
 from training.adapter_check import AdapterRefused, check_adapter, tensor_shapes
 from training.adapter_files import AdapterFiles
+from training.checkpoints import Checkpoints
 from training.dataset import count_examples
 from training.hyperparameters import CONTEXT_TOKENS, RANK, Hyperparameters
 from training.jobs import FineTune, InputFile, NewAdapter
@@ -62,29 +65,53 @@ class Outcome:
     """How it ended: with an adapter, or with a reason."""
 
     ending: Ending
-    reason: str | None = None
+    reason: str | None = None  # for the tenant, and may speak of the tenant's file
+    code: str | None = None  # the same for everybody else
     adapter: NewAdapter | None = None
     is_adapter_refused: bool = False  # training went to its end, and what came out is not to be served
 
 
 def run_fine_tune(workshop: Workshop, job_id: UUID, on_metrics: OnMetrics = lambda _: None) -> Outcome:
-    """Bring the job to its end. TrainerDied when the attempt had none, AnotherRunWorks when one is under way."""
-    with jobs.exclusive(workshop.database, job_id), tempfile.TemporaryDirectory(prefix="studio-fine-tune-") as folder:
+    """Bring the job to its end. TrainerDied or HoldLost when the attempt had none, AnotherRunWorks beside another."""
+    with jobs.exclusive(workshop.database, job_id) as check_hold, _folder_of(job_id) as folder:
         with unit_of_work(workshop.database) as session:
             job = jobs.fine_tune(session, job_id)
-        if job.state not in jobs.OPEN_STATES:
-            return Outcome("already over", f"it has {job.state}")
-        return _Attempt(workshop, job, Path(folder), on_metrics).run()
+        prefix = Prefix(workshop.store.client, workshop.store.name(Bucket.ADAPTERS), job.prefix)
+        if job.state in jobs.OPEN_STATES:
+            outcome = _Attempt(workshop, job, prefix, folder, check_hold, on_metrics).run()
+        else:
+            outcome = Outcome("already over", f"it has {job.state}")
+        Checkpoints.forget(prefix)
+        return outcome
+
+
+@contextmanager
+def _folder_of(job_id: UUID) -> Iterator[Path]:
+    """A folder for what is the tenant's on this machine. Those that killed runs of the job left behind go first."""
+    name = f"studio-fine-tune-{job_id.hex}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{name}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=name) as folder:
+        yield Path(folder)
 
 
 class _Attempt:
-    def __init__(self, workshop: Workshop, job: FineTune, folder: Path, on_metrics: OnMetrics) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        job: FineTune,
+        prefix: Prefix,
+        folder: Path,
+        check_hold: Callable[[], None],
+        on_metrics: OnMetrics,
+    ) -> None:
         self._shop = workshop
         self._job = job
+        self._prefix = prefix
         self._folder = folder
+        self._check_hold = check_hold
         self._on_metrics = on_metrics
-        store = workshop.store
-        self._prefix = Prefix(store.client, store.name(Bucket.ADAPTERS), job.prefix)
+        self._last: ProgressEvent | None = None
         with unit_of_work(workshop.database) as session:
             seq, self._reported_step = jobs.copied_events(session, job.id)
         self._progress = ProgressLog(self._prefix, seq + 1)
@@ -103,10 +130,12 @@ class _Attempt:
         except weights.WeightsCorrupt:
             raise  # ours to mend: the job stays open
         except InvalidRequest as refused:
-            self._say(refused.message, level="error")
+            if self._last is None or self._last.message != refused.message:  # else the trainer has said it
+                self._say(refused.message, level="error")
             with unit_of_work(self._shop.database) as session:
                 jobs.fail(session, self._job.id, refused.code, refused.message, refused.param)
-            return Outcome("failed", refused.message, is_adapter_refused=isinstance(refused, AdapterRefused))
+            is_adapter_refused = isinstance(refused, AdapterRefused)
+            return Outcome("failed", refused.message, refused.code, is_adapter_refused=is_adapter_refused)
 
     def _validate_files(self) -> Hyperparameters:
         if self._job.state == "validating_files":
@@ -174,14 +203,16 @@ class _Attempt:
         )
         with running_trainer(trainer_job, self._folder, self._shop.python, self._shop.trainer_environment) as trainer:
             code = self._follow(trainer)
-        last = self._copy_events()
-        if code == REFUSED and last is not None:
-            raise InvalidRequest(last.message, code="invalid_training_file", param="training_file")
+        self._copy_events()
+        last = self._last
+        if code == REFUSED and last is not None and last.level == "error":
+            raise InvalidRequest(last.message, code="invalid_training_file", param=last.data["param"])
         if code != 0:
             raise TrainerDied(f"the trainer ended with exit status {code}")
 
     def _follow(self, trainer: subprocess.Popen[bytes]) -> int:
         while (code := trainer.poll()) is None:
+            self._check_hold()
             self._copy_events()
             self._stop_if_cancelled()
             time.sleep(_POLL_SECONDS)
@@ -204,9 +235,12 @@ class _Attempt:
         )
         adapter = self._name(files, checked.rank)
         self._say(f"The adapter is valid: rank {checked.rank}, {checked.modules} modules")
-        self._say(f"The job has succeeded; the model is {adapter.name}")
+        self._check_hold()
         with unit_of_work(self._shop.database) as session:
-            jobs.succeed(session, self._job, adapter, files.trained_tokens)
+            is_served = jobs.succeed(session, self._job, adapter, files.trained_tokens)
+        if not is_served:
+            return Outcome("already over", "it had ended before its adapter was ready")
+        self._say(f"The job has succeeded; the model is {adapter.name}")
         return Outcome("succeeded", adapter=adapter)
 
     def _name(self, files: AdapterFiles, rank: int) -> NewAdapter:
@@ -228,14 +262,11 @@ class _Attempt:
         self._progress.next_seq = at  # and then copied like every other
         self._copy_events()
 
-    def _copy_events(self) -> ProgressEvent | None:
-        """Copy what is new; the last of it."""
-        last = None
+    def _copy_events(self) -> None:
         while (event := self._progress.read_next()) is not None:
             with unit_of_work(self._shop.database) as session:
                 jobs.add_event(session, self._job, event)
             if event.type == "metrics":
                 self._reported_step = max(self._reported_step, event.data["step"])
                 self._on_metrics(event.data)
-            last = event
-        return last
+            self._last = event

@@ -42,7 +42,11 @@ _ALPHA_PER_RANK = 2
 
 
 class Refused(Exception):
-    """The data cannot be trained on; the message is for the tenant."""
+    """The data cannot be trained on; the message is for the tenant, and `param` is the API's word for the file."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class MeasuringTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -102,8 +106,12 @@ def train(job: TrainerJob, prefix: Prefix, progress: ProgressLog, folder: Path) 
     spec = job.spec
     tokenizer = AutoTokenizer.from_pretrained(spec.weights_dir)
     tokenizer.chat_template = training_template(spec.model_id)
-    training = _examples(prefix, spec.training, spec, tokenizer, progress, folder)
-    validation = spec.validation and _examples(prefix, spec.validation, spec, tokenizer, progress, folder)
+
+    def examples(file: DataFile, param: str) -> Examples:
+        return _examples(prefix, file, param, spec, tokenizer, progress, folder)
+
+    training = examples(spec.training, "training_file")
+    validation = examples(spec.validation, "validation_file") if spec.validation else None
     checkpoints = Checkpoints(prefix, _environment(spec))
     reporter = Reporter(progress, checkpoints, job.reported_step)
     torch.manual_seed(spec.seed)  # the adapter's first weights
@@ -125,16 +133,22 @@ def train(job: TrainerJob, prefix: Prefix, progress: ProgressLog, folder: Path) 
 
 
 def _examples(
-    prefix: Prefix, file: DataFile, spec: TrainingSpec, tokenizer: Any, progress: ProgressLog, folder: Path
+    prefix: Prefix,
+    file: DataFile,
+    param: str,
+    spec: TrainingSpec,
+    tokenizer: Any,
+    progress: ProgressLog,
+    folder: Path,
 ) -> Examples:
     path = folder / "examples.jsonl"
     Prefix(prefix.client, file.bucket, "").download(file.key, path)
     if StoredFile.of(path).sha256 != file.sha256:
-        raise Refused("The file was changed after it had been validated.")
+        raise Refused("The file was changed after it had been validated.", param)
     examples = read_examples(path, tokenizer, spec.context_tokens)
     path.unlink()
     if not examples.rows:
-        raise Refused(f"No example has anything to learn within {spec.context_tokens} tokens.")
+        raise Refused(f"No example has anything to learn within {spec.context_tokens} tokens.", param)
     if examples.cut or examples.dropped:
         progress.message(
             f"{examples.cut} examples are longer than {spec.context_tokens} tokens and were cut;"
@@ -227,7 +241,7 @@ def main() -> int:
         try:
             train(job, prefix, progress, Path(folder))
         except Refused as refused:
-            progress.message(str(refused), level="error")
+            progress.message(str(refused), level="error", data={"param": refused.param})
             return REFUSED
     return 0
 

@@ -7,8 +7,10 @@ around the clock; for the length of the scene an override above it hands the wor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from threading import Event
 from typing import Any
 
 import openai
@@ -35,8 +37,7 @@ def play(demo: Demo, say: Say) -> Facts:
             )
             (evening,) = _live(demo, "ready")
 
-            _set_clock(demo, EVENING)
-            say("18:00, the model closes: its replica drains")
+            pieces = _closed_under_an_answer(demo, say)
             wait_until(lambda: not _live(demo), "the replica did not stop at 18:00", FLEET_SECONDS)
             refusal = _refused(demo)
 
@@ -57,11 +58,46 @@ def play(demo: Demo, say: Say) -> Facts:
         demo.api.delete("/admin/v1/clock")
     weights, start, first_token = proofs[CHAT]
     return {
-        "18:00": "desired 0; the replica finished what it had and stopped",
+        "18:00": f"desired 0; a stream went on while the replica drained ({pieces} more pieces), then it stopped",
         "a call at 18:00": refusal,
         "07:30": f"{reason}: weights {weights} s, start {start} s, first token {first_token} s",
         "08:00": f"open, and the same call is answered: {answer}",
     }
+
+
+def _closed_under_an_answer(demo: Demo, say: Say) -> int:
+    """18:00 comes while an answer is written: how many more pieces of it came from the draining replica."""
+    has_begun, is_draining = Event(), Event()
+
+    def listen() -> int:
+        late = 0
+        with demo.euro.client.chat.completions.create(
+            model=CHAT,
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=1800,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        ) as stream:
+            for _ in stream:
+                has_begun.set()
+                late += is_draining.is_set()
+                if late == 10:
+                    break
+        return late
+
+    with ThreadPoolExecutor(1) as pool:
+        listening = pool.submit(listen)
+        wait_until(has_begun.is_set, "the answer did not begin", 60, every=0.05)
+        _set_clock(demo, EVENING)
+        say("18:00, the model closes: its replica drains")
+        wait_until(
+            lambda: bool(_live(demo, "draining")), "the replica did not drain at 18:00", FLEET_SECONDS, every=0.2
+        )
+        is_draining.set()
+        pieces = listening.result()
+    demo.euro.requests += 1
+    expect(pieces == 10, "the answer broke off when the replica was told to stop")
+    return pieces
 
 
 @contextmanager

@@ -254,10 +254,13 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('bytes_deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_files_tenant_id')),
     sa.CheckConstraint("purpose in ('batch', 'fine-tune', 'batch_output', 'fine-tune-results')", name=op.f('ck_files_purpose_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_files'))
     )
+    op.create_index('ix_files_deleted_with_bytes', 'files', ['deleted_at'], unique=False, postgresql_where=sa.text('bytes_deleted_at is null'))
+    op.create_index('ix_files_expiring_with_bytes', 'files', ['expires_at'], unique=False, postgresql_where=sa.text('bytes_deleted_at is null'))
     op.create_index('ix_files_tenant_id_created_at', 'files', ['tenant_id', 'created_at'], unique=False)
     op.create_table('holidays',
     sa.Column('calendar_id', sa.Text(), nullable=False),
@@ -367,6 +370,7 @@ def upgrade() -> None:
     sa.Column('output_file_id', sa.UUID(), nullable=True),
     sa.Column('error_file_id', sa.UUID(), nullable=True),
     sa.Column('variant_id', sa.Text(), nullable=True),
+    sa.Column('model', sa.Text(), nullable=True),
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -571,6 +575,9 @@ def upgrade() -> None:
     sa.CheckConstraint("state in ('open', 'leased', 'done')", name=op.f('ck_batch_shards_state_known')),
     sa.PrimaryKeyConstraint('batch_id', 'shard_no', name=op.f('pk_batch_shards'))
     )
+    op.create_index('ix_batch_shards_leased', 'batch_shards', ['tenant_id'], unique=False, postgresql_where=sa.text("state = 'leased'"))
+    op.create_index('ix_batch_shards_unfinished', 'batch_shards', ['batch_id', 'line_from'], unique=False, postgresql_where=sa.text("state <> 'done'"))
+    op.create_index('ix_batch_shards_with_results', 'batch_shards', ['batch_id'], unique=False, postgresql_where=sa.text('output_key is not null or error_key is not null'))
     op.create_table('engine_counters',
     sa.Column('replica_id', sa.UUID(), nullable=False),
     sa.Column('observed_at', sa.DateTime(timezone=True), nullable=False),
@@ -715,6 +722,9 @@ def downgrade() -> None:
     op.drop_table('invoice_documents')
     op.drop_table('fine_tuning_events')
     op.drop_table('engine_counters')
+    op.drop_index('ix_batch_shards_with_results', table_name='batch_shards')
+    op.drop_index('ix_batch_shards_unfinished', table_name='batch_shards')
+    op.drop_index('ix_batch_shards_leased', table_name='batch_shards')
     op.drop_table('batch_shards')
     op.drop_table('approvals')
     op.drop_index(op.f('ix_adapters_tenant_id'), table_name='adapters')
@@ -744,6 +754,8 @@ def downgrade() -> None:
     op.drop_table('invoice_requests')
     op.drop_table('holidays')
     op.drop_index('ix_files_tenant_id_created_at', table_name='files')
+    op.drop_index('ix_files_expiring_with_bytes', table_name='files')
+    op.drop_index('ix_files_deleted_with_bytes', table_name='files')
     op.drop_table('files')
     op.drop_index(op.f('ix_api_keys_tenant_id'), table_name='api_keys')
     op.drop_table('api_keys')

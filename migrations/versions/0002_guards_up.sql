@@ -307,7 +307,7 @@ grant execute on function api_key_snapshot() to studio_gateway;
 grant select on calendars, opening_hours, holidays, hours_overrides, clock_offset, files, batches, fine_tuning_jobs,
     fine_tuning_events, adapters, loaded_adapters to studio_gateway;
 grant insert on files, batches, fine_tuning_jobs to studio_gateway;
-grant update (deleted_at) on files to studio_gateway;
+grant update (deleted_at, bytes_deleted_at) on files to studio_gateway;
 grant update (state, cancelling_at) on batches to studio_gateway;
 grant update (cancel_requested_at) on fine_tuning_jobs to studio_gateway;
 grant update (deleted_at) on adapters to studio_gateway;

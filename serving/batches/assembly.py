@@ -1,4 +1,5 @@
-"""Assembly: when all lines of a batch are done, its shards' results become the two files that its owner downloads."""
+"""Assembly: when all lines of a batch are done, its shards' results become the two files that its owner downloads. The
+sweep then removes the shards' own."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from serving.batches import lifecycle, results, shards
+from serving.batches import lifecycle, shards
 from serving.files import records
 from studio import clock, ids
 from studio.db.jobs import Batch, File
 from studio.db.sessions import unit_of_work
-from studio.object_streams import ObjectWriter, delete_objects, read_pieces
+from studio.object_streams import ObjectWriter, read_pieces
 from studio.objects import Bucket, ObjectStore
 
 
@@ -36,22 +37,22 @@ def assemble(database: Engine, store: ObjectStore, batch_id: UUID) -> bool:
         output_file_id = _file(session, store, batch, "output", (output for output, _ in keys), now)
         error_file_id = _file(session, store, batch, "errors", (errors for _, errors in keys), now)
         lifecycle.end(session, batch, output_file_id, error_file_id, now)
-        source = session.get_one(File, batch.input_file_id)
-        input_can_go = source.deleted_at is not None and not records.is_needed(session, source.id)
-    delete_objects(store, Bucket.FILES, results.shards_prefix(batch.tenant_id, batch_id))
-    if input_can_go:
-        store.delete(Bucket.FILES, source.object_key)
     return True
 
 
 def _file(
     session: Session, store: ObjectStore, batch: Batch, kind: str, keys: Iterable[str | None], now: datetime
 ) -> UUID | None:
-    """Join the parts to a file of the tenant; None when there are none."""
+    """Join the parts to a file of the tenant; None when there are none.
+
+    Its id depends on the batch alone: what a killed worker wrote is written over by the next one.
+    """
     present = [key for key in keys if key is not None]
     if not present:
         return None
-    file_id = ids.uuid7()
+    began_at = batch.finalizing_at or batch.cancelling_at
+    assert began_at is not None  # by the batch's state
+    file_id = ids.uuid7_of(began_at, b"%b/%b" % (batch.id.bytes, kind.encode()))
     object_key = records.object_key(batch.tenant_id, file_id)
     with ObjectWriter(store, Bucket.FILES, object_key) as writer:
         for key in present:

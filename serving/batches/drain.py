@@ -1,7 +1,8 @@
 """The drain: one worker that brings all batches forward until nothing is left to do, or its time is over.
 
-It judges new files, leases shards, puts their lines to the replicas, commits, and ends batches. Its whole state is rows
-and objects, so any number of workers may run, and each may be killed at any point.
+It judges new files, leases shards, puts their lines to the replicas, commits, ends batches, and removes bytes that
+nobody may read any more. Its whole state is rows and objects, so any number of workers may run, and each may be killed
+at any point. A batch that fails in a way which nobody foresaw fails alone: the others are other tenants'.
 """
 
 from __future__ import annotations
@@ -9,26 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
 import structlog
+from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from serving.batches import assembly, lifecycle, results, shards, validation, workers
-from serving.batches.asking import Asker
+from serving.batches import assembly, lifecycle, results, shards, sweep, validation, workers
+from serving.batches.asking import ATTEMPTS_MOST, Asker
 from serving.batches.attempt import Attempt
+from serving.batches.failures import facts, is_missing, is_outage
 from serving.batches.lanes import Lanes
 from serving.batches.lifecycle import Progress, WaitingBatch
 from serving.batches.lines import read_lines
 from serving.batches.planner import plan
 from serving.batches.shards import LeaseLost, Outcome
-from serving.batches.validation import Validated
+from serving.batches.validation import Finding, Validated, finding
 from serving.batches.workers import WorkerClosed
 from serving.engines import Engines
 from serving.feed import Feed
@@ -40,6 +43,9 @@ from studio.object_streams import read_pieces
 from studio.objects import Bucket, ObjectStore
 
 Result = TypeVar("Result")
+
+_UNREADABLE = finding("internal_error", "The file could not be read.")
+_MISSING = finding("file_not_found", "The file's content is not there any more.", param="input_file_id")
 
 log = structlog.get_logger()
 
@@ -56,6 +62,8 @@ class Pace:
     longest: timedelta = timedelta(minutes=55)  # then a fresh process, with the code of the day, goes on
     asleep: timedelta = timedelta(seconds=15)  # without a ready replica, before shards are put back
     grace: timedelta = timedelta(seconds=20)  # for lines in flight when the worker has to stop
+    put_off: timedelta = timedelta(seconds=30)  # what could not be judged or assembled, through no fault of its own
+    sweep: timedelta = timedelta(minutes=1)  # from one look for bytes to remove to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,8 @@ class Drain:
         self._stopping = False
         self._has_lost_work = False
         self._last_ready: dict[str, float] = {}
+        self._put_off_until: dict[UUID, float] = {}
+        self._sweeps_at = 0.0
 
     def stop(self) -> None:
         """Begin nothing more; `run` returns within the grace."""
@@ -117,7 +127,12 @@ class Drain:
     async def _work(self, lanes: Lanes, asker: Asker, beating: asyncio.Task[None]) -> None:
         started = busy_at = time.monotonic()
         while not self._stopping and not beating.done():
-            found = [await self._validate_one(), await self._end_batches(), await self._claim(lanes, asker)]
+            found = [
+                await self._validate_one(),
+                await self._end_batches(),
+                await self._sweep(),
+                await self._claim(lanes, asker),
+            ]
             now = time.monotonic()
             if any(found) or self._attempts:
                 busy_at = now
@@ -144,23 +159,43 @@ class Drain:
     # files
 
     async def _validate_one(self) -> bool:
-        waiting = await self._write(lifecycle.to_validate)
+        waiting = await self._write(lambda s: lifecycle.to_validate(s, self._put_off()))
         if waiting is None:
             return False
-        verdict = await asyncio.to_thread(self._judge, waiting)
-        if isinstance(verdict, Validated):
-            variant_id, spans = verdict.target.variant.id, plan(verdict.lines)
-            lines = len(verdict.lines)
-            await self._write(lambda s: lifecycle.begin(s, waiting, variant_id, lines, spans, clock.now()))
-        else:
-            await self._write(lambda s: lifecycle.fail(s, waiting.id, verdict, clock.now()))
+        try:
+            await self._settle(waiting, await asyncio.to_thread(self._judge, waiting))
+        except OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever its file does to us, the other batches go on
+            log.error("batch_not_judged", batch=str(waiting.id), **facts(error))
+            if is_outage(error):
+                self._put_off_until[waiting.id] = time.monotonic() + self._pace.put_off.total_seconds()
+                return False
+            await self._settle(waiting, (_UNREADABLE,))
         await self._report(waiting.id)
         return True
 
-    def _judge(self, waiting: WaitingBatch) -> Validated | tuple[validation.Finding, ...]:
+    async def _settle(self, waiting: WaitingBatch, verdict: Validated | tuple[Finding, ...]) -> None:
+        if isinstance(verdict, Validated):
+            target, spans, lines = verdict.target, plan(verdict.lines), len(verdict.lines)
+            await self._write(lambda s: lifecycle.begin(s, waiting, target, lines, spans, clock.now()))
+        else:
+            await self._write(lambda s: lifecycle.fail(s, waiting.id, verdict, clock.now()))
+
+    def _judge(self, waiting: WaitingBatch) -> Validated | tuple[Finding, ...]:
         endpoint = next(one for one in ENDPOINTS if one.path == waiting.endpoint)
         pieces = read_pieces(self._store, Bucket.FILES, waiting.input_key)
-        return validation.validate(read_lines(pieces), endpoint, self._view.fleet, waiting.tenant_id)
+        try:
+            return validation.validate(read_lines(pieces), endpoint, self._view.fleet, waiting.tenant_id)
+        except ClientError as error:
+            if is_missing(error):
+                return (_MISSING,)
+            raise
+
+    def _put_off(self) -> list[UUID]:
+        now = time.monotonic()
+        self._put_off_until = {id: until for id, until in self._put_off_until.items() if until > now}
+        return list(self._put_off_until)
 
     # shards
 
@@ -170,32 +205,56 @@ class Drain:
         variants = [id for id, one in fleet.variants.items() if lanes.has_room(one.replicas_of)]
         now = clock.now()
         await self._write(lambda session: lifecycle.expire(session, now))
-        shard = await self._write(lambda s: shards.claim(s, self.id, variants, now, self._pace.lease))
+        held = [attempt.shard for attempt in self._attempts.values()]
+        shard = await self._write(lambda s: shards.claim(s, self.id, variants, held, now, self._pace.lease))
         if shard is None:
             return False
         lane = fleet.variants[shard.variant_id].replicas_of if shard.variant_id in fleet.variants else shard.variant_id
-        attempt = Attempt(shard, lane, lanes, asker, lambda: self._is_asleep(lane))
         stopped = await self._write(lambda s: lifecycle.reasons_to_stop(s, [shard.batch_id]))
+        attempt = Attempt(shard, lane, lanes, asker, lambda: self._is_asleep(lane))
         attempt.stop = stopped.get(shard.batch_id)
         task = asyncio.create_task(self._carry_out(attempt))
         self._attempts[task] = attempt
-        task.add_done_callback(self._attempts.pop)
+        task.add_done_callback(self._attempt_ended)
         return True
+
+    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
+        """Its lease runs out by itself when nothing was committed: nobody renews it any more."""
+        shard = self._attempts.pop(task).shard
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("attempt_failed", batch=str(shard.batch_id), shard=shard.shard_no, **facts(error))
 
     async def _carry_out(self, attempt: Attempt) -> None:
         shard = attempt.shard
         key = f"{results.shards_prefix(shard.tenant_id, shard.batch_id)}{shard.shard_no:06d}.{self.id}.{shard.attempt}"
         try:
-            outcome = await attempt.run(self._store, key)
+            await self._keep(attempt, await attempt.run(self._store, key))
         except asyncio.CancelledError:
             self._has_lost_work = True
             raise
-        except Exception:
-            # Whatever it was, its results are not kept: somebody tries again, later.
-            log.exception("shard_failed", batch=str(shard.batch_id), shard=shard.shard_no)
-            outcome = Outcome(None, None, 0, 0, (), (), counts_as_attempt=True)
+        except OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, its results are not kept
+            log.error("shard_failed", batch=str(shard.batch_id), shard=shard.shard_no, **facts(error))
             await self._lose(attempt)
             await asyncio.sleep(self._pace.heartbeat.total_seconds())
+            await self._keep(attempt, await self._after_failure(attempt, key, error))
+        await self._report(shard.batch_id)
+
+    async def _after_failure(self, attempt: Attempt, key: str, error: Exception) -> Outcome:
+        """Somebody tries again, unless the shard has had its chances or its batch is over. An outage takes none."""
+        is_last = attempt.is_out_of_time or attempt.shard.attempt >= ATTEMPTS_MOST
+        if is_outage(error):
+            is_last = attempt.is_out_of_time and attempt.shard.attempt >= ATTEMPTS_MOST
+        if is_last:
+            return await attempt.give_up(self._store, key)
+        counts = attempt.is_out_of_time or not is_outage(error)
+        return Outcome(None, None, 0, 0, (), (), counts_as_attempt=counts)
+
+    async def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Commit. What another worker does instead is forgotten here."""
+        shard = attempt.shard
         self._has_lost_work |= attempt.was_cut
         try:
             async with self._ledger:
@@ -205,7 +264,8 @@ class Drain:
         except (LeaseLost, WorkerClosed) as error:
             log.warning("lease_lost", batch=str(shard.batch_id), shard=shard.shard_no, error=str(error))
             await self._lose(attempt)
-        await self._report(shard.batch_id)
+            with contextlib.suppress(BotoCoreError, ClientError):
+                await asyncio.to_thread(results.remove, self._store, outcome.output_key, outcome.error_key)
 
     async def _lose(self, attempt: Attempt) -> None:
         """Count as unbilled what the attempt has used and not yet noted."""
@@ -221,11 +281,33 @@ class Drain:
 
     async def _end_batches(self) -> bool:
         ended = False
-        for batch_id in await self._write(lifecycle.run_out):
-            if await asyncio.to_thread(assembly.assemble, self._database, self._store, batch_id):
+        for batch_id in await self._write(lambda s: lifecycle.run_out(s, self._put_off())):
+            try:
+                is_ended = await asyncio.to_thread(assembly.assemble, self._database, self._store, batch_id)
+            except Exception as error:  # noqa: BLE001  # its results are kept and tried again; the other batches go on
+                log.error("batch_not_assembled", batch=str(batch_id), **facts(error))
+                self._put_off_until[batch_id] = time.monotonic() + self._pace.put_off.total_seconds()
+                continue
+            if is_ended:
                 ended = True
+                self._sweeps_at = 0.0  # its shards' results can go, and perhaps its input
                 await self._report(batch_id)
         return ended
+
+    # bytes
+
+    async def _sweep(self) -> bool:
+        """Now and then. What is left after one sweep goes with the next one at once."""
+        if time.monotonic() < self._sweeps_at:
+            return False
+        try:
+            has_removed = await asyncio.to_thread(sweep.sweep, self._database, self._store) > 0
+        except Exception as error:  # noqa: BLE001  # bytes can wait, batches cannot
+            log.warning("sweep_failed", worker=str(self.id), **facts(error))
+            has_removed = False
+        if not has_removed:
+            self._sweeps_at = time.monotonic() + self._pace.sweep.total_seconds()
+        return has_removed
 
     # every few seconds
 
@@ -235,16 +317,18 @@ class Drain:
             attempts = list(self._attempts.values())
             async with self._ledger:
                 used = {attempt: attempt.used_tokens for attempt in attempts if not attempt.is_settled}
-                stopped = await self._write(lambda session: self._beat_once(session, used))  # noqa: B023  # awaited here
+                stopped = await self._write(lambda s: self._beat_once(s, attempts, used))  # noqa: B023  # awaited here
                 for attempt, tokens in used.items():
                     attempt.noted_tokens = tokens
             for attempt in attempts:
                 attempt.stop = attempt.stop or stopped.get(attempt.shard.batch_id)
             await asyncio.sleep(self._pace.heartbeat.total_seconds())
 
-    def _beat_once(self, session: Session, used: Mapping[Attempt, int]) -> Mapping[UUID, lifecycle.ReasonToStop]:
+    def _beat_once(
+        self, session: Session, attempts: Sequence[Attempt], used: Mapping[Attempt, int]
+    ) -> Mapping[UUID, lifecycle.ReasonToStop]:
         now = clock.now()
-        shards.renew(session, self.id, now, self._pace.lease)
+        shards.renew(session, self.id, [attempt.shard for attempt in attempts], now, self._pace.lease)
         workers.beat(session, self.id, now)
         workers.close_the_dead(session, now, self._pace.lease)
         news: dict[UUID, int] = {}
@@ -252,7 +336,7 @@ class Drain:
             batch_id = attempt.shard.batch_id
             news[batch_id] = news.get(batch_id, 0) + tokens - attempt.noted_tokens
         shards.note_unbilled(session, {batch_id: tokens for batch_id, tokens in news.items() if tokens})
-        return lifecycle.reasons_to_stop(session, [attempt.shard.batch_id for attempt in used])
+        return lifecycle.reasons_to_stop(session, [attempt.shard.batch_id for attempt in attempts])
 
     # what the fleet has
 

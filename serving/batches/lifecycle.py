@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from serving.batches import shards
 from serving.batches.planner import Span
 from serving.batches.validation import Finding
+from serving.routing import Target
 from studio.db.jobs import Batch, BatchShard, File
 
 EndState = Literal["completed", "expired", "cancelled"]
@@ -58,12 +59,12 @@ def open_work(session: Session, now: datetime) -> OpenWork:
     return OpenWork(row.batches, row.since)
 
 
-def to_validate(session: Session) -> WaitingBatch | None:
-    """The batch that has waited longest for its validation."""
+def to_validate(session: Session, put_off: Collection[UUID] = ()) -> WaitingBatch | None:
+    """The batch that has waited longest for its validation, but for those put off."""
     row = session.execute(
         select(Batch.id, Batch.tenant_id, Batch.endpoint, File.object_key)
         .join(File, File.id == Batch.input_file_id)
-        .where(Batch.state == "validating")
+        .where(Batch.state == "validating", Batch.id.not_in(put_off))
         .order_by(Batch.id)
         .limit(1)
     ).one_or_none()
@@ -71,11 +72,11 @@ def to_validate(session: Session) -> WaitingBatch | None:
 
 
 def begin(
-    session: Session, batch: WaitingBatch, variant_id: str, lines: int, spans: Sequence[Span], now: datetime
+    session: Session, batch: WaitingBatch, target: Target, lines: int, spans: Sequence[Span], now: datetime
 ) -> bool:
     """validating -> in_progress, with its shards; False when it was cancelled meanwhile."""
     statement = _moved(batch.id, ("validating",)).values(
-        state="in_progress", in_progress_at=now, variant_id=variant_id, lines_total=lines
+        state="in_progress", in_progress_at=now, variant_id=target.variant.id, model=target.name, lines_total=lines
     )
     if session.scalars(statement.returning(Batch.id)).one_or_none() is None:
         return False
@@ -101,6 +102,12 @@ def expire(session: Session, now: datetime) -> None:
     )
 
 
+def last_progress(session: Session) -> datetime | None:
+    """When a batch last came, changed its state or got a shard done."""
+    at: datetime | None = session.execute(_LAST_PROGRESS).scalar_one()
+    return at
+
+
 def reasons_to_stop(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, ReasonToStop]:
     """Which of these batches are not to be run further, and why."""
     query = select(Batch.id, Batch.state, Batch.expired_at).where(Batch.id.in_(batch_ids))
@@ -113,10 +120,12 @@ def reasons_to_stop(session: Session, batch_ids: Collection[UUID]) -> dict[UUID,
     return stopped
 
 
-def run_out(session: Session) -> list[UUID]:
-    """Batches of which no line is left to run."""
+def run_out(session: Session, put_off: Collection[UUID] = ()) -> list[UUID]:
+    """Batches of which no line is left to run, but for those put off."""
     unfinished = exists().where(BatchShard.batch_id == Batch.id, BatchShard.state != "done")
-    query = select(Batch.id).where(Batch.state.in_(("in_progress", "finalizing", "cancelling")), ~unfinished)
+    query = select(Batch.id).where(
+        Batch.state.in_(("in_progress", "finalizing", "cancelling")), ~unfinished, Batch.id.not_in(put_off)
+    )
     return list(session.scalars(query.order_by(Batch.id)))
 
 
@@ -153,12 +162,21 @@ _PROGRESS = (
     Batch.id,
     Batch.tenant_id,
     Batch.state,
-    Batch.variant_id,
+    Batch.model,
     Batch.lines_completed,
     Batch.lines_failed,
     Batch.lines_total,
     Batch.unbilled_tokens,
 )
+
+
+_LAST_PROGRESS = text("""
+    select greatest(
+        (select max(greatest(created_at, in_progress_at, finalizing_at, completed_at, failed_at, expired_at,
+                             cancelling_at, cancelled_at)) from batches),
+        (select max(s.done_at) from batches b join batch_shards s on s.batch_id = b.id
+         where b.state in ('in_progress', 'cancelling')))
+""")
 
 
 def _moved(batch_id: UUID, from_states: tuple[str, ...]) -> Update:

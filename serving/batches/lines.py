@@ -77,10 +77,19 @@ def read_request(text: bytes, endpoint: Endpoint) -> BatchRequest:
     if (url := _field(line, "url", str)) != endpoint.path:
         message = f"`url` is {url[:80]!r}, but this batch is for {endpoint.path}."
         raise InvalidRequest(message, code="mismatched_endpoint", param="url")
-    call = read_call(endpoint, orjson.dumps(_field(line, "body", dict)))
+    call = read_call(endpoint, _dumped(_field(line, "body", dict)))
     if call.stream:
         raise InvalidRequest("A line of a batch cannot stream.", code="stream_not_supported", param="body.stream")
     return BatchRequest(custom_id, call)
+
+
+def custom_id_of(text: bytes) -> str:
+    """The line's own name, whatever else is wrong with it; empty when there is none."""
+    try:
+        custom_id = orjson.loads(text)["custom_id"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+    return custom_id[:CUSTOM_ID_LENGTH] if isinstance(custom_id, str) else ""
 
 
 def inputs_of(call: Call) -> int:
@@ -88,6 +97,13 @@ def inputs_of(call: Call) -> int:
     name = {EMBEDDINGS: "input", COMPLETIONS: "prompt"}.get(call.endpoint)
     given = call.payload[name] if name else None
     return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:  # it reads 1,024 levels and writes 254
+        raise InvalidRequest("The line is nested too deeply.", code="invalid_json_line") from error
 
 
 def _field(line: dict[str, Any], name: str, kind: type[Any]) -> Any:

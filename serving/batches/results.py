@@ -15,10 +15,11 @@ from studio.objects import Bucket, ObjectStore
 
 SPOOL_BYTES = 8 * 1024 * 1024  # kept in memory; embeddings of a shard may be a hundred times as much
 
-NotRun = Literal["batch_cancelled", "batch_expired"]
+NotRun = Literal["batch_cancelled", "batch_expired", "internal_error"]
 _WHY_NOT_RUN: dict[NotRun, str] = {
     "batch_cancelled": "The batch was cancelled before this line was run.",
     "batch_expired": "The batch expired before this line was run.",
+    "internal_error": "This line could not be run.",
 }
 
 
@@ -34,13 +35,20 @@ def refused(id: UUID, request_id: str, custom_id: str, error: StudioError) -> by
 
 
 def not_run(id: UUID, custom_id: str, why: NotRun) -> bytes:
-    """A line that no engine has seen."""
+    """A line without an answer."""
     return _line(id, custom_id, None, {"code": why, "message": _WHY_NOT_RUN[why]})
 
 
 def shards_prefix(tenant_id: UUID, batch_id: UUID) -> str:
     """Where the results of a batch's shards lie until its files are assembled."""
     return f"{tenant_id}/batches/{batch_id}/"
+
+
+def remove(store: ObjectStore, *keys: str | None) -> None:
+    """Parts of an attempt that came to nothing."""
+    for key in keys:
+        if key is not None:
+            store.delete(Bucket.FILES, key)
 
 
 class ShardResults:

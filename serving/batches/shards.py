@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, select, text, update
+from sqlalchemy import ColumnElement, func, insert, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from serving.batches.metering import LineUsage, insert_usage
@@ -61,13 +61,25 @@ class Outcome:
 
 
 def claim(
-    session: Session, worker_id: UUID, variants: Collection[str], now: datetime, lease: timedelta
+    session: Session,
+    worker_id: UUID,
+    variants: Collection[str],
+    held: Collection[Shard],
+    now: datetime,
+    lease: timedelta,
 ) -> Shard | None:
     """Lease the next shard: of one of `variants`, or of a batch that is to end without asking any engine.
 
-    Tenants take turns; within a tenant the batch that expires first goes first.
+    Tenants take turns; within a tenant the batch that expires first goes first. What the worker works on (`held`) it
+    does not get again: after a pause its own leases may have run out.
     """
-    row = session.execute(_NEXT, {"variants": list(variants), "now": now}).mappings().one_or_none()
+    wanted = {
+        "variants": list(variants),
+        "held_batches": [shard.batch_id for shard in held],
+        "held_numbers": [shard.shard_no for shard in held],
+        "now": now,
+    }
+    row = session.execute(_NEXT, wanted).mappings().one_or_none()
     if row is None:
         return None
     shard = Shard(**row)
@@ -79,11 +91,16 @@ def claim(
     return shard
 
 
-def renew(session: Session, worker_id: UUID, now: datetime, lease: timedelta) -> None:
-    """Prolong all leases of a worker."""
+def renew(session: Session, worker_id: UUID, held: Collection[Shard], now: datetime, lease: timedelta) -> None:
+    """Prolong the leases of what a worker works on. A lease that it has and does not know of runs out."""
+    numbers = [(shard.batch_id, shard.shard_no) for shard in held]
     session.execute(
         update(BatchShard)
-        .where(BatchShard.lease_owner == worker_id, BatchShard.state == "leased")
+        .where(
+            tuple_(BatchShard.batch_id, BatchShard.shard_no).in_(numbers),
+            BatchShard.lease_owner == worker_id,
+            BatchShard.state == "leased",
+        )
         .values(leased_until=now + lease)
     )
 
@@ -104,7 +121,12 @@ def commit(session: Session, worker_id: UUID, shard: Shard, outcome: Outcome, no
     """
     statement = (
         update(BatchShard)
-        .where(_is(shard), BatchShard.state == "leased", BatchShard.lease_owner == worker_id)
+        .where(
+            _is(shard),
+            BatchShard.state == "leased",
+            BatchShard.lease_owner == worker_id,
+            BatchShard.attempt == shard.attempt,
+        )
         .values(_row_after(outcome, shard, now))
         .returning(BatchShard.shard_no)
     )
@@ -188,16 +210,21 @@ def _is(shard: Shard) -> ColumnElement[bool]:
 
 
 _NEXT = text("""
+    with busy as materialized (
+        select tenant_id, count(*) as shards from batch_shards where state = 'leased' group by tenant_id)
     select s.batch_id, s.shard_no, s.attempt + 1 as attempt, s.tenant_id, b.api_key_id, b.endpoint, b.variant_id,
            f.object_key as input_key, s.line_from, s.line_until, s.byte_from, s.byte_until
     from batch_shards s
     join batches b on b.id = s.batch_id
     join files f on f.id = b.input_file_id
-    where (s.state = 'open' or (s.state = 'leased' and s.leased_until < :now))
+    left join busy on busy.tenant_id = s.tenant_id
+    where s.state <> 'done'
+      and (s.state = 'open' or s.leased_until < :now)
+      and (s.batch_id, s.shard_no) not in (
+          select * from unnest(cast(:held_batches as uuid[]), cast(:held_numbers as integer[])))
       and (b.state = 'cancelling'
            or b.state = 'in_progress' and (b.variant_id = any(:variants) or b.expires_at <= :now))
-    order by (select count(*) from batch_shards l where l.tenant_id = s.tenant_id and l.state = 'leased'),
-             b.expires_at, b.id, s.line_from
+    order by coalesce(busy.shards, 0), b.expires_at, b.id, s.line_from
     limit 1
     for update of s skip locked
 """)

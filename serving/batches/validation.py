@@ -5,6 +5,7 @@ What a single line must look like is `lines.py`; here is what only the whole fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -20,6 +21,9 @@ from studio.errors import InvalidRequest, StudioError
 LINES_MOST = 50_000
 INPUTS_MOST = 50_000  # of all embedding requests together
 FINDINGS_MOST = 100
+TEXT_LENGTH = 500  # of a finding; it may quote what the caller wrote
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # jsonb takes neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class Finding:
     message: str
     line: int | None
     param: str | None
+
+
+def finding(code: str, message: str, line: int | None = None, param: str | None = None) -> Finding:
+    """The only way to make one: whatever it quotes, the database can keep it."""
+    return Finding(code, _storable(message), line, None if param is None else _storable(param))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,9 @@ def validate(
             try:
                 reading.judge(line)
             except StudioError as error:
-                reading.findings.append(Finding(error.code, error.message, line.number, error.param))
+                reading.findings.append(finding(error.code, error.message, line.number, error.param))
     except LineTooLong as error:
-        reading.findings.append(Finding(error.code, error.message, error.number, None))
+        reading.findings.append(finding(error.code, error.message, error.number))
     reading.findings.extend(_of_the_whole(reading, read))
     if reading.findings or reading.target is None:
         return tuple(reading.findings)
@@ -106,9 +115,13 @@ def validate(
 
 def _of_the_whole(reading: _Reading, read: int) -> Iterable[Finding]:
     if read == 0 and not reading.findings:
-        yield Finding("empty_file", "The file has no requests.", None, None)
+        yield finding("empty_file", "The file has no requests.")
     if read > LINES_MOST:
-        yield Finding("too_many_requests", f"A batch may have at most {LINES_MOST:,} lines.", None, None)
+        yield finding("too_many_requests", f"A batch may have at most {LINES_MOST:,} lines.")
     if reading.endpoint.tasks == {"embedding"} and reading.inputs > INPUTS_MOST:
         message = f"A batch of embeddings may have at most {INPUTS_MOST:,} inputs, not {reading.inputs:,}."
-        yield Finding("too_many_inputs", message, None, None)
+        yield finding("too_many_inputs", message)
+
+
+def _storable(text: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", text[:TEXT_LENGTH])

@@ -89,6 +89,14 @@ def last_seen(session: Session) -> tuple[int, datetime | None]:
     return workers, heard_at
 
 
+def opened_after(session: Session, instant: datetime | None) -> int:
+    """Workers that began after an instant; all, if there was none."""
+    query = select(func.count()).select_from(UsageSource).where(_is_worker())
+    if instant is not None:
+        query = query.where(UsageSource.opened_at > instant)
+    return session.scalars(query).one()
+
+
 def _is_worker() -> ColumnElement[bool]:
     return UsageSource.kind == "transaction"
 

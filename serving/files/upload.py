@@ -51,9 +51,16 @@ async def receive(
             raise InvalidRequest("Missing required field `file`.", param="file")
         await asyncio.to_thread(writer.close)
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(writer.abort))
+        await asyncio.shield(asyncio.to_thread(_forget, writer, store, key))
         raise
     return Upload(fields, filename, writer.size_bytes, writer.sha256)
+
+
+def _forget(writer: ObjectWriter, store: ObjectStore, key: str) -> None:
+    try:
+        writer.abort()
+    finally:
+        store.delete(Bucket.FILES, key)  # an end that seemed to fail may have made the object
 
 
 def label(filename: str) -> str:

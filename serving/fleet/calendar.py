@@ -2,6 +2,7 @@
 
 Hours are written in the wall-clock time of a zone and compared as instants, half-open. Where the clocks change, a time
 that comes twice opens at its first coming and closes at its second; one that is skipped comes as late as it would have.
+Hours that would then begin after their end do not come that day.
 """
 
 from __future__ import annotations
@@ -81,10 +82,12 @@ def _openings_of(calendar: Calendar, day: date) -> Iterator[Opening]:
         if span.weekday != day.isoweekday():
             continue
         closes = datetime.combine(day, span.closes, calendar.zone)
-        yield Opening(
+        opening = Opening(
             starts_at=datetime.combine(day, span.opens, calendar.zone).astimezone(UTC),
             ends_at=max(closes.astimezone(UTC), closes.replace(fold=1).astimezone(UTC)),
         )
+        if opening.starts_at < opening.ends_at:
+            yield opening
 
 
 def _by_time(calendar: Calendar) -> list[tuple[tuple[time, time], list[int]]]:

@@ -126,8 +126,12 @@ class Fleet:
     hours: Hours = field(default_factory=Hours)
 
     def adapters_of(self, tenant_id: UUID) -> list[Adapter]:
-        """A tenant's own, oldest first. Nobody else may learn that they exist."""
-        return [adapter for adapter in self.adapters.values() if adapter.tenant_id == tenant_id]
+        """A tenant's own, oldest first, as long as their base is in the catalog. Nobody else may learn of them."""
+        return [
+            adapter
+            for adapter in self.adapters.values()
+            if adapter.tenant_id == tenant_id and adapter.variant_id in self.variants
+        ]
 
     def replicas_for(self, variant: Variant) -> tuple[Replica, ...]:
         """All that answer for the variant or will."""

@@ -29,8 +29,9 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)
 WINDOW_HOURS = range(1, 168 + 1)
 State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
-ShortText = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], ShortText], Field(max_length=16)]
+_STORABLE = r"^[^\x00]*$"  # jsonb takes no NUL
+ShortText = Annotated[str, Field(max_length=512, pattern=_STORABLE)]
+Metadata = Annotated[dict[Annotated[str, Field(max_length=64, pattern=_STORABLE)], ShortText], Field(max_length=16)]
 
 
 class BatchCreate(BaseModel):
@@ -136,7 +137,7 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
     window = _window(body.completion_window)
     with tenant_scope(database, caller.tenant_id) as session:
         try:
-            source = records.find(session, caller.tenant_id, body.input_file_id, now)
+            source = records.find_to_use(session, caller.tenant_id, body.input_file_id, now)
         except NotFound as error:
             raise InvalidRequest(error.message, param="input_file_id") from error
         if source.purpose != "batch":
@@ -284,7 +285,7 @@ def _object(row: Batch, usage: BatchUsage) -> BatchObject:
         id=ids.to_wire(ids.BATCH, row.id),
         object="batch",
         endpoint=row.endpoint,
-        model=row.variant_id,
+        model=row.model,
         errors=BatchErrors(object="list", data=[BatchError(**error) for error in errors]) if errors else None,
         input_file_id=ids.to_wire(ids.FILE, row.input_file_id),
         completion_window=row.completion_window,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
@@ -21,12 +22,13 @@ from studio.db.jobs import File
 from studio.db.sessions import tenant_scope
 from studio.errors import InvalidRequest
 from studio.object_streams import read_pieces
-from studio.objects import Bucket
+from studio.objects import Bucket, ObjectStore
 from studio.settings import settings
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 UPLOAD_PURPOSES = ("batch", "fine-tune")
+Purpose = Literal["batch", "fine-tune", "batch_output", "fine-tune-results"]
 EXPIRY_SECONDS = range(3600, 2_592_000 + 1)
 _FORM = {
     "type": "object",
@@ -82,23 +84,8 @@ async def upload_file(
     key = records.object_key(caller.tenant_id, file_id)
     content_type = request.headers.get("content-type", "")
     upload = await receive(request.stream(), content_type, store, key, settings().max_file_bytes)
-    try:
-        purpose, expires_at = _purpose(upload), _expires_at(upload, now)
-    except InvalidRequest:
-        await asyncio.to_thread(store.delete, Bucket.FILES, key)
-        raise
-    row = File(
-        id=file_id,
-        tenant_id=caller.tenant_id,
-        filename=upload.filename,
-        purpose=purpose,
-        size_bytes=upload.size_bytes,
-        sha256=upload.sha256,
-        object_key=key,
-        created_at=now,
-        expires_at=expires_at,
-    )
-    await asyncio.to_thread(_keep, database, row)
+    # Shielded as a whole: cut in the middle, the row and the object would not fit together.
+    row = await asyncio.shield(asyncio.to_thread(_keep, database, store, caller.tenant_id, file_id, upload, now))
     return _wire(row)
 
 
@@ -106,7 +93,7 @@ async def upload_file(
 def list_files(
     caller: InferenceCaller,
     database: TenantDatabase,
-    purpose: str | None = None,
+    purpose: Purpose | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
@@ -166,6 +153,8 @@ def delete_file(file_id: str, caller: InferenceCaller, database: TenantDatabase,
         is_needed = records.is_needed(session, row.id)
     if not is_needed:
         store.delete(Bucket.FILES, row.object_key)
+        with tenant_scope(database, caller.tenant_id) as session:
+            records.mark_removed(session, row.id, clock.now())
     return DeletedFile(id=file_id, object="file", deleted=True)
 
 
@@ -182,7 +171,7 @@ def _expires_at(upload: Upload, now: datetime) -> datetime | None:
         return now + records.BATCH_FILE_LIFE if upload.fields["purpose"] == "batch" else None
     if anchor != "created_at":
         raise InvalidRequest("`expires_after[anchor]` must be `created_at`.", param="expires_after[anchor]")
-    if seconds is None or not seconds.isdecimal() or int(seconds) not in EXPIRY_SECONDS:
+    if seconds is None or not re.fullmatch("[0-9]{1,7}", seconds) or int(seconds) not in EXPIRY_SECONDS:
         raise InvalidRequest(
             f"`expires_after[seconds]` must lie between {EXPIRY_SECONDS[0]} and {EXPIRY_SECONDS[-1]}.",
             param="expires_after[seconds]",
@@ -190,9 +179,27 @@ def _expires_at(upload: Upload, now: datetime) -> datetime | None:
     return now + timedelta(seconds=int(seconds))
 
 
-def _keep(database: Engine, row: File) -> None:
-    with tenant_scope(database, row.tenant_id) as session:
-        session.add(row)
+def _keep(database: Engine, store: ObjectStore, tenant_id: UUID, file_id: UUID, upload: Upload, now: datetime) -> File:
+    """Make what has arrived a file; when it cannot be one, its bytes go."""
+    key = records.object_key(tenant_id, file_id)
+    try:
+        row = File(
+            id=file_id,
+            tenant_id=tenant_id,
+            filename=upload.filename,
+            purpose=_purpose(upload),
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            object_key=key,
+            created_at=now,
+            expires_at=_expires_at(upload, now),
+        )
+        with tenant_scope(database, tenant_id) as session:
+            session.add(row)
+    except BaseException:
+        store.delete(Bucket.FILES, key)
+        raise
+    return row
 
 
 def _cursor(after: str) -> UUID:

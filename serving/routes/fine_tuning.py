@@ -16,10 +16,11 @@ from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session
 
 from serving import routing
+from serving.files import records
 from serving.keys import KeyRecord
 from serving.routes.caller import InferenceCaller, Parts
 from studio import clock, ids
-from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob
+from studio.db.jobs import Adapter, FineTuningEvent, FineTuningJob
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, InvalidRequest, NotFound
 
@@ -146,13 +147,18 @@ def create_job(body: CreateJob, request: Request, parts: Parts, caller: Inferenc
     if target.adapter is not None or not target.variant.takes_adapters:
         raise InvalidRequest(f"The model `{body.model}` cannot be fine-tuned here.", param="model")
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
+
+        def usable(text: str, param: str) -> UUID:
+            return _usable_file(session, caller.tenant_id, text, param)
+
+        validation = body.validation_file
         job = FineTuningJob(
             id=ids.uuid7(),
             tenant_id=caller.tenant_id,
             api_key_id=caller.id,
             variant_id=target.variant.id,
-            training_file_id=_usable_file(session, body.training_file, "training_file"),
-            validation_file_id=body.validation_file and _usable_file(session, body.validation_file, "validation_file"),
+            training_file_id=usable(body.training_file, "training_file"),
+            validation_file_id=None if validation is None else usable(validation, "validation_file"),
             suffix=body.suffix,
             seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
             hyperparameters=body.asked(),
@@ -250,18 +256,18 @@ def _event_seq(text: str) -> int:
     return int(number)
 
 
-def _usable_file(session: Session, text: str, param: str) -> UUID:
+def _usable_file(session: Session, tenant_id: UUID, text: str, param: str) -> UUID:
     """The tenant's own file for training. Whatever is wrong with it, the answer is OpenAI's."""
+    refusal = InvalidRequest(
+        f"`{text}` is no file of yours with the purpose `fine-tune`.", code="invalid_file", param=param
+    )
     try:
-        id = ids.from_wire(ids.FILE, text)
-    except ValueError:
-        id = None
-    purpose = select(File.purpose).where(File.id == id, File.deleted_at.is_(None))
-    if id is None or session.scalar(purpose) != "fine-tune":
-        raise InvalidRequest(
-            f"`{text}` is no file of yours with the purpose `fine-tune`.", code="invalid_file", param=param
-        )
-    return id
+        file = records.find_to_use(session, tenant_id, text, clock.now())
+    except NotFound as error:
+        raise refusal from error
+    if file.purpose != "fine-tune":
+        raise refusal
+    return file.id
 
 
 def _job(job: FineTuningJob, fine_tuned_model: str | None, caller: KeyRecord) -> Job:

@@ -6,19 +6,21 @@ from collections import defaultdict
 from datetime import date, datetime
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel
-from sqlalchemy import update
 
 from serving import routing
 from serving.fleet.view import Fleet, Variant, VariantState
 from serving.keys import KeyRecord
 from serving.routes.caller import AnyCaller, InferenceCaller, Parts
+from serving.routes.stores import Objects, TenantDatabase
 from serving.routing import Target
 from studio import clock
+from studio.adapters import ADAPTER_FILES
 from studio.db import jobs
 from studio.db.sessions import tenant_scope
 from studio.errors import PermissionDenied
+from studio.objects import Bucket
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -79,13 +81,19 @@ async def retrieve_model(id: str, parts: Parts, caller: AnyCaller) -> Model:
 
 
 @router.delete("/{id:path}")
-def delete_model(id: str, request: Request, parts: Parts, caller: InferenceCaller) -> DeletedModel:
-    """Stop serving a fine-tuned model of one's own. What it was used for stays in the books."""
+def delete_model(
+    id: str, parts: Parts, caller: InferenceCaller, database: TenantDatabase, store: Objects
+) -> DeletedModel:
+    """Stop serving a fine-tuned model of one's own and remove its bytes. What it was used for stays in the books."""
     target = routing.target_named(parts.view.fleet, id, caller.tenant_id)
     if target.adapter is None:
         raise PermissionDenied(f"The model `{id}` is not yours to delete.")
-    with tenant_scope(request.app.state.database, caller.tenant_id) as session:
-        session.execute(update(jobs.Adapter).where(jobs.Adapter.id == target.adapter.id).values(deleted_at=clock.now()))
+    with tenant_scope(database, caller.tenant_id) as session:
+        adapter = session.get_one(jobs.Adapter, target.adapter.id)
+        adapter.deleted_at = clock.now()
+        prefix = adapter.object_prefix
+    for name in ADAPTER_FILES:
+        store.delete(Bucket.ADAPTERS, prefix + name)
     return DeletedModel(id=id, object="model", deleted=True)
 
 

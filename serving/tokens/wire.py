@@ -216,7 +216,10 @@ def engine_body(
     limits = [limit for limit in (variant.max_output_tokens, affordable_tokens) if limit is not None]
     if call.endpoint is not EMBEDDINGS and limits:
         _cap(payload, call, min(limits))
-    return orjson.dumps(payload)
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest("The body is nested too deeply.") from error  # it reads deeper than it writes
 
 
 def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:

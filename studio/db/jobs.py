@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,8 +30,13 @@ class File(Base):
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    bytes_deleted_at: Mapped[datetime | None]  # the object is gone; the row stays, since batches and jobs name it
 
-    __table_args__ = (Index("ix_files_tenant_id_created_at", "tenant_id", "created_at"),)
+    __table_args__ = (
+        Index("ix_files_tenant_id_created_at", "tenant_id", "created_at"),
+        Index("ix_files_deleted_with_bytes", "deleted_at", postgresql_where=text("bytes_deleted_at is null")),
+        Index("ix_files_expiring_with_bytes", "expires_at", postgresql_where=text("bytes_deleted_at is null")),
+    )
 
 
 class Batch(Base):
@@ -48,6 +53,7 @@ class Batch(Base):
     output_file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
     error_file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
     variant_id: Mapped[str | None] = mapped_column(ForeignKey("model_variants.id"))  # known once validated
+    model: Mapped[str | None]  # as its lines name it: a variant, or an adapter of the tenant
     state: Mapped[str] = mapped_column(
         CheckConstraint(
             "state in ('validating', 'failed', 'in_progress', 'finalizing', 'completed', 'expired', 'cancelling',"
@@ -96,8 +102,18 @@ class BatchShard(Base):
     lines_completed: Mapped[int] = mapped_column(server_default="0")
     lines_failed: Mapped[int] = mapped_column(server_default="0")
     output_key: Mapped[str | None]
-    error_key: Mapped[str | None]
+    error_key: Mapped[str | None]  # both keys go when the objects do
     done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_batch_shards_leased", "tenant_id", postgresql_where=text("state = 'leased'")),
+        Index("ix_batch_shards_unfinished", "batch_id", "line_from", postgresql_where=text("state <> 'done'")),
+        Index(
+            "ix_batch_shards_with_results",
+            "batch_id",
+            postgresql_where=text("output_key is not null or error_key is not null"),
+        ),
+    )
 
 
 class FineTuningJob(Base):

@@ -11,10 +11,14 @@ from sqlalchemy.orm import Session
 
 
 def engine_for(url: str, *, pool_size: int = 5) -> Engine:
-    """A pooled engine. Connections are checked before use, so a restarted server costs nobody an error."""
+    """A pooled engine. Connections are checked before use, so a restarted server costs nobody an error.
+
+    Errors do not repeat the values of a statement: they end in logs and in Dagster, and are a tenant's or a secret.
+    """
     return create_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,
         pool_size=pool_size,
         max_overflow=pool_size,
         connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=10s"},

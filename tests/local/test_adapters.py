@@ -106,4 +106,4 @@ def test_bytes_that_were_not_validated_reach_no_engine(
         good = publish(worker, store, tenant)
         eventually(lambda: recorded(worker) == [(replica.id, good.id)], "the good one is loaded")
         assert list(loaded(replica)) == [good.engine_name]
-        assert "adapter_unavailable" in node.log()
+        assert "adapter_waits" in node.log()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import dagster as dg
@@ -102,3 +102,60 @@ def test_a_worker_at_work_is_enough(
     with unit_of_work(worker) as session:
         workers.register(session, alive, clock.now())
     assert batch_location.asks(SENSOR) == []
+
+
+def test_workers_that_bring_nothing_forward_come_less_and_less_often(
+    batch_location: Location,
+    worker: Engine,
+    objects: ObjectStore,
+    tenant: UUID,
+    api_key: CreatedKey,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submit(worker, objects, tenant, api_key, 1)
+    now = clock.now()
+    for fruitless, pause in ((1, 15), (2, 30), (3, 60)):
+        with unit_of_work(worker) as session:
+            id = ids.uuid7()
+            workers.register(session, id, now)
+            workers.close(session, id, now, lost_work=False)
+        assert batch_location.asks(SENSOR) == [], fruitless
+        _at(monkeypatch, now + timedelta(seconds=pause - 1))
+        assert batch_location.asks(SENSOR) == []
+        now += timedelta(seconds=pause)
+        _at(monkeypatch, now)
+        assert len(batch_location.asks(SENSOR)) == 1
+    submit(worker, objects, tenant, api_key, 1)  # what is new has not failed yet
+    assert len(batch_location.asks(SENSOR)) == 1
+
+
+def test_a_worker_that_has_only_bytes_to_remove_comes_at_most_hourly(
+    batch_location: Location, worker: Engine, objects: ObjectStore, tenant: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _expired_file(worker, objects, tenant)
+    (request,) = batch_location.asks(SENSOR)
+    assert batch_location.carry_out(request, BATCH_WORKER.name).success
+    assert objects.get(Bucket.FILES, first) is None
+    _expired_file(worker, objects, tenant)
+    assert batch_location.asks(SENSOR) == []
+    _at(monkeypatch, clock.now() + timedelta(hours=1))
+    (again,) = batch_location.asks(SENSOR)
+    assert again.run_key != request.run_key
+
+
+def _at(monkeypatch: pytest.MonkeyPatch, instant: datetime) -> None:
+    monkeypatch.setattr(clock, "now", lambda: instant)
+
+
+def _expired_file(worker: Engine, objects: ObjectStore, tenant_id: UUID) -> str:
+    file_id = ids.uuid7()
+    key = records.object_key(tenant_id, file_id)
+    objects.put(Bucket.FILES, key, b"{}")
+    with unit_of_work(worker) as session:
+        session.execute(
+            insert(File).values(
+                id=file_id, tenant_id=tenant_id, filename="f", purpose="batch", size_bytes=1, sha256="",
+                object_key=key, expires_at=clock.now() - timedelta(seconds=1),
+            )
+        )  # fmt: skip
+    return key

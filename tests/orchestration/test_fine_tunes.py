@@ -13,6 +13,7 @@ import orchestration.fine_tunes
 from studio import clock, ids
 from studio.db.jobs import File, FineTuningJob
 from studio.db.sessions import unit_of_work
+from studio.objects import Bucket, ObjectStore
 from tests.billing.books import CHAT, Books
 from tests.orchestration.location import Location
 from training import jobs
@@ -73,8 +74,9 @@ def test_a_job_gets_one_run(location: Location, job_id: UUID) -> None:
 
 
 def test_a_job_whose_run_failed_is_tried_twice_more_and_then_given_up(
-    location: Location, books: Books, job_id: UUID
+    location: Location, books: Books, job_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs, "_PATIENCE", jobs._PATIENCE * 0)
     for generation in (1, 2, 3):
         (request,) = location.asks(SENSOR)
         assert request.run_key is not None
@@ -87,6 +89,12 @@ def test_a_job_whose_run_failed_is_tried_twice_more_and_then_given_up(
     assert "interrupted 3 times" in job.error["message"]
 
 
+def test_a_job_whose_run_failed_a_moment_ago_waits(location: Location, job_id: UUID) -> None:
+    (request,) = location.asks(SENSOR)
+    launch(location, request, dg.DagsterRunStatus.FAILURE)
+    assert location.asks(SENSOR) == []
+
+
 def test_a_run_that_dagster_believes_in_is_gone_when_it_does_not_hold_its_job(
     location: Location, books: Books, job_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +105,7 @@ def test_a_run_that_dagster_believes_in_is_gone_when_it_does_not_hold_its_job(
     assert location.asks(SENSOR) == [], "it may still be on its way to the database"
 
     monkeypatch.setattr(orchestration.fine_tunes, "_BEGINNING", orchestration.fine_tunes._BEGINNING * 0)
+    monkeypatch.setattr(jobs, "_PATIENCE", jobs._PATIENCE * 0)
     worker = books.engines["worker"]
     with jobs.exclusive(worker, job_id):
         assert location.asks(SENSOR) == [], "it works"
@@ -113,6 +122,23 @@ def test_cancelled_before_it_began_it_ends_at_once(location: Location, books: Bo
         session.execute(update(FineTuningJob).values(cancel_requested_at=clock.now()))
     assert location.asks(SENSOR) == []
     assert row(books, job_id).state == "cancelled"
+
+
+def test_cancelled_while_its_run_waits_behind_others_it_ends_at_once(
+    location: Location, books: Books, objects: ObjectStore, job_id: UUID
+) -> None:
+    (request,) = location.asks(SENSOR)
+    launch(location, request, dg.DagsterRunStatus.NOT_STARTED)
+    checkpoint = f"{row(books, job_id).tenant_id.hex}/{job_id.hex}/checkpoints/000001/optimizer.pt"
+    objects.put(Bucket.ADAPTERS, checkpoint, b"of an earlier run")
+    with books.as_role("worker") as session:
+        session.execute(update(FineTuningJob).values(cancel_requested_at=clock.now()))
+    with jobs.exclusive(books.engines["worker"], job_id):
+        assert location.asks(SENSOR) == []
+        assert row(books, job_id).state == "validating_files", "whoever holds it ends it"
+    assert location.asks(SENSOR) == []
+    assert row(books, job_id).state == "cancelled"
+    assert objects.get(Bucket.ADAPTERS, checkpoint) is None
 
 
 def test_only_one_process_holds_a_job(books: Books, job_id: UUID, worker: Engine) -> None:

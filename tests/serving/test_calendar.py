@@ -103,6 +103,11 @@ class TestWhereTheClocksChange:
         assert f"{opening.starts_at.astimezone(BERLIN):%H:%M}" == "03:15"
         assert opening.ends_at - opening.starts_at == timedelta(minutes=30)
 
+    def test_hours_that_would_end_before_they_begin_do_not_come(self) -> None:
+        calendar = every_day(time(2, 30), time(3, 15))
+        assert self.lengths(calendar, "2026-03-29") == []
+        assert next_opening(calendar, berlin("2026-03-29")) == berlin("2026-03-30 02:30")
+
     def test_hours_that_come_twice_are_open_from_the_first_to_the_second(self) -> None:
         assert self.lengths(every_day(time(2, 15), time(2, 45)), "2026-10-25") == [timedelta(minutes=90)]
 

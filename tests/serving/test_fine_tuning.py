@@ -10,17 +10,30 @@ import openai
 import pytest
 from sqlalchemy import Engine, insert, select, update
 
+from local.objects import EmbeddedObjectStore
 from studio import clock, ids
+from studio.adapters import ADAPTER_FILES
 from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob, LoadedAdapter
 from studio.db.sessions import engine_for, unit_of_work
 from studio.db.usage import UsageEvent
+from studio.objects import Bucket
 from studio.tenants import create_key
 from tests.conftest import new_tenant
+from tests.local.servers import client as store_client
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING, GatewayProcess, attach, wait_until
 from tests.stub_engine import StubEngine
 
 JOBS = "/v1/fine_tuning/jobs"
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    house: House, engine: StubEngine, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """A gateway with an object store, from which deleted models vanish."""
+    with GatewayProcess(house.database, tmp_path_factory.mktemp("gateway"), settings=objects.environment) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +109,11 @@ class TestCreate:
     def test_a_file_that_is_not_for_training_is_refused(
         self, sdk: openai.OpenAI, other: openai.OpenAI, house: House, worker: Engine, file: str
     ) -> None:
-        for_batches = ids.to_wire(ids.FILE, add_file(worker, house.tenant_id, "batch"))
-        wrong = [(sdk, for_batches), (sdk, "file-x"), (sdk, "../etc/passwd"), (sdk, f"file-{ids.uuid7().hex}")]
+        for_batches, expired = add_file(worker, house.tenant_id, "batch"), add_file(worker, house.tenant_id)
+        with unit_of_work(worker) as session:
+            session.execute(update(File).where(File.id == expired).values(expires_at=clock.now()))
+        unusable = [ids.to_wire(ids.FILE, id) for id in (for_batches, expired, ids.uuid7())]
+        wrong = [(sdk, id) for id in (*unusable, "file-x", "../etc/passwd")]
         for client, id in [*wrong, (other, file)]:
             with pytest.raises(openai.BadRequestError) as refused:
                 client.fine_tuning.jobs.create(model=CHAT, training_file=id)
@@ -108,6 +124,7 @@ class TestCreate:
         [
             {"suffix": "../../adapters/x"},
             {"suffix": "a:b"},
+            {"validation_file": ""},
             {"suffix": "x" * 65},
             {"seed": -1},
             {"hyperparameters": {"n_epochs": 51}},
@@ -239,6 +256,12 @@ class TestServed:
         with pytest.raises(openai.PermissionDeniedError):
             sdk.models.delete(CHAT)
 
-    def test_deleted_it_is_gone(self, sdk: openai.OpenAI, model: str) -> None:
+    def test_deleted_it_is_gone_with_its_bytes(
+        self, sdk: openai.OpenAI, objects: EmbeddedObjectStore, model: str
+    ) -> None:
+        store = store_client(objects, objects.secrets.s3_secret_key)
+        for name in ADAPTER_FILES:
+            store.put(Bucket.ADAPTERS, f"x/{name}", b"bytes")
         assert sdk.models.delete(model).deleted
+        assert [store.get(Bucket.ADAPTERS, f"x/{name}") for name in ADAPTER_FILES] == [None, None]
         wait_until(lambda: model not in [one.id for one in sdk.models.list()])

@@ -72,6 +72,14 @@ class TestEngineBody:
         assert sent(CHAT, stream=True)["stream_options"] == wanted
         assert sent(COMPLETIONS, stream=True, stream_options={"include_usage": False})["stream_options"] == wanted
 
+    def test_what_can_be_read_but_not_written_again_is_refused(self) -> None:
+        body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": %s}' % (
+            b"[" * 300 + b"]" * 300
+        )
+        call = wire.read_call(CHAT, body)
+        with pytest.raises(InvalidRequest, match="nested too deeply"):
+            wire.engine_body(call, Target(BASE), REPLICA, "salt", None)
+
     def test_unknown_fields_pass(self) -> None:
         assert sent(CHAT, top_k=5, reasoning_effort="low")["top_k"] == 5
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from training.dataset import MOST_LINE_BYTES, DatasetInvalid, DatasetSizeWrong, count_examples
+from training.dataset import DatasetInvalid, DatasetSizeWrong, count_examples
 from training.hyperparameters import Hyperparameters
+from training.lines import MOST_LINE_BYTES
 
 USER = {"role": "user", "content": "two red chairs"}
 ANSWER = {"role": "assistant", "content": '{"item": "chairs"}'}
@@ -32,16 +33,23 @@ def test_good_lines_are_counted_and_blank_ones_are_not() -> None:
     [
         (b"{]\n", "not JSON"),
         (b"\xff\xfe\n", "not UTF-8"),
+        (GOOD.decode().encode("utf-16"), "not UTF-8"),
+        (b"\xef\xbb\xbf" + GOOD, "byte order mark"),
+        (GOOD.replace(b", ", b",\r"), "carriage return"),
+        (b'{"messages": ' + b"[" * 100_000, "nested too deeply"),
+        (line(USER, ANSWER | {"weight": 7}).replace(b"7", b"7" * 5000), "too many digits"),
+        (line(USER | {"content": "\ud83d"}, ANSWER), "messages[0]: `content` has half of a surrogate pair"),
+        (line(USER | {"name": [[["x"]]]}, ANSWER), "messages[0]: `name` must be a string"),
         (b"[1]\n", "non-empty list `messages`"),
         (line(), "non-empty list `messages`"),
-        (line(USER, ANSWER, tools=[]), "`tools` is not supported"),
+        (line(USER, ANSWER, tools=[]), "'tools' is not supported"),
         (line({"role": "wizard", "content": "x"}, ANSWER), "messages[0]: the role must be one of"),
         (line(USER | {"content": ""}, ANSWER), "messages[0]: `content`"),
         (line(USER | {"content": ["x"]}, ANSWER), "messages[0]: `content`"),
         (line(USER, ANSWER, USER), "the last message must be the assistant's"),
         (line(USER, ANSWER | {"weight": 0}), "left to learn"),
         (line(USER | {"weight": 1}, ANSWER), "`weight` is 0 or 1"),
-        (line(USER, ANSWER | {"tool_calls": []}), "`tool_calls` is not supported"),
+        (line(USER, ANSWER | {"tool_calls": []}), "'tool_calls' is not supported"),
         (line(USER, "hello"), "messages[1] is no object"),
         (line(USER | {"content": "x" * MOST_LINE_BYTES}, ANSWER), "longer than"),
     ],
@@ -53,6 +61,32 @@ def test_a_broken_line_is_named_with_its_number_and_reason(bad: bytes, reason: s
     assert finding.line == 7
     assert reason in finding.reason
     assert "line 7: " in invalid.value.message
+
+
+def test_lines_may_end_as_on_windows() -> None:
+    assert count_examples([GOOD.replace(b"\n", b"\r\n")] * 10) == 10
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        line({"role": "role of the secret", "content": "x"}, ANSWER),
+        line(USER | {"content": {"x": "the secret"}}, ANSWER),
+        b'{"messages": "the secret \\q"}\n',
+        line(USER, ANSWER, **{"x" * 40 + "the secret": 1}),
+        line(USER | {"x" * 40 + "the secret": 1}, ANSWER),
+    ],
+)
+def test_a_finding_repeats_nothing_but_the_start_of_a_name(bad: bytes) -> None:
+    with pytest.raises(DatasetInvalid) as invalid:
+        count_examples([bad])
+    assert "secret" not in invalid.value.message
+
+
+def test_a_name_that_no_database_keeps_is_escaped() -> None:
+    with pytest.raises(DatasetInvalid) as invalid:
+        count_examples([line(USER, ANSWER, **{"a\0\udc00\u4f60": 1})])
+    assert r"'a\x00\udc00\u4f60' is not supported" in invalid.value.message
 
 
 def test_many_broken_lines_are_listed_up_to_a_limit() -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, update
 
 from local import process_tree
-from local.demo.orders import as_jsonl, training_examples
-from studio import clock, ids, weights
-from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob
+from studio import clock
+from studio.db.jobs import FineTuningJob
 from studio.db.sessions import unit_of_work
 from studio.objects import Bucket, ObjectStore
 from studio.settings import Settings
 from studio.tenants import CreatedKey
-from studio.weights import Manifest, describe
 from tests.local.eventually import eventually
 from tests.training.conftest import BASE, put
+from tests.training.desk import GOOD, Desk, push_weights
 from training import jobs
 from training.process import trainer_environment
 from training.run import Outcome, TrainerDied, Workshop, run_fine_tune
@@ -31,51 +29,6 @@ from training.run import Outcome, TrainerDied, Workshop, run_fine_tune
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 SECONDS = 300.0  # 10 s each on two quiet cores
-GOOD = as_jsonl(training_examples(12, seed=1))
-
-
-@dataclass
-class Desk:
-    """A tenant with a key, and the workshop that works on its jobs."""
-
-    tenant_id: UUID
-    key_id: UUID
-    shop: Workshop
-
-    def job(self, data: bytes = GOOD, **hyperparameters: Any) -> UUID:
-        """What the gateway writes for a new job."""
-        stored, file_id, job_id = put(self.shop.store, data), ids.uuid7(), ids.uuid7()
-        file = {"tenant_id": self.tenant_id, "filename": "orders.jsonl", "purpose": "fine-tune", "size_bytes": 1}
-        job = {"tenant_id": self.tenant_id, "api_key_id": self.key_id, "variant_id": BASE, "state": "validating_files"}
-        with unit_of_work(self.shop.database) as session:
-            session.execute(insert(File).values(id=file_id, object_key=stored.key, sha256=stored.sha256, **file))
-            session.execute(
-                insert(FineTuningJob).values(
-                    id=job_id,
-                    training_file_id=file_id,
-                    seed=7,
-                    suffix="orders",
-                    hyperparameters={"n_epochs": 1, "batch_size": 2, **hyperparameters},
-                    **job,
-                )
-            )
-        return job_id
-
-    def row(self, job_id: UUID) -> FineTuningJob:
-        """The job now."""
-        with unit_of_work(self.shop.database) as session:
-            return session.scalars(select(FineTuningJob).where(FineTuningJob.id == job_id)).one()
-
-    def events(self, job_id: UUID) -> list[FineTuningEvent]:
-        """As the tenant sees them, oldest first."""
-        query = select(FineTuningEvent).where(FineTuningEvent.job_id == job_id).order_by(FineTuningEvent.seq)
-        with unit_of_work(self.shop.database) as session:
-            return list(session.scalars(query))
-
-    def adapters(self, job_id: UUID) -> list[Adapter]:
-        """What is served."""
-        with unit_of_work(self.shop.database) as session:
-            return list(session.scalars(select(Adapter).where(Adapter.job_id == job_id)))
 
 
 @pytest.fixture
@@ -89,10 +42,7 @@ def desk(
     s3_settings: Settings,
 ) -> Desk:
     """The catalog's chat model, with the tiny model's weights behind it."""
-    manifest = Manifest(BASE, "Apache-2.0", describe(tiny_model))
-    for file in manifest.files:
-        store.put(Bucket.MODELZOO, manifest.object_key(file), (tiny_model / file.path).read_bytes())
-    weights.publish(store, manifest)
+    push_weights(store, tiny_model)
     environment = trainer_environment(s3_settings)
     return Desk(tenant, api_key.id, Workshop(worker, store, s3_settings.engine_python, environment, tmp_path))
 
@@ -109,6 +59,8 @@ def test_a_job_becomes_an_adapter_that_its_tenant_may_call(desk: Desk) -> None:
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.data["train_loss"] for event in events if event.type == "metrics"] == losses
     assert len(losses) == 6
+    assert "adapter" in desk.left_in_store(job_id)
+    assert "checkpoints" not in desk.left_in_store(job_id), "nobody will resume it"
     assert run_fine_tune(desk.shop, job_id) == Outcome("already over", "it has succeeded")
 
 
@@ -136,11 +88,24 @@ def test_an_empty_data_set_and_a_deleted_file_end_the_job(desk: Desk) -> None:
 
 
 def test_a_training_that_diverges_is_not_served(desk: Desk) -> None:
-    job_id = desk.job(learning_rate_multiplier=1e12)
+    job_id = desk.job(validation=GOOD, learning_rate_multiplier=1e12)  # whose losses need not be numbers
     outcome = run_fine_tune(desk.shop, job_id)
     assert (outcome.ending, outcome.is_adapter_refused) == ("failed", True)
     assert desk.row(job_id).error is not None
     assert desk.adapters(job_id) == []
+
+
+def test_a_validation_file_with_nothing_to_learn_is_refused_under_its_own_name(desk: Desk) -> None:
+    messages = [{"role": "user", "content": "so " * 2000}, {"role": "assistant", "content": "no"}]
+    too_long = json.dumps({"messages": messages}).encode() + b"\n"
+    job_id = desk.job(validation=too_long * 10)
+    assert run_fine_tune(desk.shop, job_id).code == "invalid_training_file"
+    error = desk.row(job_id).error
+    assert error is not None
+    assert (error["param"], error["message"]) == (
+        "validation_file",
+        "No example has anything to learn within 1024 tokens.",
+    )
 
 
 def test_cancelling_ends_the_trainer(desk: Desk) -> None:

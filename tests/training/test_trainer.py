@@ -78,6 +78,7 @@ def test_examples_that_do_not_fit_are_reported_or_refused(ground: TrainingGround
     (refusal,) = short.events("short")
     assert refusal.level == "error"
     assert refusal.message == "No example has anything to learn within 20 tokens."
+    assert refusal.data == {"param": "training_file"}
 
 
 def test_the_trainer_ends_with_the_run_that_started_it(ground: TrainingGround) -> None:

@@ -17,6 +17,7 @@ QUICK = Pace(
     idle=timedelta(seconds=1.5),
     asleep=timedelta(seconds=1),
     grace=timedelta(seconds=3),
+    put_off=timedelta(seconds=0.5),
 )
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal
 
 import openai
@@ -105,6 +107,25 @@ def test_a_worker_killed_in_mid_batch_loses_and_doubles_nothing(
     assert 0 <= lost - unbilled_tokens(house, batch) <= 2 * 8 * (50 + 2)
     assert numbers_have_no_gap(house.database)
     assert crashed_workers(house) == 1
+
+
+def test_a_worker_that_sleeps_through_its_lease_doubles_nothing(
+    sdk: openai.OpenAI, batch_workers: Workers, house: House
+) -> None:
+    with serving_engine(house, tokens_per_second=50):
+        batch = submit(sdk, (line(f"z-{n}", max_tokens=20) for n in range(160)))
+        sleeper = batch_workers.start()
+        wait_until(lambda: _completed(sdk, batch) >= 20, 60)
+        sleeper.send_signal(signal.SIGSTOP)
+        batch_workers.drain()  # the lease runs out, as the test's pace has it, while the rest is done
+        done = wait_for_state(sdk, batch, "completed")
+        sleeper.send_signal(signal.SIGCONT)
+        batch_workers.wait(sleeper)
+    answered = Counter(one["custom_id"] for one in results(sdk, done.output_file_id))
+    assert answered == {f"z-{n}": 1 for n in range(160)}
+    assert (events_of(house, batch), workers_of(house, batch)) == (160, 2)
+    assert sdk.batches.retrieve(batch.id) == done
+    assert numbers_have_no_gap(house.database)
 
 
 def test_two_workers_share_a_batch(sdk: openai.OpenAI, batch_workers: Workers, house: House) -> None:
@@ -221,6 +242,43 @@ def test_a_deleted_input_file_does_not_stop_its_batch(sdk: openai.OpenAI, batch_
     assert sdk.batches.retrieve(batch.id).status == "completed"
 
 
+def test_a_batch_whose_input_is_being_deleted_is_not_created(sdk: openai.OpenAI, house: House) -> None:
+    file = sdk.files.create(file=("a.jsonl", line("a").encode()), purpose="batch")
+    with ThreadPoolExecutor() as pool, house.database.superuser() as connection:
+        with connection.transaction():
+            connection.execute("update files set deleted_at = now() where id = %s", [ids.from_wire(ids.FILE, file.id)])
+            creating = pool.submit(
+                sdk.batches.create,
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+            )
+            with pytest.raises(FutureTimeout):
+                creating.result(timeout=0.5)
+        with pytest.raises(openai.BadRequestError, match="No such File"):
+            creating.result(timeout=10)
+
+
+def test_a_batch_shows_the_model_that_its_lines_name(customer: Customer, batch_workers: Workers, house: House) -> None:
+    name, tenant_id = f"ft:{CHAT}:{customer.tenant_id.hex[-8:]}::1", customer.tenant_id
+    file = customer.sdk.files.create(file=("a.jsonl", b"{}"), purpose="fine-tune")
+    with house.database.superuser() as connection:
+        job = connection.execute(
+            "insert into fine_tuning_jobs (tenant_id, api_key_id, variant_id, training_file_id, seed, hyperparameters,"
+            " state) values (%s, %s, %s, %s, 1, '{}', 'succeeded') returning id",
+            [tenant_id, customer.key.id, CHAT, ids.from_wire(ids.FILE, file.id)],
+        ).fetchone()
+        assert job is not None
+        connection.execute(
+            "insert into adapters (tenant_id, job_id, variant_id, name, engine_name, object_prefix, sha256, rank,"
+            " size_bytes) values (%s, %s, %s, %s, %s, '', '', 8, 1)",
+            [tenant_id, job[0], CHAT, name, job[0].hex],
+        )
+    batch = submit(customer.sdk, [line("tuned", model=name)])
+    batch_workers.drain()
+    assert _model(customer.sdk, batch) == ("in_progress", name)
+
+
 def test_batches_of_another_tenant_do_not_exist(sdk: openai.OpenAI, rival: Customer) -> None:
     batch = submit(sdk, [line("mine")])
     assert [one.id for one in sdk.batches.list()] == [batch.id]
@@ -247,6 +305,11 @@ def test_a_key_with_a_credit_cannot_spend_it_by_batches(
 def test_a_list_of_batches_is_paged_newest_first(sdk: openai.OpenAI) -> None:
     made = [submit(sdk, [line("x")]).id for _ in range(5)]
     assert [one.id for one in sdk.batches.list(limit=2)] == made[::-1]  # the SDK turns the pages
+
+
+def _model(sdk: openai.OpenAI, batch: Batch) -> tuple[str, str | None]:
+    now = sdk.batches.retrieve(batch.id)
+    return now.status, now.model
 
 
 def _completed(sdk: openai.OpenAI, batch: Batch) -> int:

@@ -89,6 +89,10 @@ def test_without_a_key_there_are_no_files(batch_gateway: GatewayProcess) -> None
             "must lie between",
         ),
         (
+            {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "9" * 5_000},
+            "must lie between",
+        ),
+        (
             {"purpose": "batch", "expires_after[anchor]": "now", "expires_after[seconds]": "3600"},
             "must be `created_at`",
         ),
@@ -106,6 +110,25 @@ def test_a_form_with_a_wrong_field_leaves_nothing(
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
     assert _objects(objects) == before
+
+
+def test_a_file_that_the_database_refuses_leaves_nothing(
+    batch_gateway: GatewayProcess, customer: Customer, house: House, objects: EmbeddedObjectStore
+) -> None:
+    before = _objects(objects)
+    with house.database.superuser() as connection:
+        connection.execute("alter table files add constraint of_a_bad_day check (filename <> 'bad') not valid")
+        answer = _post(batch_gateway, customer.key, files={"file": ("bad", b"{}")}, data={"purpose": "batch"})
+        connection.execute("alter table files drop constraint of_a_bad_day")
+    assert answer.status_code == 500
+    assert _objects(objects) == before
+
+
+def test_a_purpose_that_cannot_be_is_refused(batch_gateway: GatewayProcess, customer: Customer) -> None:
+    headers = {"authorization": f"Bearer {customer.key.text}"}
+    for purpose in ("%00", "assistants"):
+        answer = httpx.get(f"{batch_gateway.url}/v1/files?purpose={purpose}", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "purpose")
 
 
 def test_what_is_no_form_is_refused(batch_gateway: GatewayProcess, customer: Customer) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serving.batches.lines import LINE_BYTES, read_lines
 from serving.batches.planner import BYTES_MOST, LINES_MOST, LineAt, plan, runs
-from serving.batches.validation import FINDINGS_MOST, Finding, Validated, validate
+from serving.batches.validation import FINDINGS_MOST, TEXT_LENGTH, Finding, Validated, finding, validate
 from serving.batches.validation import LINES_MOST as BATCH_LINES_MOST
 from serving.fleet.view import Adapter, Fleet, Variant
 from serving.tokens.wire import CHAT as CHAT_ENDPOINT
@@ -53,6 +53,8 @@ def judged(*lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT) -
         ("{", "invalid_json_line", None, "not valid JSON"),
         ("[1]", "invalid_json_line", None, "not a JSON object"),
         (b'{"custom_id": "\xff"}', "invalid_json_line", None, "not valid JSON"),
+        (line("x", extra=json.loads("[" * 270 + "]" * 270)), "invalid_json_line", None, "nested too deeply"),
+        (line("x", model="no\0such"), "model_not_found", "model", "`no\ufffdsuch`"),
         ("{}", "missing_required_parameter", "custom_id", "`custom_id`"),
         (json.dumps({"custom_id": 7}), "invalid_type", "custom_id", "must be a string"),
         (line(""), "invalid_request", "custom_id", "1 to 512 characters"),
@@ -75,6 +77,14 @@ def test_a_bad_line_is_named(bad: str | bytes, code: str, param: str | None, wor
     (finding,) = findings
     assert (finding.line, finding.code, finding.param) == (3, code, param)
     assert words in finding.message
+
+
+def test_a_finding_can_be_stored_whatever_it_quotes() -> None:
+    (found,) = _findings(judged(line("x", model="m" * 1_000_000)))
+    assert len(found.message) == TEXT_LENGTH
+    assert finding("c", "a\0b\ud800c", param="\0" * 1_000) == Finding(
+        "c", "a\ufffdb\ufffdc", None, "\ufffd" * TEXT_LENGTH
+    )
 
 
 def test_a_fine_tuned_model_is_a_model_of_its_own_and_its_tenants_only() -> None:
@@ -141,7 +151,7 @@ def test_every_line_lies_in_one_shard(sizes: list[int], data: st.DataObject) -> 
 
 
 def test_a_customer_reads_what_is_wrong_with_the_file(sdk: openai.OpenAI, batch_workers: Workers) -> None:
-    batch = submit(sdk, [line("a"), "{", line("a")])
+    batch = submit(sdk, [line("a"), "{", line("a"), line("b", model="\0")])
     batch_workers.drain()
     failed = wait_for_state(sdk, batch, "failed")
     assert failed.failed_at is not None
@@ -150,6 +160,7 @@ def test_a_customer_reads_what_is_wrong_with_the_file(sdk: openai.OpenAI, batch_
     assert [(error.line, error.code) for error in failed.errors.data] == [
         (2, "invalid_json_line"),
         (3, "duplicate_custom_id"),
+        (4, "model_not_found"),
     ]
     assert results(sdk, failed.output_file_id) == results(sdk, failed.error_file_id) == []
     with pytest.raises(openai.ConflictError, match="cannot be cancelled"):
@@ -166,6 +177,8 @@ def test_a_customer_reads_what_is_wrong_with_the_file(sdk: openai.OpenAI, batch_
         ({"completion_window": "1d"}, "completion_window"),
         ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
         ({"metadata": {"x": "y" * 513}}, "metadata.x"),
+        ({"metadata": {"x": "a\0b"}}, "metadata.x"),
+        ({"metadata": {"a\0b": "x"}}, "metadata.a\0b.[key]"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 3600}}, "output_expires_after"),
     ],
 )
