@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from studio.db.usage import UsageSource
 
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=30)
 
 
 class WorkerClosed(Exception):
