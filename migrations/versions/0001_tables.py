@@ -150,7 +150,6 @@ def upgrade() -> None:
     sa.Column('adapter_id', sa.UUID(), nullable=True),
     sa.Column('batch_id', sa.UUID(), nullable=True),
     sa.Column('batch_line', sa.Integer(), nullable=True),
-    sa.Column('engine_prompt_tokens', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("end_reason in ('complete', 'client_left', 'engine_died', 'budget', 'rejected')", name=op.f('ck_usage_events_end_reason_known')),
     sa.CheckConstraint("usage_origin in ('engine', 'count')", name=op.f('ck_usage_events_origin_known')),
     sa.CheckConstraint('cached_tokens between 0 and prompt_tokens', name=op.f('ck_usage_events_cached_within_prompt')),
@@ -204,7 +203,6 @@ def upgrade() -> None:
     sa.Column('adapter_id', sa.UUID(), nullable=True),
     sa.Column('batch_id', sa.UUID(), nullable=True),
     sa.Column('batch_line', sa.Integer(), nullable=True),
-    sa.Column('engine_prompt_tokens', sa.BigInteger(), nullable=True),
     sa.PrimaryKeyConstraint('shipment_id', 'row', 'usage_day_utc', 'id', name=op.f('pk_usage_staging')),
     prefixes=['UNLOGGED']
     )
@@ -254,13 +252,10 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('bytes_deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['tenant_id'], ['tenants.id'], name=op.f('fk_files_tenant_id')),
     sa.CheckConstraint("purpose in ('batch', 'fine-tune', 'batch_output', 'fine-tune-results')", name=op.f('ck_files_purpose_known')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_files'))
     )
-    op.create_index('ix_files_deleted_with_bytes', 'files', ['deleted_at'], unique=False, postgresql_where=sa.text('bytes_deleted_at is null'))
-    op.create_index('ix_files_expiring_with_bytes', 'files', ['expires_at'], unique=False, postgresql_where=sa.text('bytes_deleted_at is null'))
     op.create_index('ix_files_tenant_id_created_at', 'files', ['tenant_id', 'created_at'], unique=False)
     op.create_table('holidays',
     sa.Column('calendar_id', sa.Text(), nullable=False),
@@ -370,7 +365,6 @@ def upgrade() -> None:
     sa.Column('output_file_id', sa.UUID(), nullable=True),
     sa.Column('error_file_id', sa.UUID(), nullable=True),
     sa.Column('variant_id', sa.Text(), nullable=True),
-    sa.Column('model', sa.Text(), nullable=True),
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -441,7 +435,7 @@ def upgrade() -> None:
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('created_by', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
-    sa.CheckConstraint('ends_at is null or ends_at >= starts_at', name=op.f('ck_hours_overrides_span_not_negative')),
+    sa.CheckConstraint('ends_at is null or ends_at > starts_at', name=op.f('ck_hours_overrides_span_not_empty')),
     sa.ForeignKeyConstraint(['variant_id'], ['model_variants.id'], name=op.f('fk_hours_overrides_variant_id')),
     sa.CheckConstraint('replicas >= 0', name=op.f('ck_hours_overrides_not_negative')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_hours_overrides'))
@@ -575,9 +569,6 @@ def upgrade() -> None:
     sa.CheckConstraint("state in ('open', 'leased', 'done')", name=op.f('ck_batch_shards_state_known')),
     sa.PrimaryKeyConstraint('batch_id', 'shard_no', name=op.f('pk_batch_shards'))
     )
-    op.create_index('ix_batch_shards_leased', 'batch_shards', ['tenant_id'], unique=False, postgresql_where=sa.text("state = 'leased'"))
-    op.create_index('ix_batch_shards_unfinished', 'batch_shards', ['batch_id', 'line_from'], unique=False, postgresql_where=sa.text("state <> 'done'"))
-    op.create_index('ix_batch_shards_with_results', 'batch_shards', ['batch_id'], unique=False, postgresql_where=sa.text('output_key is not null or error_key is not null'))
     op.create_table('engine_counters',
     sa.Column('replica_id', sa.UUID(), nullable=False),
     sa.Column('observed_at', sa.DateTime(timezone=True), nullable=False),
@@ -722,9 +713,6 @@ def downgrade() -> None:
     op.drop_table('invoice_documents')
     op.drop_table('fine_tuning_events')
     op.drop_table('engine_counters')
-    op.drop_index('ix_batch_shards_with_results', table_name='batch_shards')
-    op.drop_index('ix_batch_shards_unfinished', table_name='batch_shards')
-    op.drop_index('ix_batch_shards_leased', table_name='batch_shards')
     op.drop_table('batch_shards')
     op.drop_table('approvals')
     op.drop_index(op.f('ix_adapters_tenant_id'), table_name='adapters')
@@ -754,8 +742,6 @@ def downgrade() -> None:
     op.drop_table('invoice_requests')
     op.drop_table('holidays')
     op.drop_index('ix_files_tenant_id_created_at', table_name='files')
-    op.drop_index('ix_files_expiring_with_bytes', table_name='files')
-    op.drop_index('ix_files_deleted_with_bytes', table_name='files')
     op.drop_table('files')
     op.drop_index(op.f('ix_api_keys_tenant_id'), table_name='api_keys')
     op.drop_table('api_keys')

@@ -82,12 +82,12 @@ begin
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
             cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
-            batch_id, batch_line, engine_prompt_tokens)
+            batch_id, batch_line)
         select
             usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
             variant_id, tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens,
             cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, adapter_id,
-            batch_id, batch_line, engine_prompt_tokens
+            batch_id, batch_line
         from usage_staging where shipment_id = shipment
         order by row
         on conflict do nothing
@@ -119,9 +119,8 @@ language sql stable set search_path = public, pg_temp as $$
     select nullif(current_setting('studio.tenant_id', true), '')::uuid
 $$;
 
--- What keys with a credit of their own have spent, in their tenant's currency, but for those known already: a gateway
--- asks for each key once. Batches are not among it: such keys cannot create them.
-create function key_spending(known uuid[])
+-- What keys with a credit of their own have spent, in their tenant's currency.
+create function key_spending()
 returns table (api_key_id uuid, currency text, credit numeric, spent numeric)
 language sql stable security definer set search_path = public, pg_temp as $$
     select k.id, b.currency, k.credit, coalesce((
@@ -135,12 +134,11 @@ language sql stable security definer set search_path = public, pg_temp as $$
             ('completion', e.completion_tokens)) as u (unit, tokens)
         join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = b.currency
              and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
-        where e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.batch_id is null and e.started_at >= k.created_at
-          and e.usage_day_utc >= (k.created_at at time zone 'UTC')::date), 0)
+        where e.api_key_id = k.id), 0)
     from api_keys k
     join tenant_billing b on b.tenant_id = k.tenant_id and b.valid_from <= current_date
          and (b.valid_until is null or current_date < b.valid_until)
-    where k.credit is not null and k.revoked_at is null and k.id <> all (known)
+    where k.credit is not null and k.revoked_at is null
 $$;
 
 -- Which adapter names lead where. The gateway checks the tenant itself, as it does for keys.
@@ -295,7 +293,7 @@ end $$;
 grant usage on schema public
     to studio_gateway, studio_operator, studio_shipper, studio_worker, studio_node_agent, studio_auditor;
 revoke execute on function accept_usage(uuid), ensure_usage_partition(date), api_key_snapshot(), served_adapters(),
-    key_spending(uuid[]) from public;
+    key_spending() from public;
 
 grant select on models, model_variants, prices, desired_replicas, replicas, warmups, catalog_syncs, legal_entities,
     tenants, tenant_billing, usage_events, usage_windows, usage_daily, rated_lines, account_statements, invoices,
@@ -307,11 +305,11 @@ grant execute on function api_key_snapshot() to studio_gateway;
 grant select on calendars, opening_hours, holidays, hours_overrides, clock_offset, files, batches, fine_tuning_jobs,
     fine_tuning_events, adapters, loaded_adapters to studio_gateway;
 grant insert on files, batches, fine_tuning_jobs to studio_gateway;
-grant update (deleted_at, bytes_deleted_at) on files to studio_gateway;
+grant update (deleted_at) on files to studio_gateway;
 grant update (state, cancelling_at) on batches to studio_gateway;
 grant update (cancel_requested_at) on fine_tuning_jobs to studio_gateway;
 grant update (deleted_at) on adapters to studio_gateway;
-grant execute on function served_adapters(), key_spending(uuid[]) to studio_gateway;
+grant execute on function served_adapters(), key_spending() to studio_gateway;
 
 grant insert on usage_staging to studio_shipper;
 grant select, insert, update on usage_sources to studio_shipper;
@@ -344,7 +342,7 @@ grant update (state, reason, stopped_at, ready_at) on replicas to studio_operato
 -- Batches commit their usage with their results, by the same way as everybody else's usage.
 grant insert on usage_staging to studio_worker;
 grant insert, update on usage_sources to studio_worker;
-grant execute on function accept_usage(uuid), served_adapters() to studio_worker;
+grant execute on function accept_usage(uuid) to studio_worker;
 grant insert, update, delete on calendars, opening_hours, holidays, batch_shards to studio_worker;
 grant insert, update on hours_overrides, files, batches, fine_tuning_jobs, adapters to studio_worker;
 grant insert on fine_tuning_events to studio_worker;
