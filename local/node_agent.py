@@ -107,10 +107,7 @@ class NodeAgent:
             desired = await asyncio.to_thread(self._store.desired)
             adapters = await asyncio.to_thread(self._store.adapters)
         except DBAPIError as error:
-            # A database that is just being migrated is away, too.
-            if not isinstance(error, OperationalError) and not isinstance(
-                error.orig, UndefinedTable | InsufficientPrivilege
-            ):
+            if not _is_away(error):
                 raise
             if not self._database_is_away:
                 log.warning("database_away", error=str(error.orig))
@@ -130,13 +127,20 @@ class NodeAgent:
             record.changed = False
         try:
             await asyncio.to_thread(self._store.save, copies, self._records)
-        except OperationalError:
+        except DBAPIError as error:
+            if not _is_away(error):
+                raise
             for record in changed:
                 record.changed = True
             return
         for record, copy in zip(changed, copies, strict=True):
             record.unwritten = record.unwritten[len(copy.unwritten) :]
         self._records = [record for record in self._records if record.changed or record.stopped_at is None]
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """A database that is just being migrated is away, too."""
+    return isinstance(error, OperationalError) or isinstance(error.orig, UndefinedTable | InsufficientPrivilege)
 
 
 def free_ports_in_turn(base: int) -> Iterator[int]:
