@@ -30,7 +30,7 @@ drop function accept_usage(uuid);
 drop function ensure_usage_partition(date);
 drop function api_key_snapshot();
 drop function served_adapters();
-drop function key_spending();
+drop function key_spending(uuid[]);
 drop function current_tenant();
 drop function notify_channel();
 drop function refuse_change();

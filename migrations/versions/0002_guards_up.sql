@@ -119,8 +119,9 @@ language sql stable set search_path = public, pg_temp as $$
     select nullif(current_setting('studio.tenant_id', true), '')::uuid
 $$;
 
--- What keys with a credit of their own have spent, in their tenant's currency.
-create function key_spending()
+-- What keys with a credit of their own have spent, in their tenant's currency, but for those known already: a gateway
+-- asks for each key once.
+create function key_spending(known uuid[])
 returns table (api_key_id uuid, currency text, credit numeric, spent numeric)
 language sql stable security definer set search_path = public, pg_temp as $$
     select k.id, b.currency, k.credit, coalesce((
@@ -134,11 +135,12 @@ language sql stable security definer set search_path = public, pg_temp as $$
             ('completion', e.completion_tokens)) as u (unit, tokens)
         join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = b.currency
              and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
-        where e.api_key_id = k.id), 0)
+        where e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.started_at >= k.created_at
+          and e.usage_day_utc >= (k.created_at at time zone 'UTC')::date), 0)
     from api_keys k
     join tenant_billing b on b.tenant_id = k.tenant_id and b.valid_from <= current_date
          and (b.valid_until is null or current_date < b.valid_until)
-    where k.credit is not null and k.revoked_at is null
+    where k.credit is not null and k.revoked_at is null and k.id <> all (known)
 $$;
 
 -- Which adapter names lead where. The gateway checks the tenant itself, as it does for keys.
@@ -293,7 +295,7 @@ end $$;
 grant usage on schema public
     to studio_gateway, studio_operator, studio_shipper, studio_worker, studio_node_agent, studio_auditor;
 revoke execute on function accept_usage(uuid), ensure_usage_partition(date), api_key_snapshot(), served_adapters(),
-    key_spending() from public;
+    key_spending(uuid[]) from public;
 
 grant select on models, model_variants, prices, desired_replicas, replicas, warmups, catalog_syncs, legal_entities,
     tenants, tenant_billing, usage_events, usage_windows, usage_daily, rated_lines, account_statements, invoices,
@@ -309,7 +311,7 @@ grant update (deleted_at) on files to studio_gateway;
 grant update (state, cancelling_at) on batches to studio_gateway;
 grant update (cancel_requested_at) on fine_tuning_jobs to studio_gateway;
 grant update (deleted_at) on adapters to studio_gateway;
-grant execute on function served_adapters(), key_spending() to studio_gateway;
+grant execute on function served_adapters(), key_spending(uuid[]) to studio_gateway;
 
 grant insert on usage_staging to studio_shipper;
 grant select, insert, update on usage_sources to studio_shipper;

@@ -1,8 +1,7 @@
 revoke execute on function served_adapters() from studio_worker;
 revoke update (bytes_deleted_at) on files from studio_gateway;
 
-drop function key_spending(uuid[]);
-create function key_spending()
+create or replace function key_spending(known uuid[])
 returns table (api_key_id uuid, currency text, credit numeric, spent numeric)
 language sql stable security definer set search_path = public, pg_temp as $$
     select k.id, b.currency, k.credit, coalesce((
@@ -16,14 +15,13 @@ language sql stable security definer set search_path = public, pg_temp as $$
             ('completion', e.completion_tokens)) as u (unit, tokens)
         join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = b.currency
              and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
-        where e.api_key_id = k.id), 0)
+        where e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.started_at >= k.created_at
+          and e.usage_day_utc >= (k.created_at at time zone 'UTC')::date), 0)
     from api_keys k
     join tenant_billing b on b.tenant_id = k.tenant_id and b.valid_from <= current_date
          and (b.valid_until is null or current_date < b.valid_until)
-    where k.credit is not null and k.revoked_at is null
+    where k.credit is not null and k.revoked_at is null and k.id <> all (known)
 $$;
-revoke execute on function key_spending() from public;
-grant execute on function key_spending() to studio_gateway;
 
 create or replace function accept_usage(shipment uuid, out accepted bigint, out known bigint, out quarantined bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$

@@ -1,5 +1,5 @@
 -- Prompts of several choices as engines count them; files whose bytes are gone; the name that a batch asked for; what
--- claims of shards, sweeps of bytes and gateways that ask once for each key's spending need.
+-- claims of shards and sweeps of bytes need.
 
 alter table usage_events add column engine_prompt_tokens bigint;
 alter table usage_staging add column engine_prompt_tokens bigint;
@@ -87,10 +87,8 @@ begin
     delete from usage_staging where shipment_id = shipment;
 end $$;
 
--- What keys with a credit of their own have spent, in their tenant's currency, but for those known already: a gateway
--- asks for each key once. Batches are not among it: such keys cannot create them.
-drop function key_spending();
-create function key_spending(known uuid[])
+-- Batches are not among a key's spending: keys with a credit cannot create them.
+create or replace function key_spending(known uuid[])
 returns table (api_key_id uuid, currency text, credit numeric, spent numeric)
 language sql stable security definer set search_path = public, pg_temp as $$
     select k.id, b.currency, k.credit, coalesce((
@@ -111,8 +109,6 @@ language sql stable security definer set search_path = public, pg_temp as $$
          and (b.valid_until is null or current_date < b.valid_until)
     where k.credit is not null and k.revoked_at is null and k.id <> all (known)
 $$;
-revoke execute on function key_spending(uuid[]) from public;
-grant execute on function key_spending(uuid[]) to studio_gateway;
 
 grant update (bytes_deleted_at) on files to studio_gateway;
 grant execute on function served_adapters() to studio_worker;
