@@ -1,0 +1,33 @@
+"""limits on requests, tokens and concurrency, per tenant, key and model
+
+Revision ID: 0004
+Revises: 0003
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    _run("0004_limits_up.sql")
+
+
+def downgrade() -> None:
+    _run("0004_limits_down.sql")
+
+
+def _run(file: str) -> None:
+    """Many statements at once, straight to the driver: SQLAlchemy would take the % of format() for a placeholder."""
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute((HERE / file).read_text())

@@ -1,0 +1,1 @@
+-- limits on requests, tokens and concurrency, per tenant, key and model.

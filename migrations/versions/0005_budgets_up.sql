@@ -1,0 +1,1 @@
+-- budgets of tenants and keys, spent exactly across gateways.

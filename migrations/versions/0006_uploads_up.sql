@@ -1,0 +1,1 @@
+-- files that arrive in parts.

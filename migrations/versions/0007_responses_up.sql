@@ -1,0 +1,1 @@
+-- stored responses and answers to idempotent requests, encrypted.

@@ -1,0 +1,1 @@
+-- users, memberships and what a key may reach.
