@@ -56,6 +56,7 @@ def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Itera
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(internal_port),
                 "STUDIO_JOURNAL_DIR": str(folder / "journal"),
                 "STUDIO_CACHE_SALT_KEY": server.postgres.secrets.cache_salt_key,
+                "STUDIO_CONTENT_KEY": server.postgres.secrets.content_key,
             }
             with _gateway_process(settings, folder / "gateway.log", internal_port, cores) as process:
                 yield Gateway(f"http://127.0.0.1:{port}", key, process.pid, database)

@@ -7,6 +7,7 @@ import os
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 DATABASE_ROLES = ("owner", "gateway", "operator", "shipper", "worker", "node_agent", "auditor", "dagster")
 
@@ -30,15 +31,18 @@ class StackSecrets:
     s3_internal_key: str = field(default_factory=_generated, repr=False)
     valkey: str = field(default_factory=_generated, repr=False)
     cache_salt_key: str = field(default_factory=_generated, repr=False)
+    content_key: str = field(default_factory=_generated, repr=False)
 
     @classmethod
     def load_or_create(cls, path: Path) -> StackSecrets:
-        """The secrets kept at `path`; generated and written there the first time."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            created = cls()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        """The secrets kept at `path`; what is not there yet is generated and written."""
+        kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        held = cls(**kept)
+        if kept.keys() != asdict(held).keys():
+            # A stack of an older version lacks the newer ones. Written aside first: a cut file would lose all of them.
+            beside = path.with_suffix(".new")
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                json.dump(asdict(created), file, indent=1)
-            return created
+                json.dump(asdict(held), file, indent=1)
+            beside.rename(path)
+        return held

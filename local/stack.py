@@ -36,6 +36,7 @@ SECRET_SETTINGS = (
     *_S3_SETTINGS,
     "STUDIO_VALKEY_URL",
     "STUDIO_CACHE_SALT_KEY",
+    "STUDIO_CONTENT_KEY",
 )
 
 
@@ -134,6 +135,7 @@ class Stack:
                 **self._s3,
                 "STUDIO_VALKEY_URL": self.outside.get("STUDIO_VALKEY_URL") or self._valkey.url,
                 "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,
+                "STUDIO_CONTENT_KEY": self.outside.get("STUDIO_CONTENT_KEY") or self.secrets.content_key,
                 "STUDIO_GATEWAY_PORT": str(self.ports.gateway),
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(self.ports.gateway_internal),
                 "STUDIO_JOURNAL_DIR": str(self.paths.journal),

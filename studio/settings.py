@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * 1024 * 1024, description="largest file that a tenant may upload")
     batch_lines_per_replica: int = Field(32, description="batch lines that one worker keeps in flight per replica")
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
+    content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
     weights_dir: Path = Field(Path(".studio/weights"), description="verified local copies of model weights")
     engine_python: Path = Field(REPOSITORY / ".venv-engine/bin/python", description="interpreter that runs vLLM")

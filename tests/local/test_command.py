@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,14 @@ class TestGivenSecrets:
         assert not {"s3", "valkey"} & set(services)
         assert services["gateway"].env["STUDIO_S3_ENDPOINT_URL"] == "https://s3.example"
         assert services["gateway"].env["STUDIO_VALKEY_URL"] == "redis://example"
+
+
+def test_a_secret_that_is_new_in_this_version_is_kept_once_generated(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    older = asdict(StackSecrets.load_or_create(path))
+    del older["content_key"]
+    path.write_text(json.dumps(older))
+    upgraded = StackSecrets.load_or_create(path)
+    assert StackSecrets.load_or_create(path) == upgraded
+    assert asdict(upgraded) | older == asdict(upgraded)
+    assert path.stat().st_mode & 0o077 == 0

@@ -54,6 +54,7 @@ class GatewayProcess:
                 "STUDIO_GATEWAY_URL": self.url,
                 "STUDIO_JOURNAL_DIR": str(self.journal_dir),
                 "STUDIO_CACHE_SALT_KEY": "a secret of the tests",
+                "STUDIO_CONTENT_KEY": "another secret of the tests",
             }
             | dict(settings or {})
         )
