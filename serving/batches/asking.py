@@ -20,7 +20,7 @@ from serving.engines import RETRY, Answer, AnswerLost, Engines
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
 from serving.tokens import answers
-from serving.tokens.answers import Form
+from serving.tokens.answers import CompletionsDialect
 from serving.tokens.usage import TokenCounts, read_usage
 from serving.tokens.wire import BATCH_PRIORITY, cache_salt, engine_body
 from serving.usage_event import UsageEvent
@@ -92,7 +92,7 @@ class Asker:
         def body_for(replica: Replica) -> bytes:
             return engine_body(call, target, replica, salt, None, BATCH_PRIORITY)
 
-        answer = await self._engines.ask(self._fleet(), target, call.endpoint.path, body_for, stream=False)
+        answer = await self._engines.ask(self._fleet(), target, call.endpoint.engine_path, body_for, stream=False)
         try:
             if answer.status != 200:
                 raise answers.engine_error(answer.status, answer.first, target, answer.replica)
@@ -111,7 +111,7 @@ def _answered(shard: Shard, number: int, request: BatchRequest, target: Target, 
             "The engine gave an answer that cannot be read; it is not billed.", retry_after=RETRY
         ) from error
     event = _event(shard, target, answer.replica, id, counts)
-    body = orjson.loads(answers.whole(content, Form.of(request.call, id.hex)))
+    body = orjson.loads(CompletionsDialect.of(request.call, id.hex).whole(content))
     line = results.answered(id, event.request_id, request.custom_id, answer.status, body)
     return Answered(line, LineUsage(number, event))
 

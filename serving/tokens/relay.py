@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,6 @@ from uuid import UUID
 import orjson
 import structlog
 
-from serving import envelope
 from serving.credit import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
@@ -21,7 +21,7 @@ from serving.journal import JournalBroken
 from serving.keys import KeyRecord
 from serving.routing import Target
 from serving.tokens import answers
-from serving.tokens.answers import DONE, Form
+from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.wire import Call, cache_salt, engine_body
@@ -48,6 +48,7 @@ class Request:
     caller: KeyRecord
     call: Call
     target: Target
+    dialect: Dialect
     headers: Headers  # of a good answer
     reservation: Reservation | None = None  # of a key that has a credit
 
@@ -56,17 +57,15 @@ class Request:
         """What is metered and priced."""
         return self.target.variant
 
-    @property
-    def form(self) -> Form:
-        """What its answer looks like."""
-        return Form.of(self.call, self.id.hex)
-
 
 class Relay:
     """The way of one request from engine to caller."""
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+    def __init__(
+        self, gateway: Gateway, client: Client, request: Request, keep: Callable[[Request], Awaitable[None]]
+    ) -> None:
         self._gateway = gateway
+        self._keep = keep
         self._client = client
         self._request = request
         self._answer: Answer | None = None
@@ -82,7 +81,7 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.path, body_for, stream=call.stream
+            self._gateway.view.fleet, request.target, call.endpoint.engine_path, body_for, stream=call.stream
         )
         try:
             if answer.status != 200:
@@ -107,7 +106,8 @@ class Relay:
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
-        body = answers.whole(content, self._request.form)
+        body = self._request.dialect.whole(content)
+        await self._keep(self._request)
         await self._client.answer(200, JSON + self._request.headers, body)
 
     async def _stream(self, answer: Answer) -> None:
@@ -125,9 +125,10 @@ class Relay:
             except JournalBroken as error:
                 failure = error
         if failure is None:
-            await self._client.finish(stream.held_back + DONE)
+            await self._keep(self._request)
+            await self._client.finish(stream.held_back + self._request.dialect.end())
         elif self._client.has_first_byte:
-            await self._client.finish(answers.error_event(envelope.body_of(failure)) + DONE)
+            await self._client.finish(self._request.dialect.failure(failure))
         elif not self._client.left:
             raise failure
 
@@ -175,7 +176,7 @@ class _Stream:
         self._answer = answer
         self._client = client
         self._request = request
-        self._form = request.form
+        self._dialect = request.dialect
         self._events = answers.EventSplitter()
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
@@ -217,7 +218,7 @@ class _Stream:
                     self._refusal = self._read_error(event["error"], payload)
                     break
                 self.meter.observe(event)
-                visible.append(answers.event(event, self._form))
+                visible.append(self._dialect.event(event))
             except (ValueError, KeyError, TypeError):
                 # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
                 log.error("engine_event_unreadable", replica=str(self._answer.replica.id))
