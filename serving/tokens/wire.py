@@ -105,9 +105,7 @@ class Endpoint:
     request: type[Struct]
     tasks: frozenset[str]  # of the models that answer it
     id_prefix: str  # of the answers
-    limits: tuple[
-        str, ...
-    ] = ()  # the engine's fields that bound an answer, the preferred last; none: it writes nothing
+    limits: tuple[str, ...] = ()  # the engine's fields that bound an answer, the preferred one last; none: reads only
     default_tokens: int | None = None  # of an answer without a limit; None: as many as the context holds
 
     @property
