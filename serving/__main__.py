@@ -16,7 +16,8 @@ import uvicorn
 import uvloop
 
 from serving.app import public_application
-from serving.credit import Credits
+from serving.budgets.book import Budgets
+from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -50,16 +51,17 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits = Keys(), FleetView(), Credits()
-    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, view, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
+    database = engine_for(config.database_url("gateway"))
+    keys, view, budgets = Keys(), FleetView(), Budgets(Draws(database, journal.source_id))
+    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
+    feed = Feed(config.database_url("gateway"), (budgets, view, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     gateway = Gateway(
         keys=keys,
         view=view,
         limits=RequestLimits(),
-        credits=credits,
+        budgets=budgets,
         engines=Engines(),
         journal=journal,
         metrics=Metrics(),
@@ -67,7 +69,6 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    database = engine_for(config.database_url("gateway"))
     public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
@@ -75,6 +76,7 @@ async def run(config: Settings) -> None:
 
     shipper.start()
     feeding = asyncio.create_task(feed.run())
+    tidying = asyncio.create_task(budgets.tidy())
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -94,6 +96,7 @@ async def run(config: Settings) -> None:
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
         feeding.cancel()
+        tidying.cancel()
         database.dispose()
         internal.should_exit = True
         await serving_internal

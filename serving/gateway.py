@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.credit import Credits
+from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.journal import Journal
@@ -20,7 +20,7 @@ class Gateway:
     keys: Keys
     view: FleetView
     limits: RequestLimits
-    credits: Credits
+    budgets: Budgets
     engines: Engines
     journal: Journal
     metrics: Metrics

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -94,7 +93,6 @@ def create_key(
     scopes: Collection[str] = ("inference", "usage"),
     expires_at: datetime | None = None,
     requests_per_second: int | None = None,
-    credit: Decimal | None = None,
 ) -> CreatedKey:
     """Mint a key. InvalidRequest for an unknown scope or an expiry in the past."""
     unknown = set(scopes) - SCOPES
@@ -113,7 +111,6 @@ def create_key(
             secret_hash=minted.secret_hash,
             scopes=sorted(scopes),
             requests_per_second=requests_per_second,
-            credit=credit,
             expires_at=expires_at,
         )
     )

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from serving.admin.access import Caller, Transaction
 from studio import clock, ids
+from studio.budgets import put_budget
 from studio.db.tenancy import ApiKey, Tenant
 from studio.errors import InvalidRequest
 from studio.money import Currency
@@ -61,7 +62,7 @@ class NewKey(_Body):
     scopes: list[str] = ["inference", "usage"]
     expires_in_seconds: int | None = Field(None, gt=0)
     requests_per_second: int | None = Field(None, gt=0)
-    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # in the tenant's currency
+    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
 
 
 class CreatedKeyView(BaseModel):
@@ -83,7 +84,6 @@ class KeyView(BaseModel):
     name: str
     scopes: list[str]
     requests_per_second: int | None
-    credit: Decimal | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -125,8 +125,10 @@ def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> C
         scopes=body.scopes,
         expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
         requests_per_second=body.requests_per_second,
-        credit=body.credit,
     )
+    if body.credit is not None:
+        session.flush()
+        put_budget(session, tenant.id, created.id, "prepaid", body.credit, caller.actor)
     return CreatedKeyView(
         id=ids.to_wire(ids.API_KEY, created.id),
         key=created.text,
@@ -142,7 +144,7 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
     tenant = find_tenant(session, slug)
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second, ApiKey.credit,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second,
         ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
     )  # fmt: skip
     rows = session.execute(select(*columns).where(ApiKey.tenant_id == tenant.id).order_by(ApiKey.created_at))

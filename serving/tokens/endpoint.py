@@ -100,8 +100,9 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        reservation = self._gateway.credits.reserve(
-            caller.id,
+        reservation = await self._gateway.budgets.reserve(
+            caller,
+            started_at,
             self._gateway.view.fleet.prices.get(variant.id, ()),
             call.most_prompt_tokens(len(body), variant.context_tokens),
             call.choices,

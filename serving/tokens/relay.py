@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from serving.credit import Reservation
+from serving.budgets.book import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica, Variant
@@ -50,7 +50,7 @@ class Request:
     target: Target
     dialect: Dialect
     headers: Headers  # of a good answer
-    reservation: Reservation | None = None  # of a key that has a credit
+    reservation: Reservation | None = None  # where a budget holds
 
     @property
     def variant(self) -> Variant:
@@ -106,6 +106,8 @@ class Relay:
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
+        if self._request.reservation is not None and self._request.reservation.ended(counts):
+            answers.mark_budget_stop(content["choices"])
         body = self._request.dialect.whole(content)
         await self._keep(self._request)
         await self._client.answer(200, JSON + self._request.headers, body)
@@ -177,6 +179,8 @@ class _Stream:
         self._client = client
         self._request = request
         self._dialect = request.dialect
+        reservation = request.reservation
+        self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.EventSplitter()
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
@@ -218,6 +222,8 @@ class _Stream:
                     self._refusal = self._read_error(event["error"], payload)
                     break
                 self.meter.observe(event)
+                if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
+                    answers.mark_budget_stop(event["choices"])
                 visible.append(self._dialect.event(event))
             except (ValueError, KeyError, TypeError):
                 # Not what an engine speaks. The caller gets an end, and pays for what was right before it.

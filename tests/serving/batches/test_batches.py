@@ -13,6 +13,7 @@ import pytest
 from openai.types import Batch
 
 from studio import ids
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.serving.batches.books import (
@@ -292,13 +293,13 @@ def test_batches_of_another_tenant_do_not_exist(sdk: openai.OpenAI, rival: Custo
         )
 
 
-def test_a_key_with_a_credit_cannot_spend_it_by_batches(
-    customer: Customer, batch_gateway: GatewayProcess, house: House
-) -> None:
+def test_a_budget_cannot_be_spent_by_batches(customer: Customer, batch_gateway: GatewayProcess, house: House) -> None:
     with unit_of_work(house.operator) as session:
-        purse = create_key(session, customer.tenant_id, "purse", "tests", credit=Decimal(1))
+        purse = create_key(session, customer.tenant_id, "purse", "tests")
+        session.flush()
+        put_budget(session, customer.tenant_id, purse.id, "prepaid", Decimal(1), "tests")
     wait_for_key(batch_gateway, purse)
-    with pytest.raises(openai.PermissionDeniedError, match="credit"):
+    with pytest.raises(openai.PermissionDeniedError, match="budget"):
         submit(customer.sdk.with_options(api_key=purse.text), [line("x")])
 
 
