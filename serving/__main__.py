@@ -22,6 +22,8 @@ from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.gateway import Gateway
+from serving.idempotency.application import forget_expired
+from serving.idempotency.store import Store
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
@@ -30,6 +32,7 @@ from serving.metrics import Metrics
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
+from studio.sealing import seal
 from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
@@ -69,14 +72,14 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
+    answers = Store(database, seal(), journal.source_id)
+    public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
     )
 
     shipper.start()
-    feeding = asyncio.create_task(feed.run())
-    tidying = asyncio.create_task(budgets.tidy())
+    background = [asyncio.create_task(work) for work in (feed.run(), budgets.tidy(), forget_expired(answers))]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -95,8 +98,8 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
-        feeding.cancel()
-        tidying.cancel()
+        for task in background:
+            task.cancel()
         database.dispose()
         internal.should_exit = True
         await serving_internal

@@ -130,7 +130,7 @@ class Relay:
             await self._keep(self._request)
             await self._client.finish(stream.held_back + self._request.dialect.end())
         elif self._client.has_first_byte:
-            await self._client.finish(self._request.dialect.failure(failure))
+            await self._client.break_off(self._request.dialect.failure(failure))
         elif not self._client.left:
             raise failure
 
