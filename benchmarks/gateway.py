@@ -14,14 +14,16 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
+from uuid import UUID
 
 from benchmarks.process import pinned_to
 from local.readiness import http_ok
 from studio import api_keys, clock
+from studio.db.budgets import Budget
 from studio.db.catalog import Model, ModelVariant, Price
 from studio.db.fleet import Replica
 from studio.db.sessions import engine_for, unit_of_work
-from studio.db.tenancy import ApiKey, Tenant
+from studio.db.tenancy import ApiKey, LegalEntity, Tenant, TenantBilling
 from studio.settings import REPOSITORY
 from tests.server import TestDatabase, free_port, running_server
 
@@ -104,6 +106,9 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
                 requests_per_second=1_000_000,  # the limit is checked, and never reached
             )
         )
+        session.add(_seller())
+        session.flush()
+        session.add_all(_money(tenant.id))
         for name, url in engines.items():
             session.add(_model(name))
             session.flush()
@@ -113,6 +118,32 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
             session.add(_replica(name, url))
     owner.dispose()
     return minted.text
+
+
+def _seller() -> LegalEntity:
+    return LegalEntity(
+        id="benchmark",
+        name="Benchmark",
+        country="DE",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        invoice_prefix="B",
+        details={},
+    )
+
+
+def _money(tenant_id: UUID) -> list[TenantBilling | Budget]:
+    """A budget that every request reserves from and settles with, and that is never used up."""
+    billing = TenantBilling(
+        tenant_id=tenant_id,
+        valid_from=clock.now().date() - timedelta(days=1),
+        legal_entity_id="benchmark",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        tax_category="S",
+        buyer={},
+    )
+    return [billing, Budget(tenant_id=tenant_id, kind="monthly", currency="EUR", amount=Decimal(1_000_000))]
 
 
 def _model(name: str) -> Model:

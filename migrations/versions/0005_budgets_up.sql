@@ -2,7 +2,7 @@
 -- however many gateways there are, and whatever becomes of them, nobody spends more than there is.
 
 create table budgets (
-    id uuid primary key,
+    id uuid primary key default uuidv7(),
     tenant_id uuid not null constraint fk_budgets_tenant_id_tenants references tenants,
     api_key_id uuid constraint fk_budgets_api_key_id_api_keys references api_keys,
     kind text not null constraint ck_budgets_kind_known check (kind in ('prepaid', 'monthly')),
