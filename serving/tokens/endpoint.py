@@ -101,7 +101,8 @@ class TokenEndpoint:
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
         reservation = await self._gateway.budgets.reserve(
-            caller,
+            caller.tenant_id,
+            caller.id,
             started_at,
             self._gateway.view.fleet.prices.get(variant.id, ()),
             call.most_prompt_tokens(len(body), variant.context_tokens),
