@@ -24,7 +24,8 @@ from serving.gateway import Gateway
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
+from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
 from serving.shipper import Shipper
 from studio import ids, logs
@@ -50,15 +51,16 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits = Keys(), FleetView(), Credits()
+    keys, view, credits, rules = Keys(), FleetView(), Credits(), RuleBook()
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, view, keys))
+    feed = Feed(config.database_url("gateway"), (credits, rules, view, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
     shipper = Shipper(journal, config.database_url("shipper"))
+    valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
         keys=keys,
         view=view,
-        limits=RequestLimits(),
+        limits=Limiter(rules, journal.source_id, valkey_url),
         credits=credits,
         engines=Engines(),
         journal=journal,
@@ -75,6 +77,7 @@ async def run(config: Settings) -> None:
 
     shipper.start()
     feeding = asyncio.create_task(feed.run())
+    limiting = asyncio.create_task(gateway.limits.run())
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -93,6 +96,8 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
+        await gateway.limits.close()
+        limiting.cancel()
         feeding.cancel()
         database.dispose()
         internal.should_exit = True

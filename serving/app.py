@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.routes import batches, files, fine_tuning, models, pages, usage
+from serving.routes import batches, files, fine_tuning, limits, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -79,7 +79,7 @@ def _framework(gateway: Gateway, database: Engine) -> FastAPI:
     app.state.gateway = gateway
     app.state.database = database
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, usage, pages, admin):
+    for part in (models, files, batches, fine_tuning, usage, limits, pages, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
