@@ -26,6 +26,7 @@ from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits import RequestLimits
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
@@ -75,6 +76,7 @@ async def run(config: Settings) -> None:
 
     shipper.start()
     feeding = asyncio.create_task(feed.run())
+    probing = asyncio.create_task(probe_forever(gateway.engines, view))
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -90,6 +92,7 @@ async def run(config: Settings) -> None:
             await asyncio.wait(tasks, timeout=LAST_WORDS.total_seconds())
     finally:
         lifecycle.is_stopping = True
+        probing.cancel()
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()

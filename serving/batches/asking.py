@@ -22,6 +22,7 @@ from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import Form
 from serving.tokens.usage import TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import BATCH_PRIORITY, cache_salt, engine_body
 from serving.usage_event import UsageEvent
 from studio import clock, ids
@@ -92,7 +93,8 @@ class Asker:
         def body_for(replica: Replica) -> bytes:
             return engine_body(call, target, replica, salt, None, BATCH_PRIORITY)
 
-        answer = await self._engines.ask(self._fleet(), target, call.endpoint.path, body_for, stream=False)
+        work = work_of(call, target, salt)
+        answer = await self._engines.ask(self._fleet(), target, call.endpoint.path, body_for, work, stream=False)
         try:
             if answer.status != 200:
                 raise answers.engine_error(answer.status, answer.first, target, answer.replica)

@@ -90,6 +90,8 @@ class Replica:
     url: str
     engine_model: str
     created_at: datetime
+    ready_at: datetime | None = None
+    max_num_seqs: int | None = None  # requests that it runs at once; None: an attached engine that did not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,13 @@ class Fleet:
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by name, of all tenants
     hours: Hours = field(default_factory=Hours)
+    read_at: datetime | None = None
+
+    def seconds_ready(self, replica: Replica) -> float | None:
+        """For how long a replica had been ready at the time of this reading."""
+        if self.read_at is None or replica.ready_at is None:
+            return None
+        return (self.read_at - replica.ready_at).total_seconds()
 
     def adapters_of(self, tenant_id: UUID) -> list[Adapter]:
         """A tenant's own, oldest first, as long as their base is in the catalog. Nobody else may learn of them."""
@@ -199,6 +208,7 @@ class FleetView:
             },
             adapters={adapter.name: adapter for adapter in adapters},
             hours=hours,
+            read_at=clock.now(),
         )
 
 
@@ -237,9 +247,11 @@ _VARIANTS = """
     order by m.listed_at, v.id
 """
 _REPLICAS = """
-    select id, variant_id, state, url, engine_model, created_at from replicas
-    where state in ('starting', 'ready', 'draining')
-    order by created_at
+    select r.id, r.variant_id, r.state, r.url, r.engine_model, r.created_at, r.ready_at,
+           case r.kind when 'process' then v.max_num_seqs end as max_num_seqs
+    from replicas r join model_variants v on v.id = r.variant_id
+    where r.state in ('starting', 'ready', 'draining')
+    order by r.created_at
 """
 _OVERRIDES = """
     select id, variant_id, starts_at, ends_at, replicas, reason, created_by, created_at from hours_overrides

@@ -43,7 +43,7 @@ async def answer_of(*chunks: bytes) -> AsyncIterator[Answer]:
         yield answer
         answer.close()
     finally:
-        assert engines.outstanding[REPLICA.id] == 0
+        assert engines.balancer.requests_of(REPLICA) == 0
         await engines.close()
         server.close()
         await asyncio.wait([handler for handler in handlers if handler])
