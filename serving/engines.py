@@ -35,6 +35,8 @@ DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client 
 
 UNKNOWN_WORK = Work()
 _HEADERS = {"content-type": "application/json"}
+_NOT_LET_IN = (401, 403)  # by an attached engine whose key has changed: nothing that a caller can do
+_NOT_TAKEN = (*_NOT_LET_IN, 429, 503)  # and so not begun: another replica may take it
 _SHUTTING_DOWN = b"cannot schedule new futures after shutdown"
 
 log = structlog.get_logger()
@@ -139,9 +141,9 @@ class Engines:
     async def probe(self, replica: Replica) -> None:
         """Ask a replica whether it lives. Any answer will do that is not an error of its own: not every engine that is
         attached knows this path."""
-        patience = aiohttp.ClientTimeout(total=PROBE.total_seconds())
+        url, patience = self._url(replica, "/health"), aiohttp.ClientTimeout(total=PROBE.total_seconds())
         try:
-            async with self._session.get(self._url(replica, "/health"), timeout=patience) as response:
+            async with self._session.get(url, headers=_headers(replica), timeout=patience) as response:
                 lives = response.status < 500 or response.status == HTTPStatus.NOT_IMPLEMENTED
         except (aiohttp.ClientError, TimeoutError, OSError):
             lives = False
@@ -168,7 +170,7 @@ class Engines:
             sock_read=(STREAM_SILENCE if stream else WHOLE_ANSWER).total_seconds(),
         )
         try:
-            response, first = await self._post(url, body, patience, stream)
+            response, first = await self._post(url, body, _headers(replica), patience, stream)
         except BaseException as error:
             place.leave(time.monotonic(), answered=False)
             if isinstance(error, ReplicaGone | AnswerLost):
@@ -178,25 +180,25 @@ class Engines:
             raise
         answer = Answer(replica, response.status, first, response, place, self)
         self._note_status(replica, response.status)
-        if response.status == 503 or (response.status == 500 and _SHUTTING_DOWN in first):
+        if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
             answer.close()
             raise ReplicaGone(f"status {response.status}")
         return answer
 
     def _note_status(self, replica: Replica, status: int) -> None:
         now = time.monotonic()
-        if status < 500:
+        if status < 500 and status not in _NOT_LET_IN:
             if self.balancer.answered(replica, now):
                 _log_back(replica)
         elif self.balancer.health.failed(replica.id, now):
             log.warning("replica_ejected", replica=str(replica.id), variant=replica.variant_id, why=f"status {status}")
 
     async def _post(
-        self, url: URL, body: bytes, patience: aiohttp.ClientTimeout, stream: bool
+        self, url: URL, body: bytes, headers: dict[str, str], patience: aiohttp.ClientTimeout, stream: bool
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         for is_last_try in (False, True):
             try:
-                response = await self._session.post(url, data=body, headers=_HEADERS, timeout=patience)
+                response = await self._session.post(url, data=body, headers=headers, timeout=patience)
                 return response, await _first_part(response, stream)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 raise ReplicaGone(str(error)) from error
@@ -213,6 +215,10 @@ class Engines:
         if key not in self._urls:
             self._urls[key] = URL(replica.url.rstrip("/") + path)
         return self._urls[key]
+
+
+def _headers(replica: Replica) -> dict[str, str]:
+    return _HEADERS if replica.authorization is None else {**_HEADERS, "authorization": replica.authorization}
 
 
 def _log_back(replica: Replica) -> None:
