@@ -53,7 +53,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|routing
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: chaos

@@ -26,9 +26,8 @@ from serving.fleet.view import Fleet, Replica
 from serving.replica_health import Health
 from serving.routing import Target
 
-BOUND = 1.25  # of the mean; benchmarks/routing.py compares
-COMFORTABLE_SHARE = 4  # a batch that is filled to one in so many slows nobody: not too much, whatever the mean
-UNKNOWN_COMFORT = 4  # requests; of an engine whose batch we do not know
+BOUND = 1.25  # of the mean; higher ones had more hits and, under load, a worse last percent (benchmarks/routing.py)
+COMFORT = 8  # requests, or half a batch where that is less: so few slow nobody down, whatever the mean
 PLACES = 3  # on the ring that are looked at, before the least busy replica takes the request
 POINTS = 64  # of a replica on the ring: shares then differ by about an eighth, which BOUND evens out
 
@@ -260,7 +259,7 @@ class _Pool:
         if load is None:
             return True
         share = self._share(replica.id, now)
-        comfort = UNKNOWN_COMFORT if replica.max_num_seqs is None else replica.max_num_seqs / COMFORTABLE_SHARE
+        comfort = COMFORT if replica.max_num_seqs is None else min(COMFORT, replica.max_num_seqs / 2)
         return load.requests < comfort * share or load.work <= BOUND * mean * share
 
     def _share(self, id: UUID, now: float) -> float:

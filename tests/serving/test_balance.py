@@ -124,7 +124,7 @@ class TestAffinity:
         for subject, tokens in requests:
             mean = sum(work.values()) / len(replicas)
             chosen = house.take(about(subject, tokens)).replica
-            is_within = work[chosen] <= balance.BOUND * mean or held[chosen] < balance.UNKNOWN_COMFORT
+            is_within = work[chosen] <= balance.BOUND * mean or held[chosen] < balance.COMFORT
             is_least_busy = work[chosen] == min(work[one] for one in replicas)
             assert is_within or is_least_busy
             work[chosen] += weigh(0, tokens)
