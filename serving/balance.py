@@ -18,7 +18,9 @@ from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
+from math import inf
 from typing import TypeVar
 from uuid import UUID
 
@@ -61,6 +63,7 @@ class Work:
 
     tokens: int = 0  # that it may produce, as far as one can tell
     beginning: Callable[[], bytes | None] = lambda: None
+    patient: bool = False  # nobody waits for its answer: it may queue at an engine however long
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class Balancer:
     def choose(self, fleet: Fleet, target: Target, work: Work, tried: AbstractSet[UUID], now: float) -> Replica | None:
         """The replica to ask; None when none is left that was not tried. Full when all hold as much as they may."""
         pool = self._pool(fleet, target.variant.replicas_of, now)
-        batches = BATCHES_HELD_MOST[target.variant.tier]
+        batches = inf if work.patient else BATCHES_HELD_MOST[target.variant.tier]
         if target.adapter is None and len(pool.replicas) == 1:
             only = pool.replicas[0]
             if only.id in tried:
@@ -158,6 +161,7 @@ class _Pool:
     def __init__(self) -> None:
         self.replicas: tuple[Replica, ...] = ()  # that are ready
         self._source: tuple[Replica, ...] | None = None
+        self._read_at: datetime | None = None
         self._ring = Ring[UUID](())
         self._by_id: dict[UUID, Replica] = {}
         self._loads: dict[UUID, Load] = {}
@@ -170,9 +174,9 @@ class _Pool:
     def follow(self, fleet: Fleet, variant_id: str, now: float) -> None:
         """Take over another reading of the fleet. Costs nothing as long as it is the same."""
         source = fleet.replicas.get(variant_id, ())
-        if source is self._source:
-            return
-        self._source = source
+        if source is self._source or (self._read_at and fleet.read_at and fleet.read_at < self._read_at):
+            return  # the second: a request that began before the latest reading
+        self._source, self._read_at = source, fleet.read_at
         self.replicas = tuple(one for one in source if one.state == "ready")
         by_id = {one.id: one for one in self.replicas}
         for one in self.replicas:
@@ -185,7 +189,7 @@ class _Pool:
         self._loads = {id: load for id, load in self._loads.items() if load.requests}
         self._total_work = sum(load.work for id, load in self._loads.items() if id in by_id)
 
-    def choose(self, fit: Sequence[Replica], work: Work, batches: int, now: float) -> Replica | None:
+    def choose(self, fit: Sequence[Replica], work: Work, batches: float, now: float) -> Replica | None:
         """Among those that are fit; None when all are full."""
         if len(fit) > 1 and (beginning := work.beginning()) is not None:
             are_all = len(fit) == len(self.replicas)
@@ -202,7 +206,7 @@ class _Pool:
                     break
         return self._least_busy(fit, batches, now)
 
-    def is_full(self, replica: Replica, batches: int) -> bool:
+    def is_full(self, replica: Replica, batches: float) -> bool:
         """Whether it holds as many requests as it may. An engine of which we know no batch size refuses for itself."""
         load = self._loads.get(replica.id)
         return load is not None and replica.max_num_seqs is not None and load.requests >= batches * replica.max_num_seqs
@@ -241,7 +245,7 @@ class _Pool:
         self._promised_until = min(max(self._promised_until, now) + step, now + LONGEST_WAIT_SECONDS)
         return self._promised_until - now
 
-    def _least_busy(self, fit: Sequence[Replica], batches: int, now: float) -> Replica | None:
+    def _least_busy(self, fit: Sequence[Replica], batches: float, now: float) -> Replica | None:
         # Begun at another one each time: gateways that see nothing but idle replicas must not all take the first.
         self._turn = (self._turn + 1) % len(fit)
         best, best_busyness = None, float("inf")

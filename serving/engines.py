@@ -67,7 +67,8 @@ class Answer:
         try:
             return await _read(self._response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._engines.note_unreachable(self.replica)
+            if self._drain is None:  # at our own end of the connection an engine may break off, too
+                self._engines.note_unreachable(self.replica)
             raise ReplicaGone(str(error) or type(error).__name__) from error
 
     def half_close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -93,7 +93,7 @@ class Asker:
         def body_for(replica: Replica) -> bytes:
             return engine_body(call, target, replica, salt, None, BATCH_PRIORITY)
 
-        work = work_of(call, target, salt)
+        work = replace(work_of(call, target, salt), patient=True)
         answer = await self._engines.ask(self._fleet(), target, call.endpoint.path, body_for, work, stream=False)
         try:
             if answer.status != 200:

@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.balance import Work
 from serving.routing import Target
-from serving.tokens.wire import CHAT, EMBEDDINGS, Call
+from serving.tokens.wire import EMBEDDINGS, Call
 
 TYPICAL_ANSWER_TOKENS = 512  # most callers set no limit, or one far above what they will use
 BEGINNING_CHARACTERS = 2048  # of one message
@@ -30,7 +30,12 @@ def work_of(call: Call, target: Target, salt: str) -> Work:
 
 def beginning(call: Call, target: Target, salt: str) -> bytes | None:
     """What requests have in common that find each other's prompts in an engine's cache."""
-    parts = _conversation(call.payload["messages"]) if call.endpoint is CHAT else _prompt(call.payload["prompt"])
+    if messages := call.payload.get("messages"):
+        parts = _conversation(messages)
+    elif prompt := call.payload.get("prompt"):
+        parts = _prompt(prompt)
+    else:
+        return None
     return "\0".join((salt, target.name, *parts)).encode(errors="replace")
 
 

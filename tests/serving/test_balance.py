@@ -97,6 +97,14 @@ class TestLeastBusy:
         house.load(having, 3)
         assert house.choose(target=Target(BASE, adapter)) == having
 
+    def test_a_request_that_began_before_the_latest_reading_does_not_bring_the_old_one_back(self) -> None:
+        old, new = fleet(replica()), replace(fleet(replica()), read_at=NOW + timedelta(seconds=2))
+        balancer = Balancer()
+        assert [balancer.choose(known, TARGET, ANY, set(), 0.0) for known in (old, new, old)] == [
+            old.replicas["m"][0],
+            *new.replicas["m"] * 2,
+        ]
+
     def test_idle_ones_take_turns(self) -> None:
         house = House(replica(), replica(), replica())
         assert len({house.choose() for _ in range(3)}) == 3
@@ -198,6 +206,10 @@ class TestFull:
     def test_an_engine_that_did_not_say_how_much_it_takes_is_never_full_for_us(self) -> None:
         house = House(replica(slots=None))
         assert [house.take() for _ in range(500)]
+
+    def test_who_is_patient_queues_at_a_full_engine(self) -> None:
+        house = House(replica(slots=1))
+        assert [house.take(Work(patient=True)) for _ in range(20)]
 
     def test_the_promise_follows_the_measured_rate_and_those_promised_before(self) -> None:
         one = replica(slots=1)

@@ -58,6 +58,17 @@ async def test_what_arrived_before_a_break_is_read_first() -> None:
             await answer.more()
 
 
+async def test_an_engine_that_breaks_off_is_suspect_unless_we_had_hung_up() -> None:
+    for hang_up, suspects in ((False, {REPLICA.id}), (True, set())):
+        async with answer_of(b"one") as answer:
+            if hang_up:
+                answer.half_close()
+            answer._engines.balancer.health.unreachable(REPLICA.id, 0.0)  # the second in a row ejects
+            with pytest.raises(ReplicaGone):
+                await answer.more()
+            assert answer._engines.balancer.health.avoided(0.0) == suspects
+
+
 async def test_an_engine_that_sends_nothing_is_gone() -> None:
     with pytest.raises(ServiceUnavailable, match="No replica of `m` answers"):
         async with answer_of():
