@@ -30,7 +30,11 @@ def attach(
     model: Annotated[str, typer.Option(help="Model of the catalog whose replica it becomes.")],
     url: Annotated[str, typer.Option(help="Base URL of an OpenAI-compatible engine.")],
     engine_model: Annotated[str | None, typer.Option(help="The engine's own name for the weights.")] = None,
-    engine_key: Annotated[str | None, typer.Option(help="Sent to the engine as `Authorization: Bearer`.")] = None,
+    engine_key: Annotated[
+        str | None,
+        # Other users of a machine see the arguments of its processes, and not their environment.
+        typer.Option(envvar="STUDIO_ENGINE_KEY", help="Sent to the engine as `Authorization: Bearer`."),
+    ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="How many requests it runs at once.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import balance
@@ -121,6 +121,7 @@ class TestAffinity:
         house = House(*[replica(slots=8) for _ in range(50)])
         assert len({house.take(about("one")).replica for _ in range(2)}) == 1
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 2000)), min_size=1, max_size=150))
     def test_a_preferred_replica_is_never_over_the_bound_and_never_uncomfortable(
         self, requests: list[tuple[str, int]]
@@ -138,6 +139,7 @@ class TestAffinity:
             work[chosen] += weigh(0, tokens)
             held[chosen] += 1
 
+    @settings(deadline=None)
     @given(st.integers(2, 12), st.integers(0, 10_000))
     def test_a_replica_that_leaves_moves_only_what_it_had(self, count: int, seed: int) -> None:
         members = [f"{seed}-{n}" for n in range(count)]

@@ -55,10 +55,10 @@ def test_a_dead_engine_is_left_alone_and_comes_back_by_itself(
             attach(house.operator, frail.url, DYING)
             wait_until(lambda: health() == [1, 1])
         assert {ask(api, DYING).status_code for _ in range(10)} == {200}
-        wait_until(lambda: health() == [0, 1])
+        wait_until(lambda: health() == [0, 1], seconds=30)
         assert "replica_ejected" in gateway.log_path.read_text()
         with StubEngine(port=port):
-            wait_until(lambda: health() == [1, 1])
+            wait_until(lambda: health() == [1, 1], seconds=30)
             assert "replica_back" in gateway.log_path.read_text()
 
 
