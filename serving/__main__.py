@@ -30,6 +30,7 @@ from serving.keys import Keys
 from serving.limits.limiter import Limiter
 from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
@@ -57,7 +58,7 @@ async def run(config: Settings) -> None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
     journal = Journal.create(config.journal_dir, ids.uuid7())
     database = engine_for(config.database_url("gateway"))
-    keys, view, rules = Keys(), FleetView(), RuleBook()
+    keys, view, rules = Keys(), FleetView(seal()), RuleBook()
     budgets = Budgets(Draws(database, journal.source_id))
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
     feed = Feed(config.database_url("gateway"), (budgets, rules, view, keys))
@@ -82,7 +83,13 @@ async def run(config: Settings) -> None:
     )
 
     shipper.start()
-    works = (feed.run(), gateway.limits.run(), budgets.tidy(), forget_expired(answers))
+    works = (
+        feed.run(),
+        gateway.limits.run(),
+        budgets.tidy(),
+        forget_expired(answers),
+        probe_forever(gateway.engines, view),
+    )
     background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
 

@@ -11,12 +11,13 @@ from uuid import UUID
 
 import structlog
 
-from serving import envelope, routing
+from serving import envelope
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord, require
 from serving.limits.readings import OverLimit
+from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
@@ -92,7 +93,7 @@ class TokenEndpoint:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
-        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(

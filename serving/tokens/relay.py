@@ -25,6 +25,7 @@ from serving.tokens import answers
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -87,7 +88,12 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.engine_path, body_for, stream=call.stream
+            self._gateway.view.fleet,
+            request.target,
+            call.endpoint.engine_path,
+            body_for,
+            work_of(call, request.target, salt),
+            stream=call.stream,
         )
         try:
             if answer.status != 200:
