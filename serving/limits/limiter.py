@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -162,7 +162,7 @@ class Lease:
     tokens: int  # reserved
     drained_at_ms: list[int]  # by rule: when the reservation has drained from its bucket
     headers: Headers
-    has_ended: bool = field(default=False)
+    has_ended: bool = False
 
     def end(self, tokens: int) -> None:
         """With the tokens that it took, prompt and answer together; 0 when nothing ran."""
