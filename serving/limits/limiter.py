@@ -71,7 +71,8 @@ class Limiter:
         counted = rules if shares is None else shares
         if not reading.admitted:
             refusal = readings.refusal(counted, reading, tokens)
-            self._remember(caller.tenant_id, request, variant, counted, reading, tokens, refusal.message)
+            by = "alone" if self._shared is None else "shared" if shares is None else "local_share"
+            self._remember(caller.tenant_id, request, variant, by, counted, reading, tokens, refusal.message)
             raise refusal
         if shares is None:
             self._local.begin(rules, request)
@@ -123,6 +124,7 @@ class Limiter:
         tenant_id: UUID,
         request: str,
         variant: Variant,
+        counted: str,
         rules: Sequence[Rule],
         reading: Reading,
         tokens: int,
@@ -139,7 +141,7 @@ class Limiter:
                 "at": now.timestamp(),
                 "model": variant.id,
                 "estimated_tokens": tokens,
-                "counted": self.state,
+                "counted": counted,
                 "message": message,
                 "limits": limits,
             }
