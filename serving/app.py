@@ -18,9 +18,11 @@ from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
 from serving.routes import batches, budgets, files, fine_tuning, idempotency, models, pages, uploads, usage
+from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
+from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
@@ -75,11 +77,14 @@ class PublicApplication:
 
 def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
-    return PublicApplication(
-        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
-        _framework(gateway, database, answers),
-        Idempotent(gateway, answers),
-    )
+    token_endpoints: dict[str, Application] = {
+        **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
+        **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
+    }
+    for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
+        # Engines have them at the root, so that is where their clients look.
+        token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
+    return PublicApplication(token_endpoints, _framework(gateway, database, answers), Idempotent(gateway, answers))
 
 
 def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:

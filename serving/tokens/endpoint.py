@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
 from serving import envelope, routing
+from serving.budgets.book import Reservation
 from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
@@ -45,6 +46,10 @@ class TokenEndpoint:
         """How the answer is told."""
         return CompletionsDialect.of(call, id.hex)
 
+    async def answer(self, client: Client, request: Request) -> None:
+        """Until the last byte."""
+        await Relay(self._gateway, client, request, self.keep).run()
+
     async def keep(self, request: Request) -> None:
         """Called with each good answer, when it is metered and before its last byte leaves."""
 
@@ -62,7 +67,7 @@ class TokenEndpoint:
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await Relay(self._gateway, client, request, self.keep).run()
+            await self.answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -100,16 +105,23 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        reservation = await self._gateway.budgets.reserve(
+        reservation = None
+        if self._endpoint.is_metered:
+            reservation = await self._reserve(caller, started_at, call, variant, len(body))
+        dialect = self.dialect(call, id)
+        return Request(id, started_at, caller, call, target, dialect, headers, reservation)
+
+    async def _reserve(
+        self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int
+    ) -> Reservation | None:
+        return await self._gateway.budgets.reserve(
             caller,
-            started_at,
+            now,
             self._gateway.view.fleet.prices.get(variant.id, ()),
-            call.most_prompt_tokens(len(body), variant.context_tokens),
+            call.most_prompt_tokens(body_bytes, variant.context_tokens),
             call.choices,
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),
         )
-        dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, headers, reservation)
 
     def _count(self, caller: KeyRecord) -> Headers:
         if caller.requests_per_second is None:
