@@ -17,7 +17,7 @@ from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
-from serving.routes import batches, budgets, files, fine_tuning, idempotency, models, pages, uploads, usage
+from serving.routes import batches, budgets, files, fine_tuning, idempotency, models, organization, pages, uploads, usage
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
@@ -94,7 +94,7 @@ def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     app.state.database = database
     app.state.idempotency = answers
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, uploads, batches, fine_tuning, usage, budgets, idempotency, pages, admin):
+    for part in (models, files, uploads, batches, fine_tuning, usage, organization, budgets, idempotency, pages, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -22,7 +22,7 @@ from serving.keys import KeyRecord, require
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
-from serving.tokens.wire import Call, Endpoint, read_call
+from serving.tokens.wire import Call, Endpoint, read_call, read_tag
 from studio import clock, ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
 
@@ -94,6 +94,7 @@ class TokenEndpoint:
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
+        tag = read_tag(client.header(b"x-studio-tag"))
         headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
@@ -109,7 +110,7 @@ class TokenEndpoint:
         if self._endpoint.is_metered:
             reservation = await self._reserve(caller, started_at, call, variant, len(body))
         dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, headers, reservation)
+        return Request(id, started_at, caller, call, target, dialect, headers, reservation, tag)
 
     async def _reserve(
         self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int

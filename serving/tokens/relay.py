@@ -51,6 +51,7 @@ class Request:
     dialect: Dialect
     headers: Headers  # of a good answer
     reservation: Reservation | None = None  # where a budget holds
+    tag: str | None = None  # the caller's own word for what it is for
 
     @property
     def variant(self) -> Variant:
@@ -148,7 +149,7 @@ class Relay:
             tenant_id=request.caller.tenant_id,
             api_key_id=request.caller.id,
             request_id=request_id(request.id),
-            tag=None,
+            tag=request.tag,
             endpoint=request.call.endpoint.path,
             model_id=variant.model_id,
             variant_id=variant.id,

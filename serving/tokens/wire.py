@@ -165,6 +165,7 @@ BATCHED = (CHAT, COMPLETIONS, EMBEDDINGS)
 ENDPOINTS = (*BATCHED, RERANK, SCORE)
 
 TEMPLATE_TOKENS = 256
+TAG_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,17 @@ def typed(payload: Any, type: type[Request]) -> Request:
         return msgspec.convert(payload, type)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+
+
+def read_tag(header: str | None) -> str | None:
+    """What a caller wants its usage to be found under."""
+    if not header:
+        return None
+    if len(header) > TAG_LENGTH or not (header.isascii() and header.isprintable()):
+        raise InvalidRequest(
+            f"The header `x-studio-tag` takes at most {TAG_LENGTH} printable ASCII characters.", param="x-studio-tag"
+        )
+    return header
 
 
 def engine_body(

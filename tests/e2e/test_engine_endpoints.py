@@ -26,7 +26,7 @@ def key(cloud: Cloud) -> str:
     return text
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(cloud: Cloud, key: str) -> Iterator[httpx.Client]:
     """HTTP with that key, once the gateway knows it and both engines answer."""
     headers = {"authorization": f"Bearer {key}"}
