@@ -17,7 +17,18 @@ from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
-from serving.routes import batches, budgets, files, fine_tuning, idempotency, models, organization, pages, uploads, usage
+from serving.routes import (
+    batches,
+    budgets,
+    files,
+    fine_tuning,
+    idempotency,
+    models,
+    organization,
+    pages,
+    uploads,
+    usage,
+)
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint

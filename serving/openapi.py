@@ -10,8 +10,15 @@ from fastapi.openapi.utils import get_openapi
 
 from serving.tokens.absent import ABSENT
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
-from serving.tokens.wire import ENDPOINTS, Endpoint
+from serving.tokens.wire import ENDPOINTS, TAG_LENGTH, Endpoint
 
+_TAG: dict[str, Any] = {
+    "name": "x-studio-tag",
+    "in": "header",
+    "required": False,
+    "description": "what `/v1/usage` groups by as `tag`",
+    "schema": {"type": "string", "maxLength": TAG_LENGTH},
+}
 _DECLARED = (*ENDPOINTS, *ABSENT, TOKENIZE, DETOKENIZE)
 _REF = "#/components/schemas/{name}"
 
@@ -38,6 +45,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "post": {
             "tags": ["tokens"],
             "summary": f"{endpoint.path}; fields not listed here are passed to the engine",
+            "parameters": [_TAG] if endpoint.is_metered else [],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
             "responses": {"404": {"description": "The catalog has no model of this kind"}}
             if endpoint in ABSENT

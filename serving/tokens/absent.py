@@ -27,8 +27,8 @@ class ImageRequest(Struct, kw_only=True):
 
 
 ABSENT = (
-    Endpoint("/v1/moderations", "", ModerationRequest, frozenset({"moderation"}), ""),
-    Endpoint("/v1/images/generations", "", ImageRequest, frozenset({"image generation"}), ""),
+    Endpoint("/v1/moderations", "", ModerationRequest, frozenset({"moderation"}), "", is_metered=False),
+    Endpoint("/v1/images/generations", "", ImageRequest, frozenset({"image generation"}), "", is_metered=False),
 )
 
 

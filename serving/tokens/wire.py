@@ -94,6 +94,7 @@ class EmbeddingRequest(TokenRequest, kw_only=True):
     input: Annotated[str, Meta(min_length=1)] | Annotated[list[Any], Meta(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: AtLeastOne | None = None
+    messages: None = None  # the engine would read these instead, and fetch what they name
 
 
 Text = Annotated[str, Meta(min_length=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -9,12 +10,13 @@ import httpx
 import openai
 import pytest
 
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, EMBEDDING, GatewayProcess, wait_until
 from tests.serving.ledger import events
-from tests.serving.test_http import assert_envelope, bearer
+from tests.serving.test_http import BODY, assert_envelope, bearer
 from tests.stub_engine import StubEngine
 
 DOCUMENTS = ["one", "two words", "three more words"]
@@ -107,15 +109,23 @@ class TestTokenizer:
         self, api: httpx.Client, gateway: GatewayProcess, house: House
     ) -> None:
         with unit_of_work(house.operator) as session:
-            key = create_key(session, house.tenant_id, "poor", "tests", credit=Decimal(0), requests_per_second=2)
+            key = create_key(session, house.tenant_id, "poor", "tests", requests_per_second=2)
+            session.flush()
+            put_budget(session, house.tenant_id, key.id, "prepaid", Decimal("0.000001"), "tests")
         headers = bearer(key.text)
         wait_until(lambda: api.get("/v1/models", headers=headers).status_code == 200, seconds=1)
         before = len(events(house.database))
         answers = [api.post("/tokenize", json={"model": CHAT, "prompt": "one"}, headers=headers) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert answers[0].headers["x-ratelimit-remaining-requests"] == "1"
+        time.sleep(int(answers[2].headers["retry-after-ms"]) / 1000)
+        assert_envelope(api.post("/v1/chat/completions", json=BODY, headers=headers), 429, "credit_balance_exhausted")
         wait_until(lambda: gateway.health()["usage_pending"] == 0)
         assert len(events(house.database)) == before
+
+    def test_an_embedding_of_messages_is_not_smuggled_in(self, api: httpx.Client) -> None:
+        body = {"model": EMBEDDING, "input": "x", "messages": [{"role": "user", "content": [IMAGE]}]}
+        assert_envelope(api.post("/v1/embeddings", json=body), 400, "invalid_request")
 
     @pytest.mark.parametrize(
         ("path", "body", "param"),
