@@ -18,7 +18,7 @@ from serving.tokens import answers
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import JSON, Request
-from serving.tokens.wire import Call, Endpoint, Message, engine_body, parse, typed
+from serving.tokens.wire import Call, Endpoint, Message, engine_body, is_text, parse, typed
 from studio.errors import InvalidRequest, ServiceUnavailable
 
 _ANY_TASK = frozenset({"chat", "completion", "embedding"})
@@ -113,8 +113,5 @@ def _call(endpoint: Endpoint, payload: dict[str, Any], model: str) -> Call:
 
 
 def _is_text(message: dict[str, Any]) -> bool:
-    """An engine fetches what other parts name, and takes a text with a `uuid` for one of those."""
     content = message.get("content")
-    return not isinstance(content, list) or all(
-        isinstance(part, dict) and part.get("type") == "text" and "uuid" not in part for part in content
-    )
+    return not isinstance(content, list) or all(is_text(part) for part in content)

@@ -207,7 +207,7 @@ class Call:
             return False
         contents = (message.get("content") for message in self.payload.get("messages") or ())
         parts = (part for content in contents if isinstance(content, list) for part in content)
-        return any(not isinstance(part, dict) or part.get("type") != "text" for part in parts)
+        return not all(is_text(part) for part in parts)
 
     def most_tokens(self, context_tokens: int) -> int | None:
         """The longest that one answer can become; None where no answer is written."""
@@ -267,6 +267,12 @@ def typed(payload: Any, type: type[Request]) -> Request:
         return msgspec.convert(payload, type)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+
+
+def is_text(part: Any) -> bool:
+    """Whether a part of a message's content is only read. Engines fetch what other parts name, and take a text with a
+    `uuid` for one of those (vLLM 0.32)."""
+    return isinstance(part, dict) and part.get("type") == "text" and "uuid" not in part
 
 
 def read_tag(header: str | None) -> str | None:

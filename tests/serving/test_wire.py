@@ -205,6 +205,12 @@ class TestBounds:
         one = orjson.dumps({"model": "m", "text_1": "q", "text_2": "d"})
         assert wire.read_call(SCORE, one).most_prompt_tokens(len(one), 100_000) == len(one) + wire.TEMPLATE_TOKENS
 
+    def test_an_image_may_fill_the_context_however_it_is_disguised(self) -> None:
+        for disguise in ({}, {"uuid": "1", "text": "x", "type": "text"}):
+            part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}, **disguise}
+            body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]})
+            assert wire.read_call(CHAT, body).most_prompt_tokens(len(body), 100_000) == 100_000
+
     def test_what_is_no_field_of_an_endpoint_changes_nothing(self) -> None:
         body = orjson.dumps({"model": "m", "input": "x", "n": "many"})
         call = wire.read_call(EMBEDDINGS, body)
