@@ -27,8 +27,10 @@ from serving.idempotency.store import Store
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
+from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
@@ -56,14 +58,16 @@ async def run(config: Settings) -> None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
     journal = Journal.create(config.journal_dir, ids.uuid7())
     database = engine_for(config.database_url("gateway"))
-    keys, view, budgets = Keys(), FleetView(), Budgets(Draws(database, journal.source_id))
+    keys, view, rules = Keys(), FleetView(seal()), RuleBook()
+    budgets = Budgets(Draws(database, journal.source_id))
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
-    feed = Feed(config.database_url("gateway"), (budgets, view, keys))
+    feed = Feed(config.database_url("gateway"), (budgets, rules, view, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
+    valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
         keys=keys,
         view=view,
-        limits=RequestLimits(),
+        limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
         engines=Engines(),
         journal=journal,
@@ -79,7 +83,14 @@ async def run(config: Settings) -> None:
     )
 
     shipper.start()
-    background = [asyncio.create_task(work) for work in (feed.run(), budgets.tidy(), forget_expired(answers))]
+    works = (
+        feed.run(),
+        gateway.limits.run(),
+        budgets.tidy(),
+        forget_expired(answers),
+        probe_forever(gateway.engines, view),
+    )
+    background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -98,6 +109,7 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
+        await gateway.limits.close()
         for task in background:
             task.cancel()
         database.dispose()

@@ -23,6 +23,7 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    limits,
     models,
     organization,
     pages,
@@ -105,7 +106,11 @@ def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     app.state.database = database
     app.state.idempotency = answers
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, uploads, batches, fine_tuning, usage, organization, budgets, idempotency, pages, admin):
+    parts = (
+        *(models, files, uploads, batches, fine_tuning),
+        *(usage, organization, limits, budgets, idempotency, pages, admin),
+    )
+    for part in parts:
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -9,7 +9,7 @@ from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
 
 
@@ -19,7 +19,7 @@ class Gateway:
 
     keys: Keys
     view: FleetView
-    limits: RequestLimits
+    limits: Limiter
     budgets: Budgets
     engines: Engines
     journal: Journal

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from serving.tokens import waiting
 from serving.tokens.absent import ABSENT
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
 from serving.tokens.wire import ENDPOINTS, TAG_LENGTH, Endpoint
@@ -21,6 +22,14 @@ _TAG: dict[str, Any] = {
 }
 _DECLARED = (*ENDPOINTS, *ABSENT, TOKENIZE, DETOKENIZE)
 _REF = "#/components/schemas/{name}"
+
+_MAX_WAIT = {
+    "name": waiting.HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "minimum": 0, "maximum": waiting.LONGEST_SECONDS},
+    "description": "How many seconds the request may wait for the model to be ready, instead of a 503 at once",
+}
 
 
 def declare_token_endpoints(app: FastAPI) -> None:
@@ -45,7 +54,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "post": {
             "tags": ["tokens"],
             "summary": f"{endpoint.path}; fields not listed here are passed to the engine",
-            "parameters": [_TAG] if endpoint.is_metered else [],
+            "parameters": [_TAG, _MAX_WAIT] if endpoint.is_metered else [_MAX_WAIT],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
             "responses": {"404": {"description": "The catalog has no model of this kind"}}
             if endpoint in ABSENT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -82,17 +81,6 @@ def standings(session: Session, tenant_id: UUID) -> list[Standing]:
     zone = clock.zone(_billing(session, tenant_id).time_zone)
     month = clock.now().astimezone(zone).date().replace(day=1)
     return [_standing(session, budget, month if budget.kind == "monthly" else _began(budget)) for budget in budgets]
-
-
-def limits_spending(session: Session, tenant_id: UUID, api_key_id: UUID) -> Sequence[Budget]:
-    """The live budgets that requests with this key meet."""
-    return session.scalars(
-        select(Budget).where(
-            Budget.tenant_id == tenant_id,
-            Budget.ended_at.is_(None),
-            Budget.api_key_id.is_(None) | (Budget.api_key_id == api_key_id),
-        )
-    ).all()
 
 
 def _standing(session: Session, budget: Budget, period: date) -> Standing:

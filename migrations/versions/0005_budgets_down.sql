@@ -14,9 +14,9 @@ drop table budgets;
 drop function api_key_snapshot();
 create function api_key_snapshot()
 returns table (id uuid, secret_hash bytea, prefix text, tenant_id uuid, tenant_slug text, scopes text[],
-               requests_per_second integer, credit numeric, expires_at timestamptz)
+               credit numeric, expires_at timestamptz)
 language sql stable security definer set search_path = public, pg_temp as $$
-    select k.id, k.secret_hash, k.prefix, k.tenant_id, t.slug, k.scopes, k.requests_per_second, k.credit, k.expires_at
+    select k.id, k.secret_hash, k.prefix, k.tenant_id, t.slug, k.scopes, k.credit, k.expires_at
     from api_keys k join tenants t on t.id = k.tenant_id
     where k.revoked_at is null and t.closed_at is null and (k.expires_at is null or k.expires_at > now())
 $$;

@@ -52,9 +52,9 @@ alter table api_keys drop column credit;
 drop function api_key_snapshot();
 create function api_key_snapshot()
 returns table (id uuid, secret_hash bytea, prefix text, tenant_id uuid, tenant_slug text, scopes text[],
-               requests_per_second integer, expires_at timestamptz)
+               expires_at timestamptz)
 language sql stable security definer set search_path = public, pg_temp as $$
-    select k.id, k.secret_hash, k.prefix, k.tenant_id, t.slug, k.scopes, k.requests_per_second, k.expires_at
+    select k.id, k.secret_hash, k.prefix, k.tenant_id, t.slug, k.scopes, k.expires_at
     from api_keys k join tenants t on t.id = k.tenant_id
     where k.revoked_at is null and t.closed_at is null and (k.expires_at is null or k.expires_at > now())
 $$;
@@ -136,7 +136,8 @@ begin
             ('prompt', case when m.task = 'embedding' then 0 else e.prompt_tokens - e.cached_tokens end),
             ('cached_prompt', case when m.task = 'embedding' then 0 else e.cached_tokens end),
             ('completion', e.completion_tokens)) as u (unit, tokens)
-        join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = draw.currency
+        join prices p on p.variant_id = e.variant_id
+             and p.unit = case when e.batch_id is null then '' else 'batch_' end || u.unit and p.currency = draw.currency
              and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
         where e.source_id = source and e.tenant_id = draw.tenant_id
           and (draw.api_key_id is null or e.api_key_id = draw.api_key_id)
@@ -178,6 +179,8 @@ revoke execute on function api_key_snapshot(), budget_snapshot(), draw_budget(uu
     return_to_budget(uuid, date, uuid, numeric), settle_draws(uuid) from public;
 grant execute on function api_key_snapshot(), budget_snapshot(), draw_budget(uuid, date, uuid, numeric),
     return_to_budget(uuid, date, uuid, numeric) to studio_gateway;
+grant execute on function budget_snapshot(), draw_budget(uuid, date, uuid, numeric),
+    return_to_budget(uuid, date, uuid, numeric), settle_draws(uuid) to studio_worker;
 grant execute on function settle_draws(uuid) to studio_shipper;
 grant select on budgets, budget_accounts, budget_draws to studio_gateway, studio_operator, studio_worker, studio_auditor;
 grant insert, update (amount, ended_at) on budgets to studio_operator;

@@ -1,4 +1,7 @@
-"""One gateway's part of one budget, and what a request asks of it. Pure: no clock, no I/O, and never a float."""
+"""One source's part of one budget, and what a request asks of it. Pure: no clock, no I/O, and never a float.
+
+A source of usage is a gateway or a worker of batches.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Account:
-    """What this gateway holds of a budget in one period."""
+    """What this source holds of a budget in one period."""
 
     budget: Budget
     period: date
@@ -104,12 +107,25 @@ class Demand:
         return min(self.max_tokens, int(((money - self.prompt) / self.per_token).to_integral_value(ROUND_DOWN)))
 
 
-def demand(prices: Sequence[Price], currency: str, prompt_tokens: int, choices: int, max_tokens: int | None) -> Demand:
-    """The demand of a request whose prompt has at most `prompt_tokens`. InsufficientQuota where a price is missing:
-    what cannot be priced cannot be limited."""
-    of_unit = {price.unit: price.per_million for price in prices if price.currency == currency}
+def demand(
+    prices: Sequence[Price],
+    currency: str,
+    prompt_tokens: int,
+    choices: int,
+    max_tokens: int | None,
+    *,
+    batch: bool = False,
+) -> Demand:
+    """The demand of a request whose prompt has at most `prompt_tokens`; a line of a `batch` has prices of its own.
+    InsufficientQuota where a price is missing: what cannot be priced cannot be limited."""
+    kind = "batch_" if batch else ""
+    of_unit = {
+        price.unit.removeprefix("batch_"): price.per_million
+        for price in prices
+        if price.currency == currency and price.unit.startswith("batch_") == batch
+    }
     wanted = ("embedding",) if max_tokens is None else ("prompt", "cached_prompt", "completion")
-    if missing := [unit for unit in wanted if unit not in of_unit]:
+    if missing := [kind + unit for unit in wanted if unit not in of_unit]:
         raise InsufficientQuota(
             f"This model has no {currency} price of {' and '.join(missing)}, so it cannot be used within a budget."
             " Use another model, or a key without a budget."

@@ -1,4 +1,6 @@
-"""The accounts of this gateway: which budgets a request meets, and money set aside for it in all of them."""
+"""The accounts of one source of usage, a gateway or a worker of batches: which budgets a request meets, and money set
+aside for it in all of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,6 @@ from psycopg.rows import class_row
 from serving.budgets.account import Account, Budget, Demand, cost, demand
 from serving.budgets.draws import Draws
 from serving.fleet.view import Price
-from serving.keys import KeyRecord
 from serving.tokens.usage import TokenCounts
 from studio.errors import InsufficientQuota
 
@@ -89,7 +90,7 @@ class Reservation:
 
 
 class Budgets:
-    """Every budget that holds, and this gateway's part of those that it met."""
+    """Every budget that holds, and this source's part of those that it met."""
 
     channel = "studio_keys"  # that of the keys: nobody may meet a key before its budget
     poll_interval = timedelta(seconds=30)
@@ -127,23 +128,29 @@ class Budgets:
 
     async def reserve(
         self,
-        caller: KeyRecord,
+        tenant_id: UUID,
+        api_key_id: UUID,
         at: datetime,
         prices: Sequence[Price],
         prompt_tokens: int,
         choices: int,
         max_tokens: int | None,
+        *,
+        batch: bool = False,
     ) -> Reservation | None:
         """Set aside the most that a request can cost, in every budget that it meets; None where it meets none.
 
         `prompt_tokens` is an upper bound, `max_tokens` the caller's own limit per choice; None for an endpoint that
         writes no tokens. InsufficientQuota without money, BudgetUnknown when that cannot be known.
         """
-        budgets = self._of_key.get(caller.id, ()) + self._of_tenant.get(caller.tenant_id, ())
+        budgets = self._of_key.get(api_key_id, ()) + self._of_tenant.get(tenant_id, ())
         if not budgets:
             return None
         claims = [
-            _Claim(self._purse(budget, at), demand(prices, budget.currency, prompt_tokens, choices, max_tokens))
+            _Claim(
+                self._purse(budget, at),
+                demand(prices, budget.currency, prompt_tokens, choices, max_tokens, batch=batch),
+            )
             for budget in budgets
         ]
         return await self._claim(claims, choices, max_tokens)

@@ -18,11 +18,10 @@ from serving.routes.caller import InferenceCaller
 from serving.routes.stores import TenantDatabase
 from serving.tokens.wire import BATCHED
 from studio import clock, ids
-from studio.budgets import limits_spending
 from studio.db.jobs import Batch
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
-from studio.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+from studio.errors import Conflict, InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -144,9 +143,6 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
             raise InvalidRequest(
                 f"The file {body.input_file_id} has the purpose `{source.purpose}`, not `batch`.", param="input_file_id"
             )
-        if limits_spending(session, caller.tenant_id, caller.id):
-            # Accounts of budgets are kept by gateways, which batches do not pass: nobody would stop the spending.
-            raise PermissionDenied("Batches cannot be created where a budget holds. Use a key and tenant without one.")
         row = Batch(
             id=ids.uuid7(),
             tenant_id=caller.tenant_id,

@@ -6,19 +6,19 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
-from serving import envelope, routing
+from serving import envelope
 from serving.budgets.book import Reservation
-from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord, require
+from serving.limits.readings import OverLimit
+from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
@@ -67,7 +67,7 @@ class TokenEndpoint:
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await self.answer(client, request)
+            await self._answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -95,28 +95,33 @@ class TokenEndpoint:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
         tag = read_tag(client.header(b"x-studio-tag"))
-        headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
-        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        reservation = None
-        if self._endpoint.is_metered:
-            reservation = await self._reserve(caller, started_at, call, variant, len(body))
-        dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, headers, reservation, tag)
+        lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        try:
+            reservation = None
+            if self._endpoint.is_metered:
+                reservation = await self._reserve(caller, started_at, call, variant, len(body))
+        except BaseException:
+            if lease is not None:
+                lease.end(0)
+            raise
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag)
 
     async def _reserve(
         self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int
     ) -> Reservation | None:
         return await self._gateway.budgets.reserve(
-            caller,
+            caller.tenant_id,
+            caller.id,
             now,
             self._gateway.view.fleet.prices.get(variant.id, ()),
             call.most_prompt_tokens(body_bytes, variant.context_tokens),
@@ -124,11 +129,15 @@ class TokenEndpoint:
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),
         )
 
-    def _count(self, caller: KeyRecord) -> Headers:
-        if caller.requests_per_second is None:
-            return []
-        return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
+    async def _answer(self, client: Client, request: Request) -> None:
+        try:
+            await self.answer(client, request)
+        finally:
+            # Before a refusal is told. Nothing of the answer was counted, or this has happened already.
+            if request.lease is not None:
+                request.lease.end(0)
 
     async def _refuse(self, client: Client, error: StudioError) -> None:
         if not client.has_first_byte:
-            await client.answer(error.status, envelope.headers_of(error), self.refusal(error))
+            headers = error.headers if isinstance(error, OverLimit) else []
+            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error))

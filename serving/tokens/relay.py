@@ -19,11 +19,13 @@ from serving.fleet.view import Replica, Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord
+from serving.limits.limiter import Lease
 from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -49,7 +51,7 @@ class Request:
     call: Call
     target: Target
     dialect: Dialect
-    headers: Headers  # of a good answer
+    lease: Lease | None = None  # of a caller that has limits
     reservation: Reservation | None = None  # where a budget holds
     tag: str | None = None  # the caller's own word for what it is for
 
@@ -57,6 +59,11 @@ class Request:
     def variant(self) -> Variant:
         """What is metered and priced."""
         return self.target.variant
+
+    @property
+    def headers(self) -> Headers:
+        """What a good answer carries."""
+        return [] if self.lease is None else self.lease.headers
 
 
 class Relay:
@@ -82,7 +89,12 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.engine_path, body_for, stream=call.stream
+            self._gateway.view.fleet,
+            request.target,
+            call.endpoint.engine_path,
+            body_for,
+            work_of(call, request.target, salt),
+            stream=call.stream,
         )
         try:
             if answer.status != 200:
@@ -139,6 +151,8 @@ class Relay:
         self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
     ) -> None:
         request, variant = self._request, self._request.variant
+        if request.lease is not None:
+            request.lease.end(counts.prompt + counts.completion)
         if request.reservation is not None:
             request.reservation.settle(counts)
             if reason == "complete" and request.reservation.ended(counts):

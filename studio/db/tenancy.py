@@ -83,15 +83,11 @@ class ApiKey(Base):
     prefix: Mapped[str]
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    requests_per_second: Mapped[int | None]
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
-    __table_args__ = (
-        CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),
-        CheckConstraint("requests_per_second > 0", "rate_positive"),
-    )
+    __table_args__ = (CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),)
 
 
 class AuditEntry(Base):
