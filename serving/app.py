@@ -17,10 +17,24 @@ from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
-from serving.routes import batches, budgets, files, fine_tuning, idempotency, limits, models, pages, usage
+from serving.routes import (
+    batches,
+    budgets,
+    files,
+    fine_tuning,
+    idempotency,
+    limits,
+    models,
+    organization,
+    pages,
+    uploads,
+    usage,
+)
+from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
+from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
@@ -75,11 +89,14 @@ class PublicApplication:
 
 def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
-    return PublicApplication(
-        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
-        _framework(gateway, database, answers),
-        Idempotent(gateway, answers),
-    )
+    token_endpoints: dict[str, Application] = {
+        **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
+        **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
+    }
+    for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
+        # Engines have them at the root, so that is where their clients look.
+        token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
+    return PublicApplication(token_endpoints, _framework(gateway, database, answers), Idempotent(gateway, answers))
 
 
 def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
@@ -89,7 +106,11 @@ def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     app.state.database = database
     app.state.idempotency = answers
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, usage, limits, budgets, idempotency, pages, admin):
+    parts = (
+        *(models, files, uploads, batches, fine_tuning),
+        *(usage, organization, limits, budgets, idempotency, pages, admin),
+    )
+    for part in parts:
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -9,8 +9,18 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.tokens import waiting
-from serving.tokens.wire import ENDPOINTS, Endpoint
+from serving.tokens.absent import ABSENT
+from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
+from serving.tokens.wire import ENDPOINTS, TAG_LENGTH, Endpoint
 
+_TAG: dict[str, Any] = {
+    "name": "x-studio-tag",
+    "in": "header",
+    "required": False,
+    "description": "what `/v1/usage` groups by as `tag`",
+    "schema": {"type": "string", "maxLength": TAG_LENGTH},
+}
+_DECLARED = (*ENDPOINTS, *ABSENT, TOKENIZE, DETOKENIZE)
 _REF = "#/components/schemas/{name}"
 
 _MAX_WAIT = {
@@ -28,9 +38,10 @@ def declare_token_endpoints(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, components = msgspec.json.schema_components([one.request for one in ENDPOINTS], ref_template=_REF)
+            _, components = msgspec.json.schema_components([one.request for one in _DECLARED], ref_template=_REF)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
-            schema["paths"].update({endpoint.path: _operation(endpoint) for endpoint in ENDPOINTS})
+            schema["paths"].update({endpoint.path: _operation(endpoint) for endpoint in _DECLARED})
+            schema["paths"].update({one.engine_path: _operation(one) for one in (TOKENIZE, DETOKENIZE)})
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -42,9 +53,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "post": {
             "tags": ["tokens"],
-            "summary": f"OpenAI's {endpoint.path}; fields not listed here are passed to the engine",
-            "parameters": [_MAX_WAIT],
+            "summary": f"{endpoint.path}; fields not listed here are passed to the engine",
+            "parameters": [_TAG, _MAX_WAIT] if endpoint.is_metered else [_MAX_WAIT],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-            "responses": {"200": {"description": "OpenAI's object, or its stream of events"}},
+            "responses": {"404": {"description": "The catalog has no model of this kind"}}
+            if endpoint in ABSENT
+            else {"200": {"description": "The object that clients of this path expect, or its stream of events"}},
         }
     }

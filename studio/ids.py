@@ -16,6 +16,8 @@ APPROVAL = "apr_"
 REPLICA = "rep_"
 OVERRIDE = "ovr_"
 FILE = "file-"
+UPLOAD = "upload_"
+UPLOAD_PART = "part_"
 BATCH = "batch_"
 FINE_TUNING_JOB = "ftjob-"
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from serving.files import records
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import TenantDatabase
-from serving.tokens.wire import ENDPOINTS
+from serving.tokens.wire import BATCHED
 from studio import clock, ids
 from studio.db.jobs import Batch
 from studio.db.sessions import tenant_scope
@@ -25,7 +25,7 @@ from studio.errors import Conflict, InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)
+PATHS = tuple(endpoint.path for endpoint in BATCHED)
 WINDOW_HOURS = range(1, 168 + 1)
 State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 _STORABLE = r"^[^\x00]*$"  # jsonb takes no NUL

@@ -53,6 +53,7 @@ class Request:
     dialect: Dialect
     lease: Lease | None = None  # of a caller that has limits
     reservation: Reservation | None = None  # where a budget holds
+    tag: str | None = None  # the caller's own word for what it is for
 
     @property
     def variant(self) -> Variant:
@@ -162,7 +163,7 @@ class Relay:
             tenant_id=request.caller.tenant_id,
             api_key_id=request.caller.id,
             request_id=request_id(request.id),
-            tag=None,
+            tag=request.tag,
             endpoint=request.call.endpoint.path,
             model_id=variant.model_id,
             variant_id=variant.id,

@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.balance import Work
 from serving.routing import Target
-from serving.tokens.wire import EMBEDDINGS, Call
+from serving.tokens.wire import Call
 
 TYPICAL_ANSWER_TOKENS = 512  # most callers set no limit, or one far above what they will use
 BEGINNING_CHARACTERS = 2048  # of one message
@@ -22,7 +22,7 @@ BEGINNING_TOKENS = 512  # of a prompt that comes as token ids
 
 def work_of(call: Call, target: Target, salt: str) -> Work:
     """For `Balancer.choose`."""
-    if call.endpoint is EMBEDDINGS:
+    if not call.endpoint.generates:
         return Work()  # nothing is produced, and nothing of it is asked again
     most = call.most_tokens(target.variant.max_output_tokens or target.variant.context_tokens) or 0
     return Work(min(most, TYPICAL_ANSWER_TOKENS) * call.choices, partial(beginning, call, target, salt))

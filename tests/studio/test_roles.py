@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Engine, func, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from studio.db.sessions import engine_for, tenant_scope, unit_of_work
 from studio.db.tenancy import ApiKey, Tenant, TenantBilling
@@ -34,6 +34,11 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("worker", "update budgets set amount = 1000000"),
     ("auditor", "select * from idempotent_answers"),
     ("shipper", "select draw_budget(uuidv7(), current_date, uuidv7(), 1)"),
+    ("gateway", "delete from uploads"),
+    ("gateway", "update uploads set size_bytes = 1"),
+    ("gateway", "update uploads set parts_removed_at = now()"),
+    ("gateway", "update upload_parts set size_bytes = 1"),
+    ("shipper", "select * from uploads"),
     ("gateway", "select * from limits"),
     ("gateway", "update limits set requests_per_second = 1"),
     ("shipper", "select * from limit_snapshot()"),
@@ -65,12 +70,17 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("worker", "create table mine (id int)"),
     ("worker", "alter table invoices disable trigger all"),
     ("worker", "set session_replication_role = replica"),
+    ("worker", "update uploads set state = 'pending'"),
+    ("worker", "insert into upload_parts select * from upload_parts"),
+    ("operator", "update uploads set state = 'cancelled'"),
+    ("node_agent", "select * from uploads"),
     ("node_agent", "select * from tenants"),
     ("node_agent", "select * from usage_events"),
     ("node_agent", "update desired_replicas set replicas = 9"),
     ("auditor", "select secret_hash from api_keys"),
     ("auditor", "delete from limits"),
     ("auditor", "delete from audit_log"),
+    ("auditor", "delete from upload_parts"),
     ("auditor", "update tenants set name = 'x'"),
     ("auditor", "create table mine (id int)"),
 ]
@@ -152,3 +162,20 @@ def test_a_partition_cannot_be_read_past_its_parents_policies(database: TestData
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("select * from usage_events_default")
+
+
+def test_a_part_cannot_be_put_into_another_tenants_upload(gateway: Engine, operator: Engine, tenant: UUID) -> None:
+    other = new_tenant(operator, "globex")
+    announce = text(
+        "insert into uploads (tenant_id, filename, purpose, size_bytes, expires_at)"
+        " values (:tenant, 'a', 'batch', 1, now()) returning id"
+    )
+    with tenant_scope(gateway, other) as session:
+        upload_id: UUID = session.execute(announce, {"tenant": other}).scalar_one()
+    add = text("insert into upload_parts (tenant_id, upload_id, size_bytes) values (:tenant, :upload, 1)")
+    with pytest.raises(IntegrityError), tenant_scope(gateway, tenant) as session:
+        session.execute(add, {"tenant": tenant, "upload": upload_id})
+    with pytest.raises(ProgrammingError, match="row-level security"), tenant_scope(gateway, tenant) as session:
+        session.execute(add, {"tenant": other, "upload": upload_id})
+    with tenant_scope(gateway, tenant) as session:
+        assert session.execute(text("select * from uploads")).all() == []

@@ -111,7 +111,7 @@ def test_an_empty_file_and_too_many_lines_are_refused() -> None:
 
 
 def test_too_many_inputs_of_embeddings_are_refused() -> None:
-    lines = [line(str(n), url="/v1/embeddings", model=EMBEDDING, input=["x"] * 2_000) for n in range(26)]
+    lines = [line(str(n), url="/v1/embeddings", model=EMBEDDING, input=["x"] * 2_000, messages=None) for n in range(26)]
     assert [finding.code for finding in _findings(judged(*lines, endpoint="embeddings"))] == ["too_many_inputs"]
 
 
