@@ -19,6 +19,7 @@ ENGINE := .venv-engine/bin/python
 APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
+OIDC_READY := build/oidc/.ready
 
 .PHONY: help
 help: ## List the verbs
@@ -70,7 +71,7 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  requirements/models.in -o requirements/models.lock
 
 .PHONY: install
-install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
+install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) $(OIDC_READY) ## Both environments, the embedded models, the tests' OpenID provider
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -90,6 +91,13 @@ $(ENGINE_READY): requirements/engine.lock | $(UV)
 	@$(UV) pip sync --quiet --python $(ENGINE) requirements/engine.lock \
 	  $(if $(UV_FIND_LINKS),,--extra-index-url $(TORCH_CPU_INDEX) --index-strategy unsafe-best-match) || \
 	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
+	@touch $@
+
+$(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.json
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
+	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
+	@echo "Installing the OpenID provider of the tests ..."
+	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
 	@touch $@
 
 $(MODELS_READY): requirements/models.lock | $(APP_READY) $(ENGINE_READY)

@@ -21,6 +21,11 @@ from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.gateway import Gateway
+from serving.identity.callers import Callers, People
+from serving.identity.directory import Directory
+from serving.identity.provider import Provider
+from serving.identity.sign_ins import SignIns
+from serving.identity.uses import KeyUses
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
@@ -50,13 +55,16 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits = Keys(), FleetView(), Credits()
+    keys, view, credits, directory = Keys(), FleetView(), Credits(), Directory()
+    database = engine_for(config.database_url("gateway"))
+    uses = KeyUses(database)
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, view, keys))
+    feed = Feed(config.database_url("gateway"), (credits, view, directory, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
     shipper = Shipper(journal, config.database_url("shipper"))
     gateway = Gateway(
         keys=keys,
+        callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
         limits=RequestLimits(),
         credits=credits,
@@ -67,14 +75,13 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    database = engine_for(config.database_url("gateway"))
     public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
     )
 
     shipper.start()
-    feeding = asyncio.create_task(feed.run())
+    background = [asyncio.create_task(feed.run()), asyncio.create_task(uses.run())]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -93,11 +100,19 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
-        feeding.cancel()
+        for task in background:
+            task.cancel()
         database.dispose()
         internal.should_exit = True
         await serving_internal
         log.info("gateway_stopped", source=str(journal.source_id), usage_pending=shipper.pending)
+
+
+def _people(config: Settings) -> People | None:
+    if config.oidc_issuer is None:
+        return None
+    provider = Provider(config.oidc_issuer, config.oidc_audience)
+    return People(provider, config.oidc_tenant_claim, config.oidc_roles_claim)
 
 
 def _listener(application: object, host: str, port: int) -> _Listener:

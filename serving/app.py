@@ -15,13 +15,15 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.routes import batches, files, fine_tuning, models, pages, usage
+from serving.routes import batches, files, fine_tuning, keys, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
+
+TENANT_ROUTES = (models, files, batches, fine_tuning, usage, keys, pages)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -78,8 +80,7 @@ def _framework(gateway: Gateway, database: Engine) -> FastAPI:
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
-    app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, usage, pages, admin):
+    for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

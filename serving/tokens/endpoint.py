@@ -17,7 +17,7 @@ from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import KeyRecord, require
+from serving.keys import KeyRecord, require, require_endpoint, require_model
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Endpoint, read_call
@@ -72,12 +72,14 @@ class TokenEndpoint:
 
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
-        caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
+        caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
+        require_endpoint(caller, self._endpoint.path)
         headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = read_call(self._endpoint, body)
+        require_model(caller, call.model)
         target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
@@ -30,8 +29,8 @@ class User(Base):
 class Membership(Base):
     """A role of a user in a tenant, or everywhere (`tenant_id` None).
 
-    `claims`: the latest token said so; a record, decided anew by each token. `granted`: an operator said so, and it holds
-    until an operator ends it.
+    `claims`: the latest token said so; a record, decided anew by each token. `granted`: an operator said so, and it
+    holds until an operator ends it.
     """
 
     __tablename__ = "memberships"
