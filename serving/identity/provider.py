@@ -71,10 +71,10 @@ class Provider:
             raise InvalidToken("The token is too long to be one of ours.")
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, RecursionError) as error:
             raise InvalidToken("The token is malformed. Sign in again.") from error
         algorithm = header.get("alg")
-        if algorithm not in ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise InvalidToken(f"Tokens must be signed with {', '.join(sorted(ALGORITHMS))}.")
         key = await self._key(header.get("kid"))
         if algorithm not in key.algorithms:

@@ -37,6 +37,7 @@ PEOPLE = {
     "without-tenant": person("owner", "finance", "auditor"),
     "elsewhere": person("owner", tenant="no-such-tenant"),
     "nobody": person(email="nobody@example.com"),
+    "late": person("developer", tenant="acme"),
     "ended": person("developer", tenant="acme", email="ended@acme.example"),
 }
 

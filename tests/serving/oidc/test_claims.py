@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 from serving.identity.claims import read_claims
 from serving.identity.permissions import Role
 from serving.identity.provider import Provider, read_keys
-from studio.errors import InvalidToken
+from studio.errors import InvalidToken, ServiceUnavailable
 from studio.settings import SettingMissing
 from tests.serving.oidc.provider import SigningKeys
 
@@ -78,28 +82,72 @@ def test_a_provider_without_tls_is_refused_beyond_this_machine() -> None:
         Provider("http://sso.example/realms/x", "studio")
 
 
-async def test_a_flood_of_unknown_keys_asks_the_provider_once() -> None:
-    asked: list[str] = []
-    keys = SigningKeys("a")
+@dataclass
+class Issuer:
+    """Answers for a provider, and counts how often it is asked. `claimed` is what it calls itself."""
 
-    async def answer(request: web.Request) -> web.Response:
-        asked.append(request.path)
+    url: str = ""
+    claimed: str = ""
+    keys: list[Any] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
         if request.path == "/jwks":
-            return web.json_response({"keys": []})
-        return web.json_response({"issuer": issuer, "jwks_uri": f"{issuer}/jwks"})
+            return web.json_response({"keys": self.keys})
+        return web.json_response({"issuer": self.claimed or self.url, "jwks_uri": f"{self.url}/jwks"})
 
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    one = Issuer()
     app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
+    app.router.add_get("/{path:.*}", one.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    issuer = site.name
-    try:
-        provider = Provider(issuer, "studio")
-        tokens = [keys.sign(WHO, kid=f"unknown-{number}") for number in range(50)]
-        answers = await asyncio.gather(*map(provider.verify, tokens), return_exceptions=True)
-    finally:
-        await runner.cleanup()
+    one.url = site.name
+    yield one
+    await runner.cleanup()
+
+
+def public_keys(keys: SigningKeys) -> list[Any]:
+    return [{"kid": keys.rsa_id, **RSAAlgorithm.to_jwk(keys.rsa.public_key(), as_dict=True)}]
+
+
+def token(issuer: Issuer, keys: SigningKeys, **header: Any) -> str:
+    return keys.sign({"iss": issuer.url, "sub": "1", "aud": "studio", "exp": time.time() + 60}, **header)
+
+
+async def test_a_flood_of_unknown_keys_asks_the_provider_once(issuer: Issuer) -> None:
+    provider, keys = Provider(issuer.url, "studio"), SigningKeys("a")
+    tokens = [token(issuer, keys, kid=f"unknown-{number}") for number in range(50)]
+    answers = await asyncio.gather(*map(provider.verify, tokens), return_exceptions=True)
     assert all(isinstance(one, InvalidToken) for one in answers)
-    assert asked == ["/.well-known/openid-configuration", "/jwks"]
+    assert issuer.asked == ["/.well-known/openid-configuration", "/jwks"]
+
+
+async def test_a_key_that_the_provider_has_withdrawn_is_good_no_longer(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, keys = Provider(issuer.url, "studio"), SigningKeys("a")
+    issuer.keys = public_keys(keys)
+    assert (await provider.verify(token(issuer, keys)))["sub"] == "1"
+    issuer.keys = public_keys(SigningKeys("b"))
+    monkeypatch.setattr("serving.identity.provider.STALE_AFTER", timedelta(0))
+    monkeypatch.setattr("serving.identity.provider.REFETCH_AFTER", timedelta(0))
+    assert (await provider.verify(token(issuer, keys)))["sub"] == "1"  # nobody waits while the keys are read again
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if [kid for kid in provider._keys if kid] == ["b-rsa"]:
+            break
+    with pytest.raises(InvalidToken, match="does not have"):
+        await provider.verify(token(issuer, keys))
+
+
+async def test_keys_of_a_provider_that_calls_itself_another_are_not_believed(issuer: Issuer) -> None:
+    provider, keys = Provider(issuer.url, "studio"), SigningKeys("a")
+    issuer.keys, issuer.claimed = public_keys(keys), "https://evil.example"
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        await provider.verify(token(issuer, keys))

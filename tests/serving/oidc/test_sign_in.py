@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +18,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from local.api import Api, ApiRefused
+from studio.settings import REPOSITORY
 from tests.serving.gateway_process import CHAT, wait_until
+from tests.serving.ledger import outage
 from tests.serving.oidc.conftest import Lobby
 from tests.serving.oidc.provider import AUDIENCE, SigningKeys
 
@@ -106,6 +110,9 @@ class TestTokens:
             "the key of another algorithm": keys.sign(said, "RS256", kid=keys.ec_id),
             "changed": ".".join((good.split(".")[0], segment(said | {"tenant": "globex"}), good.split(".")[2])),
             "no JSON": "a.b.c",
+            "no name of an algorithm": f"{segment({'alg': ['RS256']})}.{segment(said)}.x",
+            "no name of a key": f"{segment({'alg': 'RS256', 'kid': {}})}.{segment(said)}.x",
+            "no end of brackets": f"{segment(b'[' * 9000)}.{segment(said)}.x",
             "too long": f"{segment({'alg': 'RS256'})}.{'A' * 20_000}.x",
         }
         accepted = [how for how, token in forged.items() if lobby.status(token) != 401]
@@ -255,6 +262,59 @@ class TestUsers:
         own_key = user(api, "anna@acme.example")["keys"][0]["id"]
         assert own_key not in lobby.call("anna", "GET", "/v1/keys").text
         assert lobby.call("anna", "DELETE", f"/v1/keys/{own_key}").status_code == 404
+
+
+def test_the_command_line(lobby: Lobby) -> None:
+    def studio(*arguments: str) -> str:
+        environment = {"STUDIO_GATEWAY_URL": lobby.gateway.url, "STUDIO_API_KEY": lobby.provider.token("ops")}
+        command = [str(REPOSITORY / "bin" / "studio"), "user", *arguments]
+        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
+
+    chat(lobby, "nobody")
+    granted = json.loads(studio("grant", "nobody@example.com", "finance", "--tenant", "globex", "--json"))
+    assert (granted["role"], granted["tenant"], granted["origin"]) == ("finance", "globex", "granted")
+    nobody = next(one for one in json.loads(studio("list", "--json")) if one["email"] == "nobody@example.com")
+    assert [one["id"] for one in nobody["memberships"]] == [granted["id"]]
+    assert studio("revoke", nobody["id"], "finance", "--tenant", "globex").endswith("no longer finance of globex.\n")
+    with lobby.house.database.superuser() as connection:
+        entries = connection.execute(
+            "select action, details from audit_log where subject = %s and action ~ 'grant|revoke' order by at desc"
+            " limit 2",
+            (nobody["id"],),
+        ).fetchall()
+    assert entries == [("user.revoke", {"role": "finance"}), ("user.grant", {"role": "finance"})]
+
+
+def test_what_a_person_changes_in_the_tenant_is_in_the_audit_log(lobby: Lobby) -> None:
+    upload = {"file": ("b.jsonl", b"{}")}
+    file = lobby.call("anna", "POST", "/v1/files", files=upload, data={"purpose": "batch"}).json()["id"]
+    order = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = lobby.call("dev", "POST", "/v1/batches", json=order).json()["id"]
+    lobby.call("dev", "POST", f"/v1/batches/{batch}/cancel")
+    lobby.call("anna", "DELETE", f"/v1/files/{file}")
+    with lobby.house.database.superuser() as connection:
+        rows = connection.execute(
+            "select action, actor from audit_log where subject in (%s, %s) order by at, id", (file, batch)
+        ).fetchall()
+    subject = f"oidc:{lobby.provider.issuer}#"
+    assert [(action, actor.partition(" ")[0].removeprefix(subject)) for action, actor in rows] == [
+        ("file.create", "anna"),
+        ("batch.create", "dev"),
+        ("batch.cancel", "dev"),
+        ("file.delete", "anna"),
+    ]
+
+
+def test_while_the_database_is_away_who_is_known_goes_on_and_a_new_face_waits(lobby: Lobby) -> None:
+    known, new = lobby.provider.token("anna"), lobby.provider.token("late")
+    wait_until(lambda: lobby.status(known) == 200)
+    with outage(lobby.house.database):
+        answer = lobby.call(None, "POST", "/v1/chat/completions", known, json=CHAT_BODY)
+        assert answer.status_code == 200, answer.text
+        waiting = lobby.call(None, "POST", "/v1/chat/completions", new, json=CHAT_BODY)
+        assert waiting.status_code == 503
+        assert waiting.headers["retry-after"] == "5"
+    wait_until(lambda: lobby.status(new) == 200)
 
 
 class TestTheProvider:
