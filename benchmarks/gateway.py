@@ -20,6 +20,7 @@ from local.readiness import http_ok
 from studio import api_keys, clock
 from studio.db.catalog import Model, ModelVariant, Price
 from studio.db.fleet import Replica
+from studio.db.limits import Limit
 from studio.db.sessions import engine_for, unit_of_work
 from studio.db.tenancy import ApiKey, Tenant
 from studio.settings import REPOSITORY
@@ -94,16 +95,17 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
         tenant = Tenant(slug="benchmark", name="Benchmark")
         session.add(tenant)
         session.flush()
-        session.add(
-            ApiKey(
-                tenant_id=tenant.id,
-                name="load",
-                prefix=minted.prefix,
-                secret_hash=minted.secret_hash,
-                scopes=["inference"],
-                requests_per_second=1_000_000,  # the limit is checked, and never reached
-            )
+        key = ApiKey(
+            tenant_id=tenant.id,
+            name="load",
+            prefix=minted.prefix,
+            secret_hash=minted.secret_hash,
+            scopes=["inference"],
         )
+        session.add(key)
+        session.flush()
+        # Checked, and never reached.
+        session.add(Limit(tenant_id=tenant.id, api_key_id=key.id, requests_per_second=1_000_000))
         for name, url in engines.items():
             session.add(_model(name))
             session.flush()

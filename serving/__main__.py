@@ -29,7 +29,8 @@ from serving.identity.uses import KeyUses
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
+from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
 from serving.shipper import Shipper
 from studio import ids, logs
@@ -55,18 +56,19 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits, directory = Keys(), FleetView(), Credits(), Directory()
+    keys, view, credits, rules, directory = Keys(), FleetView(), Credits(), RuleBook(), Directory()
     database = engine_for(config.database_url("gateway"))
     uses = KeyUses(database)
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, view, directory, keys))
+    feed = Feed(config.database_url("gateway"), (credits, rules, view, directory, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
     shipper = Shipper(journal, config.database_url("shipper"))
+    valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
         keys=keys,
         callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
-        limits=RequestLimits(),
+        limits=Limiter(rules, journal.source_id, valkey_url),
         credits=credits,
         engines=Engines(),
         journal=journal,
@@ -81,7 +83,7 @@ async def run(config: Settings) -> None:
     )
 
     shipper.start()
-    background = [asyncio.create_task(feed.run()), asyncio.create_task(uses.run())]
+    background = [asyncio.create_task(work) for work in (feed.run(), uses.run(), gateway.limits.run())]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -100,6 +102,7 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
+        await gateway.limits.close()
         for task in background:
             task.cancel()
         database.dispose()

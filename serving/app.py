@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.routes import batches, files, fine_tuning, keys, models, pages, usage
+from serving.routes import batches, files, fine_tuning, keys, limits, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -23,7 +23,7 @@ from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
 
-TENANT_ROUTES = (models, files, batches, fine_tuning, usage, keys, pages)
+TENANT_ROUTES = (models, files, batches, fine_tuning, usage, limits, keys, pages)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 

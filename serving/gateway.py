@@ -10,7 +10,7 @@ from serving.fleet.view import FleetView
 from serving.identity.callers import Callers
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
 
 
@@ -21,7 +21,7 @@ class Gateway:
     keys: Keys
     callers: Callers
     view: FleetView
-    limits: RequestLimits
+    limits: Limiter
     credits: Credits
     engines: Engines
     journal: Journal

@@ -27,7 +27,6 @@ class KeyRecord:
     tenant_id: UUID
     tenant_slug: str
     scopes: frozenset[str]
-    requests_per_second: int | None  # None: no limit of its own
     expires_at: datetime | None
     models: frozenset[str] | None = None  # names as in `/v1/models`; None: all
     endpoints: frozenset[str] | None = None  # paths; None: all
@@ -52,14 +51,14 @@ class Keys:
     async def refresh(self, connection: AsyncConnection) -> None:
         """Replace the snapshot whole, so that a revoked key is gone with it."""
         cursor = await connection.execute(
-            "select secret_hash, is_personal, id, prefix, tenant_id, tenant_slug, scopes, requests_per_second,"
-            " expires_at, models, endpoints from api_key_snapshot() join key_permissions() using (id)"
+            "select secret_hash, is_personal, id, prefix, tenant_id, tenant_slug, scopes, expires_at, models, endpoints"
+            " from api_key_snapshot() join key_permissions() using (id)"
         )
         by_hash: dict[bytes, KeyRecord] = {}
         personal: dict[UUID, KeyRecord] = {}
-        async for secret_hash, is_personal, id, prefix, tenant_id, slug, scopes, rate, expires_at, *names in cursor:
+        async for secret_hash, is_personal, id, prefix, tenant_id, slug, scopes, expires_at, *names in cursor:
             models, endpoints = map(_names, names)
-            record = KeyRecord(id, prefix, tenant_id, slug, frozenset(scopes), rate, expires_at, models, endpoints)
+            record = KeyRecord(id, prefix, tenant_id, slug, frozenset(scopes), expires_at, models, endpoints)
             if is_personal:
                 personal[id] = record
             else:

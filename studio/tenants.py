@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from studio import api_keys, clock, ids
 from studio.db.catalog import ModelVariant
 from studio.db.jobs import Adapter
+from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, AuditEntry, LegalEntity, Tenant, TenantBilling
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import Currency
@@ -100,7 +101,7 @@ def create_key(
     models: Collection[str] | None = None,
     endpoints: Collection[str] | None = None,
 ) -> CreatedKey:
-    """Mint a key. InvalidRequest for an unknown scope or model, or an expiry in the past."""
+    """Mint a key. InvalidRequest for an unknown scope or model, or a past expiry. More limits: `studio/limits.py`."""
     _require_sensible(session, tenant_id, scopes, expires_at, models)
     minted = api_keys.mint()
     key_id = ids.uuid7()
@@ -112,14 +113,18 @@ def create_key(
             prefix=minted.prefix,
             secret_hash=minted.secret_hash,
             scopes=sorted(scopes),
-            requests_per_second=requests_per_second,
             credit=credit,
             expires_at=expires_at,
             models=_sorted(models),
             endpoints=_sorted(endpoints),
         )
     )
-    details = {"name": name, "scopes": sorted(scopes), "models": _sorted(models), "endpoints": _sorted(endpoints)}
+    details: dict[str, Any] = {"name": name, "scopes": sorted(scopes)}
+    details |= {"models": _sorted(models), "endpoints": _sorted(endpoints)}
+    if requests_per_second is not None:
+        session.flush()  # the limit refers to the key
+        session.add(Limit(tenant_id=tenant_id, api_key_id=key_id, requests_per_second=requests_per_second))
+        details["requests_per_second"] = requests_per_second
     audit(session, actor, "key.create", minted.prefix, tenant_id, details)
     return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
 

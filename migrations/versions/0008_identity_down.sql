@@ -9,6 +9,7 @@ drop function open_tenants();
 drop function key_permissions();
 drop trigger notify_identity on tenants;
 
+revoke select on limits from studio_gateway;
 drop table api_key_uses;
 
 -- A key that would be free of what held it back must not live on; one that only managed keys has nothing left to do.

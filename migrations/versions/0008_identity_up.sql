@@ -192,6 +192,7 @@ grant execute on function key_permissions(), open_tenants(), granted_memberships
     record_key_uses(uuid[], timestamptz[]), record_sign_in(text, text, text, text, uuid, jsonb) to studio_gateway;
 
 grant select (models, endpoints, user_id) on api_keys to studio_gateway, studio_operator, studio_worker, studio_auditor;
+grant select on limits to studio_gateway; -- a key with limits of its own makes no others
 grant select on api_key_uses to studio_gateway, studio_operator, studio_auditor;
 grant select on users, memberships to studio_operator, studio_auditor;
 grant insert, delete on memberships to studio_operator;

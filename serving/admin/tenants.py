@@ -8,11 +8,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from serving.admin.access import Caller, Transaction
 from serving.identity.endpoints import require_known_endpoints
 from studio import clock, ids
+from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, ApiKeyUse, Tenant
 from studio.errors import InvalidRequest
 from studio.money import Currency
@@ -61,7 +62,7 @@ class NewKey(_Body):
     name: str = "unnamed"
     scopes: list[str] = ["inference", "usage"]
     expires_in_seconds: int | None = Field(None, gt=0)
-    requests_per_second: int | None = Field(None, gt=0)
+    requests_per_second: int | None = Field(None, gt=0, le=2**31 - 1)
     credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # in the tenant's currency
     models: Annotated[list[str], Field(min_length=1)] | None = None  # names as in `/v1/models`
     endpoints: Annotated[list[str], Field(min_length=1)] | None = None  # paths, such as `/v1/embeddings`
@@ -152,11 +153,16 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     tenant = find_tenant(session, slug)
     columns = (
         ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints,
-        ApiKey.requests_per_second, ApiKey.credit, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
+        Limit.requests_per_second, ApiKey.credit, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
         ApiKeyUse.last_used_at,
     )  # fmt: skip
-    of_tenant = select(*columns).join(ApiKeyUse, ApiKeyUse.api_key_id == ApiKey.id, isouter=True)
-    rows = session.execute(of_tenant.where(ApiKey.tenant_id == tenant.id).order_by(ApiKey.created_at))
+    rows = session.execute(
+        select(*columns)
+        .outerjoin(Limit, and_(Limit.api_key_id == ApiKey.id, Limit.variant_id.is_(None)))
+        .outerjoin(ApiKeyUse, ApiKeyUse.api_key_id == ApiKey.id)
+        .where(ApiKey.tenant_id == tenant.id)
+        .order_by(ApiKey.created_at)
+    )
     return [KeyView(**row | {"id": ids.to_wire(ids.API_KEY, row["id"])}) for row in map(dict, rows.mappings())]
 
 

@@ -141,7 +141,7 @@ class Callers:
         assert known.key_id is not None
         assert known.prefix is not None
         slug = self._directory.slug_of(tenant_id)
-        return KeyRecord(known.key_id, known.prefix, tenant_id, slug, frozenset(), None, None)
+        return KeyRecord(known.key_id, known.prefix, tenant_id, slug, frozenset(), None)
 
 
 def _token(authorization: str | None) -> str | None:

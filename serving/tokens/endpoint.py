@@ -6,18 +6,17 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from serving import envelope, routing
-from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import KeyRecord, require, require_endpoint, require_model
+from serving.keys import require, require_endpoint, require_model
+from serving.limits.readings import OverLimit
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Endpoint, read_call
@@ -46,7 +45,7 @@ class TokenEndpoint:
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await Relay(self._gateway, client, request).run()
+            await self._answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -74,7 +73,6 @@ class TokenEndpoint:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
         require_endpoint(caller, self._endpoint.path)
-        headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
@@ -86,21 +84,31 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        reservation = self._gateway.credits.reserve(
-            caller.id,
-            self._gateway.view.fleet.prices.get(variant.id, ()),
-            call.most_prompt_tokens(len(body), variant.context_tokens),
-            call.choices,
-            call.most_tokens(variant.max_output_tokens or variant.context_tokens),
-        )
-        return Request(id, started_at, caller, call, target, headers, reservation)
+        lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        try:
+            reservation = self._gateway.credits.reserve(
+                caller.id,
+                self._gateway.view.fleet.prices.get(variant.id, ()),
+                call.most_prompt_tokens(len(body), variant.context_tokens),
+                call.choices,
+                call.most_tokens(variant.max_output_tokens or variant.context_tokens),
+            )
+        except BaseException:
+            if lease is not None:
+                lease.end(0)
+            raise
+        return Request(id, started_at, caller, call, target, lease, reservation)
 
-    def _count(self, caller: KeyRecord) -> Headers:
-        if caller.requests_per_second is None:
-            return []
-        return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
+    async def _answer(self, client: Client, request: Request) -> None:
+        try:
+            await Relay(self._gateway, client, request).run()
+        finally:
+            # Before a refusal is told. Nothing of the answer was counted, or this has happened already.
+            if request.lease is not None:
+                request.lease.end(0)
 
 
 async def _refuse(client: Client, error: StudioError) -> None:
     if not client.has_first_byte:
-        await client.answer(error.status, envelope.headers_of(error), envelope.body_of(error))
+        headers = error.headers if isinstance(error, OverLimit) else []
+        await client.answer(error.status, envelope.headers_of(error) + headers, envelope.body_of(error))

@@ -19,6 +19,7 @@ from serving.fleet.view import Replica, Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord
+from serving.limits.limiter import Lease
 from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import DONE, Form
@@ -48,13 +49,18 @@ class Request:
     caller: KeyRecord
     call: Call
     target: Target
-    headers: Headers  # of a good answer
+    lease: Lease | None = None  # of a caller that has limits
     reservation: Reservation | None = None  # of a key that has a credit
 
     @property
     def variant(self) -> Variant:
         """What is metered and priced."""
         return self.target.variant
+
+    @property
+    def headers(self) -> Headers:
+        """What a good answer carries."""
+        return [] if self.lease is None else self.lease.headers
 
     @property
     def form(self) -> Form:
@@ -135,6 +141,8 @@ class Relay:
         self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
     ) -> None:
         request, variant = self._request, self._request.variant
+        if request.lease is not None:
+            request.lease.end(counts.prompt + counts.completion)
         if request.reservation is not None:
             request.reservation.settle(counts)
             if reason == "complete" and request.reservation.ended(counts):
