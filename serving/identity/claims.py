@@ -44,7 +44,8 @@ def read_claims(claims: Mapping[str, Any], tenant_claim: str, roles_claim: str) 
     return SignIn(
         issuer=claims["iss"],
         subject=claims["sub"],
-        email=email if isinstance(email, str) and claims.get("email_verified") is not False else None,
+        # Roles are granted by address, so one that anybody may enter for himself is none.
+        email=email if isinstance(email, str) and claims.get("email_verified") is True else None,
         name=name if isinstance(name, str) else None,
         tenants=frozenset(filter(None, map(_slug, _texts(_at(claims, tenant_claim))))),
         roles=frozenset(_IN_TENANT[role] for role in roles if role in _IN_TENANT),

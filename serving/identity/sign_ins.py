@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 import structlog
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from serving.identity.claims import SignIn
 from serving.identity.permissions import Role
@@ -58,7 +58,7 @@ class SignIns:
         if known is None or known.claimed != said or anew:
             try:
                 return await asyncio.to_thread(self._write, person, tenant_id, said)
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 if known is None:
                     raise ServiceUnavailable(
                         "You cannot be signed in at the moment. Try again.", retry_after=timedelta(seconds=5)

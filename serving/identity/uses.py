@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from studio.db.sessions import unit_of_work
 
@@ -42,9 +42,9 @@ class KeyUses:
                 continue
             try:
                 await asyncio.to_thread(self._write, due)
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 if not is_away:
-                    log.warning("key_uses_not_written", error=type(error.orig).__name__)
+                    log.warning("key_uses_not_written", error=type(error).__name__)
                 is_away = True
                 continue
             is_away = False

@@ -20,7 +20,7 @@ from tests.stub_engine import StubEngine
 
 def person(*roles: str, **claims: Any) -> dict[str, Any]:
     """Somebody's claims, as Keycloak writes them."""
-    return {"claims": {"realm_access": {"roles": ["offline_access", *roles]}, **claims}}
+    return {"claims": {"realm_access": {"roles": ["offline_access", *roles]}, "email_verified": True, **claims}}
 
 
 PEOPLE = {

@@ -53,8 +53,9 @@ def test_roles_of_another_form_are_none(roles: Any) -> None:
     assert read_claims(WHO | {"realm_access": {"roles": roles}}, "tenant", "realm_access.roles").roles == set()
 
 
-def test_an_address_that_is_not_verified_names_nobody() -> None:
-    said = WHO | {"email": "boss@example.com", "email_verified": False}
+@pytest.mark.parametrize("verified", [{}, {"email_verified": False}, {"email_verified": "true"}])
+def test_an_address_that_is_not_verified_names_nobody(verified: dict[str, Any]) -> None:
+    said = WHO | {"email": "boss@example.com"} | verified
     assert read_claims(said, "tenant", "roles").actor == "oidc:https://sso.example#1"
 
 
