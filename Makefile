@@ -54,7 +54,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: chaos

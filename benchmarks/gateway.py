@@ -25,6 +25,7 @@ from studio.db.sessions import engine_for, unit_of_work
 from studio.db.tenancy import ApiKey, Tenant
 from studio.settings import REPOSITORY
 from tests.server import TestDatabase, free_port, running_server
+from tests.serving.limits.valkey_server import ValkeyServer
 
 START_TIMEOUT_SECONDS = 30
 CONTEXT_TOKENS = 32_768
@@ -46,7 +47,7 @@ def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Itera
     with TemporaryDirectory(prefix="studio-benchmark-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL is another user when we are root
-        with running_server(folder) as server:
+        with running_server(folder) as server, _valkey(folder, cores) as valkey_url:
             database = server.database()
             key = _declare(database, engines)
             port, internal_port = free_port(), free_port()
@@ -58,9 +59,22 @@ def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Itera
                 "STUDIO_JOURNAL_DIR": str(folder / "journal"),
                 "STUDIO_CACHE_SALT_KEY": server.postgres.secrets.cache_salt_key,
                 "STUDIO_CONTENT_KEY": server.postgres.secrets.content_key,
+                "STUDIO_VALKEY_URL": valkey_url,
             }
             with _gateway_process(settings, folder / "gateway.log", internal_port, cores) as process:
                 yield Gateway(f"http://127.0.0.1:{port}", key, process.pid, database)
+
+
+@contextmanager
+def _valkey(folder: Path, cores: set[int]) -> Iterator[str]:
+    """A Valkey away from the gateway's cores, where there are others; its URL."""
+    server = ValkeyServer(folder)
+    with pinned_to(os.sched_getaffinity(0) - cores or cores):
+        server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @contextmanager

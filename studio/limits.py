@@ -16,6 +16,9 @@ from studio.db.tenancy import ApiKey
 from studio.errors import InvalidRequest, ModelNotFound, NotFound
 from studio.tenants import audit
 
+MOST_REQUESTS = 2**31 - 1
+MOST_TOKENS = 100_000_000_000  # per minute; beyond, Valkey's scripts could not reckon exactly
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

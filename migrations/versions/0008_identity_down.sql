@@ -3,13 +3,13 @@ drop function record_sign_in(text, text, text, text, uuid, jsonb);
 drop function record_key_uses(uuid[], timestamptz[]);
 drop function revoke_own_key(uuid, text);
 drop function create_own_key(uuid, text, text, bytea, text[], text[], text[], timestamptz, text);
+drop function has_limits_of_its_own(uuid);
 drop function audit_own(text, text, text, jsonb);
 drop function granted_memberships();
 drop function open_tenants();
 drop function key_permissions();
 drop trigger notify_identity on tenants;
 
-revoke select on limits from studio_gateway;
 drop table api_key_uses;
 
 -- A key that would be free of what held it back must not live on; one that only managed keys has nothing left to do.

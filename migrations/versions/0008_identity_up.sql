@@ -85,6 +85,12 @@ begin
     values (actor, action, subject, current_tenant(), details);
 end $$;
 
+-- Such a key makes no others: they would be free of what holds it back.
+create function has_limits_of_its_own(key_id uuid) returns boolean
+language sql stable security definer set search_path = public, pg_temp as $$
+    select exists (select 1 from limits l where l.api_key_id = key_id and l.tenant_id = current_tenant())
+$$;
+
 create function create_own_key(id uuid, name text, prefix text, secret_hash bytea, scopes text[], models text[],
                                endpoints text[], expires_at timestamptz, actor text) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -185,14 +191,13 @@ create policy all_tenants on api_key_uses
     to studio_owner, studio_operator, studio_auditor using (true) with check (true);
 
 revoke execute on function key_permissions(), open_tenants(), granted_memberships(), audit_own(text, text, text, jsonb),
-    create_own_key(uuid, text, text, bytea, text[], text[], text[], timestamptz, text), revoke_own_key(uuid, text),
+    has_limits_of_its_own(uuid), create_own_key(uuid, text, text, bytea, text[], text[], text[], timestamptz, text), revoke_own_key(uuid, text),
     record_key_uses(uuid[], timestamptz[]), record_sign_in(text, text, text, text, uuid, jsonb) from public;
 grant execute on function key_permissions(), open_tenants(), granted_memberships(), audit_own(text, text, text, jsonb),
-    create_own_key(uuid, text, text, bytea, text[], text[], text[], timestamptz, text), revoke_own_key(uuid, text),
+    has_limits_of_its_own(uuid), create_own_key(uuid, text, text, bytea, text[], text[], text[], timestamptz, text), revoke_own_key(uuid, text),
     record_key_uses(uuid[], timestamptz[]), record_sign_in(text, text, text, text, uuid, jsonb) to studio_gateway;
 
 grant select (models, endpoints, user_id) on api_keys to studio_gateway, studio_operator, studio_worker, studio_auditor;
-grant select on limits to studio_gateway; -- a key with limits of its own makes no others
 grant select on api_key_uses to studio_gateway, studio_operator, studio_auditor;
 grant select on users, memberships to studio_operator, studio_auditor;
 grant insert, delete on memberships to studio_operator;

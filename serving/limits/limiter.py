@@ -98,6 +98,8 @@ class Limiter:
 
     def end(self, lease: Lease, tokens: int) -> None:
         """Give back, or add, what the truth differs from the reservation."""
+        if not any(rule.awaits_the_end for rule in lease.rules):
+            return
         change = tokens - lease.tokens
         self._local.finish(lease.rules, lease.request)
         if lease.shares is not None:

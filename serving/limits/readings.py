@@ -15,6 +15,11 @@ from studio.errors import RateLimited
 # When one of the running requests will end is not known; asking again after this is cheap.
 CONCURRENCY_RETRY_MS = 1_000
 
+_OF_REQUESTS, _OF_TOKENS = (
+    tuple(b"x-ratelimit-%s-%s" % (what, of) for what in (b"limit", b"remaining", b"reset"))
+    for of in (b"requests", b"tokens")
+)
+
 
 class OverLimit(RateLimited):
     """A request that one of its limits does not allow now. Carries what a good answer would have carried, too."""
@@ -67,17 +72,22 @@ def uses(rules: Sequence[Rule], reading: Reading, tokens: int = 0) -> Iterator[U
 def headers(rules: Sequence[Rule], reading: Reading, tokens: int = 0) -> Headers:
     """`x-ratelimit-*` as OpenAI writes them, of the limit of requests and of tokens of which least is left."""
     told: Headers = []
-    found = list(uses(rules, reading, tokens))
-    for word, kinds in ((b"requests", KINDS[:TOKENS]), (b"tokens", KINDS[TOKENS:CONCURRENT])):
-        tightest = min(
-            (use for use in found if use.kind in kinds), key=lambda use: (use.remaining, -use.empty_in_ms), default=None
-        )
+    for names, kinds, weight in ((_OF_REQUESTS, (0, 1), 1), (_OF_TOKENS, (TOKENS,), tokens)):
+        tightest: tuple[int, int, int] | None = None
+        # Plain arithmetic, not `uses`: this runs for every request.
+        for rule, levels in zip(rules, reading.levels, strict=True):
+            for kind in kinds:
+                if most := rule.ceilings[kind]:
+                    period = PERIODS_MS[kind]
+                    standing = levels[kind] if reading.admitted else levels[kind] - weight * period
+                    found = (max(0, (most * period - standing) // period), standing // -most, most)
+                    if tightest is None or found < tightest:
+                        tightest = found
         if tightest is not None:
-            told += [
-                (b"x-ratelimit-limit-" + word, b"%d" % tightest.limit),
-                (b"x-ratelimit-remaining-" + word, b"%d" % tightest.remaining),
-                (b"x-ratelimit-reset-" + word, go_duration(tightest.empty_in_ms).encode()),
-            ]
+            remaining, minus_empty_in_ms, most = tightest
+            told.append((names[0], b"%d" % most))
+            told.append((names[1], b"%d" % remaining))
+            told.append((names[2], go_duration(-minus_empty_in_ms).encode()))
     return told
 
 

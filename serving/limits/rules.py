@@ -44,6 +44,11 @@ class Rule:
         """Where Valkey keeps which requests run."""
         return f"{self.level_key}:running"
 
+    @property
+    def awaits_the_end(self) -> bool:
+        """Whether it matters when a request ends and what it took."""
+        return self.ceilings[TOKENS] > 0 or self.ceilings[CONCURRENT] > 0
+
     def shared_among(self, gateways: int) -> Rule:
         """The local share of one of so many gateways: never nothing, or a limit of 1 would close the house."""
         if gateways <= 1:
@@ -65,7 +70,7 @@ class RuleBook:
         """Replace the snapshot whole."""
         cursor = await connection.execute(
             "select id, tenant_id, api_key_id, variant_id, requests_per_second, requests_per_minute, tokens_per_minute,"
-            " concurrent_requests from limit_snapshot()"
+            " concurrent_requests from limit_snapshot() order by id"
         )
         self._replace(
             [

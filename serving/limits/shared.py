@@ -31,13 +31,13 @@ _NAMES_AT_ONCE = 500  # of running requests in one call; Valkey does nothing els
 log = structlog.get_logger()
 
 
-class _Script:
+class Script:
     def __init__(self, name: str) -> None:
         self.source = (Path(__file__).parent / name).read_bytes()
         self.hash = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
-_BUCKET, _ANNOUNCE, _REMEMBER = (_Script(name) for name in ("bucket.lua", "gateways.lua", "remember.lua"))
+BUCKET, _ANNOUNCE, _REMEMBER = (Script(name) for name in ("bucket.lua", "gateways.lua", "remember.lua"))
 
 
 class SharedBuckets:
@@ -87,7 +87,7 @@ class SharedBuckets:
     def end(self, rules: Sequence[Rule], request: str, tokens: int, drained_at_ms: Sequence[int]) -> None:
         """A request is answered; it took `tokens` more, or less, than it reserved. Nobody waits for this."""
         if self._connection is not None:
-            self._connection.tell(*_words("end", rules, request, 0, tokens, drained_at_ms))
+            self._connection.tell(*bucket_call("end", rules, request, 0, tokens, drained_at_ms))
 
     def remember(self, tenant_id: UUID, request: str, explanation: bytes) -> bool:
         """Keep why a request was refused."""
@@ -115,7 +115,7 @@ class SharedBuckets:
             return None
         try:
             admitted, now_ms, *flat = await connection.call(
-                *_words(act, rules, request, requests, tokens, [0] * len(rules))
+                *bucket_call(act, rules, request, requests, tokens, [0] * len(rules))
             )
         except ValkeyAway:
             # Also when it only refuses, being full or a replica: it does not count, so it is as good as away.
@@ -128,7 +128,7 @@ class SharedBuckets:
     async def _connected(self) -> AsyncIterator[Connection]:
         connection = await Connection.open(self._url)
         try:
-            for script in (_BUCKET, _ANNOUNCE, _REMEMBER):
+            for script in (BUCKET, _ANNOUNCE, _REMEMBER):
                 await connection.call("SCRIPT", "LOAD", script.source)
             await self._announce(connection)  # proves that it takes what we write
             self._connection = connection
@@ -155,11 +155,11 @@ class SharedBuckets:
         self.gateways = await connection.call("EVALSHA", _ANNOUNCE.hash, 1, _GATEWAYS, *who)
 
 
-def _words(
+def bucket_call(
     act: str, rules: Sequence[Rule], request: str, requests: int, tokens: int, drained_at_ms: Sequence[int]
 ) -> list[Word]:
     """The call of `bucket.lua`."""
-    words: list[Word] = ["EVALSHA", _BUCKET.hash, 2 * len(rules)]
+    words: list[Word] = ["EVALSHA", BUCKET.hash, 2 * len(rules)]
     for rule in rules:
         words += (rule.level_key, rule.running_key)
     words += (act, request, requests, tokens, LEASE // timedelta(milliseconds=1))

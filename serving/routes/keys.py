@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import exists, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from serving.identity.endpoints import require_known_endpoints
@@ -16,7 +16,6 @@ from serving.keys import KeyRecord, covers
 from serving.routes.caller import KeysCaller
 from serving.routes.stores import TenantDatabase
 from studio import clock, ids
-from studio.db.limits import Limit
 from studio.db.sessions import tenant_scope
 from studio.db.tenancy import ApiKey, ApiKeyUse
 from studio.errors import NotFound, PermissionDenied
@@ -162,7 +161,7 @@ def _require_own_rights(caller: KeyRecord, body: NewKey) -> None:
 def _require_unlimited(session: Session, caller: KeyRecord) -> None:
     """PermissionDenied for a key with limits or money of its own: what it creates would be free of them."""
     credit = session.scalars(select(ApiKey.credit).where(ApiKey.id == caller.id)).one()
-    is_limited = session.scalars(select(exists().where(Limit.api_key_id == caller.id))).one()
+    is_limited = session.scalar(select(func.has_limits_of_its_own(caller.id)))
     if credit is not None or is_limited:
         raise PermissionDenied(
             "An API key with limits or a credit of its own cannot create keys, which would be free of them. Use a key"
