@@ -38,11 +38,11 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+test: install $(OIDC_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
 	@$(APP) -m pytest
 
 .PHONY: test-fast
-test-fast: $(APP_READY) ## The tests that need no engine
+test-fast: $(APP_READY) $(OIDC_READY) ## The tests that need no engine
 	@$(APP) -m pytest -m "not engine"
 
 .PHONY: lint
@@ -71,7 +71,7 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  requirements/models.in -o requirements/models.lock
 
 .PHONY: install
-install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) $(OIDC_READY) ## Both environments, the embedded models, the tests' OpenID provider
+install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -93,6 +93,7 @@ $(ENGINE_READY): requirements/engine.lock | $(UV)
 	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
 	@touch $@
 
+# Only tests need Node.
 $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.json
 	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }

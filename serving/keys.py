@@ -20,7 +20,7 @@ Scope = Literal["inference", "usage", "keys", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A live key and what it allows; or a person in a tenant, by the key that stands for him there."""
+    """A live key and what it allows; or a person in a tenant, by the key that stands for them there."""
 
     id: UUID
     prefix: str

@@ -78,7 +78,7 @@ def revoke(session: Session, membership_id: UUID, actor: str) -> None:
     if membership.origin == "claims":
         raise Conflict(
             "this membership comes from the sign-in provider: take the role away there. To end the user's access to"
-            " the tenant at once, revoke the key that stands for him; the list of users names it"
+            " the tenant at once, revoke the key that stands for the user; the list of users names it"
         )
     session.delete(membership)
     audit(session, actor, "user.revoke", _name(membership.user_id), membership.tenant_id, {"role": membership.role})

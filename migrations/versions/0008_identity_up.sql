@@ -129,8 +129,8 @@ language sql security definer set search_path = public, pg_temp as $$
     on conflict (api_key_id) do update set last_used_at = greatest(api_key_uses.last_used_at, excluded.last_used_at)
 $$;
 
--- Somebody with a token of the provider: remembered with what the token says, and given a key of his own in the tenant
--- that he acts for. Nobody knows that key's text; it is what usage, limits and budgets of a person hang on.
+-- Somebody with a token of the provider: remembered with what the token says, and given a key of their own in the
+-- tenant that they act for. Nobody knows that key's text; it is what usage, limits and budgets of a person hang on.
 create function record_sign_in(
     issuer text, subject text, email text, name text, tenant uuid, claimed jsonb,
     out user_id uuid, out api_key_id uuid, out prefix text, out is_ended boolean)

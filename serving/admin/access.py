@@ -36,7 +36,7 @@ class _OperatorWith:
         return Need(self.permission)
 
     async def __call__(self, operator: Annotated[Operator, Depends(authenticate)]) -> Operator:
-        """The operator, once he has shown the permission; 403 without."""
+        """The operator, having shown the permission; 403 without."""
         if self.permission not in operator.permissions:
             raise PermissionDenied(
                 "This needs an API key with the scope `admin`, or one of the roles"

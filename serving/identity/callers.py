@@ -1,7 +1,7 @@
 """From the `Authorization` header to a caller: a key by its text, a person by a token of the OpenID provider.
 
-Everything below sees one kind of tenant's caller, a `KeyRecord`: a person is the key that stands for him in his tenant,
-with what his roles allow. So usage, limits, budgets, batches and revocation work for people as they do for keys.
+Everything below sees one kind of tenant's caller, a `KeyRecord`: a person is the key that stands for them in a tenant,
+with what their roles allow. So usage, limits, budgets, batches and revocation work for people as they do for keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serving.identity.claims import SignIn, read_claims
 from serving.identity.directory import Directory
 from serving.identity.permissions import Permission, Role
 from serving.identity.provider import Provider
-from serving.identity.sign_ins import Known, SignIns
+from serving.identity.sign_ins import SignIns
 from serving.identity.uses import KeyUses
 from serving.keys import KeyRecord, Keys
 from studio import ids
@@ -99,7 +99,7 @@ class Callers:
                 "You are signed in but have no role in a tenant. Ask your operator for one and name your user id,"
                 f" {ids.to_wire(ids.USER, known.user_id)}."
             )
-        tenant_id = self._chosen(roles, organization)
+        slug, tenant_id = self._chosen(roles, organization)
         known = await self._sign_ins.known(person, tenant_id, claimed)
         record = None if known.key_id is None else self._keys.personal(known.key_id)
         if record is None:
@@ -109,39 +109,33 @@ class Callers:
                 raise PermissionDenied(
                     "An operator has ended your access to this tenant. Ask your operator to grant it again."
                 )
-            record = self._fresh(known, tenant_id)
+            assert known.key_id is not None
+            assert known.prefix is not None
+            record = KeyRecord(known.key_id, known.prefix, tenant_id, slug, frozenset(), None)
         return replace(record, scopes=permissions.in_tenant(roles[tenant_id]), user=person.actor)
 
     def _claimed(self, person: SignIn) -> list[tuple[UUID | None, Role]]:
         """What the token says, of tenants that there are."""
-        tenants = filter(None, map(self._directory.tenant_named, sorted(person.tenants)))
-        claimed: list[tuple[UUID | None, Role]] = [
-            (tenant, role) for tenant in tenants for role in sorted(person.roles)
-        ]
-        return [*claimed, *((None, role) for role in sorted(person.everywhere))]
+        tenants = list(filter(None, map(self._directory.tenant_named, person.tenants)))
+        in_tenants = ((tenant, role) for tenant in tenants for role in person.roles)
+        return [*in_tenants, *((None, role) for role in person.everywhere)]
 
     def _granted(self, person: SignIn) -> Iterable[tuple[UUID | None, Role]]:
         places = self._directory.granted(person.issuer, person.subject)
         return ((tenant, role) for tenant, roles in places.items() for role in roles)
 
-    def _chosen(self, roles: dict[UUID, set[Role]], organization: str | None) -> UUID:
+    def _chosen(self, roles: dict[UUID, set[Role]], organization: str | None) -> tuple[str, UUID]:
         names = {self._directory.slug_of(tenant): tenant for tenant in roles}
         if organization:
             if organization not in names:
                 raise PermissionDenied(f"You have no role in `{organization}`, only in {', '.join(sorted(names))}.")
-            return names[organization]
+            return organization, names[organization]
         if len(names) > 1:
             raise InvalidRequest(
                 f"You have roles in {', '.join(sorted(names))}. Say which you act for, in the header"
                 " `OpenAI-Organization` (`organization` in OpenAI's SDKs)."
             )
-        return next(iter(roles))
-
-    def _fresh(self, known: Known, tenant_id: UUID) -> KeyRecord:
-        assert known.key_id is not None
-        assert known.prefix is not None
-        slug = self._directory.slug_of(tenant_id)
-        return KeyRecord(known.key_id, known.prefix, tenant_id, slug, frozenset(), None)
+        return next(iter(names.items()))
 
 
 def _token(authorization: str | None) -> str | None:

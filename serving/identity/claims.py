@@ -44,7 +44,7 @@ def read_claims(claims: Mapping[str, Any], tenant_claim: str, roles_claim: str) 
     return SignIn(
         issuer=claims["iss"],
         subject=claims["sub"],
-        # Roles are granted by address, so one that anybody may enter for himself is none.
+        # Roles are granted by address, so one that anybody may enter is none.
         email=email if isinstance(email, str) and claims.get("email_verified") is True else None,
         name=name if isinstance(name, str) else None,
         tenants=frozenset(filter(None, map(_slug, _texts(_at(claims, tenant_claim))))),

@@ -59,7 +59,7 @@ class SignIns:
             try:
                 return await asyncio.to_thread(self._write, person, tenant_id, said)
             except SQLAlchemyError as error:
-                if known is None:
+                if known is None or anew:  # anew: what is remembered is in doubt
                     raise ServiceUnavailable(
                         "You cannot be signed in at the moment. Try again.", retry_after=timedelta(seconds=5)
                     ) from error

@@ -41,7 +41,7 @@ class _CallerWith:
         return Need(None if self.scope is None else Permission(self.scope))
 
     async def __call__(self, request: Request, record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
-        """The caller, once he has shown what the route asks. What asks for nothing is open to confined keys, too."""
+        """The caller, having shown what the route asks. What asks for nothing is open to confined keys, too."""
         if self.scope is not None:
             require(record, self.scope)
             require_endpoint(record, request.url.path)

@@ -254,6 +254,9 @@ class TestUsers:
         api.delete(f"/admin/v1/keys/{ended['keys'][0]['id']}")
         wait_until(lambda: chat(lobby, "ended").status_code == 403, seconds=1)
         assert "An operator has ended your access" in chat(lobby, "ended").json()["error"]["message"]
+        with outage(lobby.house.database):
+            assert chat(lobby, "ended").status_code == 503  # nobody can tell, so nobody comes in
+        wait_until(lambda: chat(lobby, "ended").status_code == 403)
         api.post(f"/admin/v1/users/{ended['id']}/memberships", {"role": "developer", "tenant": "acme"})
         wait_until(lambda: chat(lobby, "ended").status_code == 200, seconds=1)
 
