@@ -20,6 +20,7 @@ APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
+PEERS_READY := build/peers/.ready
 
 .PHONY: help
 help: ## List the verbs
@@ -54,8 +55,11 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing
 	@$(APP) -m benchmarks.$(NAME)
+
+.PHONY: peers
+peers: $(PEERS_READY) ## Other gateways, for `python -m benchmarks.overhead --peers`
 
 .PHONY: chaos
 chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)
@@ -69,6 +73,8 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  || exit 1; done
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
+	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  requirements/peers.in -o requirements/peers.lock
 
 .PHONY: install
 install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
@@ -99,6 +105,11 @@ $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.j
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
+	@touch $@
+
+$(PEERS_READY): requirements/peers.lock | $(UV)
+	@echo "Installing LiteLLM and vllm-router ..."
+	@$(PYTHON) -m venv build/peers && $(UV) pip sync --quiet --python build/peers/bin/python requirements/peers.lock
 	@touch $@
 
 $(MODELS_READY): requirements/models.lock | $(APP_READY) $(ENGINE_READY)

@@ -14,15 +14,17 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
+from uuid import UUID
 
 from benchmarks.process import pinned_to
 from local.readiness import http_ok
 from studio import api_keys, clock
+from studio.db.budgets import Budget
 from studio.db.catalog import Model, ModelVariant, Price
 from studio.db.fleet import Replica
 from studio.db.limits import Limit
 from studio.db.sessions import engine_for, unit_of_work
-from studio.db.tenancy import ApiKey, Tenant
+from studio.db.tenancy import ApiKey, LegalEntity, Tenant, TenantBilling
 from studio.settings import REPOSITORY
 from tests.server import TestDatabase, free_port, running_server
 from tests.serving.limits.valkey_server import ValkeyServer
@@ -116,8 +118,9 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
             secret_hash=minted.secret_hash,
             scopes=["inference"],
         )
-        session.add(key)
+        session.add_all((key, _seller()))
         session.flush()
+        session.add_all(_money(tenant.id))
         # Checked, and never reached.
         session.add(Limit(tenant_id=tenant.id, api_key_id=key.id, requests_per_second=1_000_000))
         for name, url in engines.items():
@@ -129,6 +132,32 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
             session.add(_replica(name, url))
     owner.dispose()
     return minted.text
+
+
+def _seller() -> LegalEntity:
+    return LegalEntity(
+        id="benchmark",
+        name="Benchmark",
+        country="DE",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        invoice_prefix="B",
+        details={},
+    )
+
+
+def _money(tenant_id: UUID) -> list[TenantBilling | Budget]:
+    """A budget that every request reserves from and settles with, and that is never used up."""
+    billing = TenantBilling(
+        tenant_id=tenant_id,
+        valid_from=clock.now().date() - timedelta(days=1),
+        legal_entity_id="benchmark",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        tax_category="S",
+        buyer={},
+    )
+    return [billing, Budget(tenant_id=tenant_id, kind="monthly", currency="EUR", amount=Decimal(1_000_000))]
 
 
 def _model(name: str) -> Model:

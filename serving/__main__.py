@@ -16,11 +16,14 @@ import uvicorn
 import uvloop
 
 from serving.app import public_application
-from serving.credit import Credits
+from serving.budgets.book import Budgets
+from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.gateway import Gateway
+from serving.idempotency.application import forget_expired
+from serving.idempotency.store import Store
 from serving.identity.callers import Callers, People
 from serving.identity.directory import Directory
 from serving.identity.provider import Provider
@@ -32,9 +35,11 @@ from serving.keys import Keys
 from serving.limits.limiter import Limiter
 from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
+from studio.sealing import seal
 from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
@@ -56,12 +61,12 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits, rules, directory = Keys(), FleetView(), Credits(), RuleBook(), Directory()
-    database = engine_for(config.database_url("gateway"))
-    uses = KeyUses(database)
-    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, rules, view, directory, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
+    database = engine_for(config.database_url("gateway"))
+    keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
+    budgets = Budgets(Draws(database, journal.source_id))
+    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
+    feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
@@ -69,7 +74,7 @@ async def run(config: Settings) -> None:
         callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
         limits=Limiter(rules, journal.source_id, valkey_url),
-        credits=credits,
+        budgets=budgets,
         engines=Engines(),
         journal=journal,
         metrics=Metrics(),
@@ -77,13 +82,22 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
+    answers = Store(database, seal(), journal.source_id)
+    public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
     )
 
     shipper.start()
-    background = [asyncio.create_task(work) for work in (feed.run(), uses.run(), gateway.limits.run())]
+    works = (
+        feed.run(),
+        uses.run(),
+        gateway.limits.run(),
+        budgets.tidy(),
+        forget_expired(answers),
+        probe_forever(gateway.engines, view),
+    )
+    background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:

@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.routes import batches, files, fine_tuning, keys, limits, models, pages, usage
+from serving.idempotency.application import Idempotent, carries_key
+from serving.idempotency.store import Store
+from serving.routes import batches, budgets, files, fine_tuning, idempotency, keys, limits, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -23,7 +25,7 @@ from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
 
-TENANT_ROUTES = (models, files, batches, fine_tuning, usage, limits, keys, pages)
+TENANT_ROUTES = (models, files, batches, fine_tuning, usage, limits, budgets, idempotency, keys, pages)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -33,9 +35,10 @@ log = structlog.get_logger()
 class PublicApplication:
     """Sends each request where it belongs."""
 
-    def __init__(self, token_endpoints: Mapping[str, Application], others: Application) -> None:
+    def __init__(self, token_endpoints: Mapping[str, Application], others: Application, idempotent: Idempotent) -> None:
         self._token_endpoints = token_endpoints
         self._others = others
+        self._idempotent = idempotent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +54,11 @@ class PublicApplication:
                 message["headers"] = [*message["headers"], *common]
             await send(message)
 
-        await self._route(scope)(scope, receive, send_with_common_headers)
+        application = self._route(scope)
+        if carries_key(scope):
+            await self._idempotent.run(application, scope, receive, send_with_common_headers)
+        else:
+            await application(scope, receive, send_with_common_headers)
 
     def _route(self, scope: Scope) -> Application:
         if scope["method"] == "OPTIONS" and cors.is_preflight(scope["headers"]):
@@ -68,18 +75,21 @@ class PublicApplication:
         return endpoint if scope["method"] == "POST" else _only_post
 
 
-def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
+def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
     return PublicApplication(
-        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS}, _framework(gateway, database)
+        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
+        _framework(gateway, database, answers),
+        Idempotent(gateway, answers),
     )
 
 
-def _framework(gateway: Gateway, database: Engine) -> FastAPI:
+def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
+    app.state.idempotency = answers
     for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.credit import Credits
+from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.identity.callers import Callers
@@ -22,7 +22,7 @@ class Gateway:
     callers: Callers
     view: FleetView
     limits: Limiter
-    credits: Credits
+    budgets: Budgets
     engines: Engines
     journal: Journal
     metrics: Metrics

@@ -11,9 +11,18 @@ from fastapi.routing import iter_route_contexts
 
 from serving.identity.needs import Need, described, in_words, needs_of
 from serving.identity.permissions import Permission
+from serving.tokens import waiting
 from serving.tokens.wire import ENDPOINTS, Endpoint
 
 _REF = "#/components/schemas/{name}"
+
+_MAX_WAIT = {
+    "name": waiting.HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "minimum": 0, "maximum": waiting.LONGEST_SECONDS},
+    "description": "How many seconds the request may wait for the model to be ready, instead of a 503 at once",
+}
 
 
 def declare_token_endpoints(app: FastAPI) -> None:
@@ -57,6 +66,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             "summary": f"OpenAI's {endpoint.path}; fields not listed here are passed to the engine",
             "description": in_words(needs),
             **needs,
+            "parameters": [_MAX_WAIT],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
             "responses": {"200": {"description": "OpenAI's object, or its stream of events"}},
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -97,7 +96,6 @@ def create_key(
     scopes: Collection[str] = ("inference", "usage"),
     expires_at: datetime | None = None,
     requests_per_second: int | None = None,
-    credit: Decimal | None = None,
     models: Collection[str] | None = None,
     endpoints: Collection[str] | None = None,
 ) -> CreatedKey:
@@ -113,7 +111,6 @@ def create_key(
             prefix=minted.prefix,
             secret_hash=minted.secret_hash,
             scopes=sorted(scopes),
-            credit=credit,
             expires_at=expires_at,
             models=_sorted(models),
             endpoints=_sorted(endpoints),

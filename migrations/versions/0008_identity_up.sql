@@ -89,6 +89,8 @@ end $$;
 create function has_limits_of_its_own(key_id uuid) returns boolean
 language sql stable security definer set search_path = public, pg_temp as $$
     select exists (select 1 from limits l where l.api_key_id = key_id and l.tenant_id = current_tenant())
+        or exists (select 1 from budgets b
+                   where b.api_key_id = key_id and b.tenant_id = current_tenant() and b.ended_at is null)
 $$;
 
 create function create_own_key(id uuid, name text, prefix text, secret_hash bytea, scopes text[], models text[],

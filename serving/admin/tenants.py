@@ -13,6 +13,7 @@ from sqlalchemy import and_, select
 from serving.admin.access import Caller, Transaction
 from serving.identity.endpoints import require_known_endpoints
 from studio import clock, ids
+from studio.budgets import put_budget
 from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, ApiKeyUse, Tenant
 from studio.errors import InvalidRequest
@@ -63,7 +64,7 @@ class NewKey(_Body):
     scopes: list[str] = ["inference", "usage"]
     expires_in_seconds: int | None = Field(None, gt=0)
     requests_per_second: int | None = Field(None, gt=0, le=2**31 - 1)
-    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # in the tenant's currency
+    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
     models: Annotated[list[str], Field(min_length=1)] | None = None  # names as in `/v1/models`
     endpoints: Annotated[list[str], Field(min_length=1)] | None = None  # paths, such as `/v1/embeddings`
 
@@ -89,7 +90,6 @@ class KeyView(BaseModel):
     models: list[str] | None
     endpoints: list[str] | None
     requests_per_second: int | None
-    credit: Decimal | None
     created_at: datetime
     last_used_at: datetime | None
     expires_at: datetime | None
@@ -133,10 +133,12 @@ def post_key(slug: str, body: NewKey, request: Request, caller: Caller, session:
         scopes=body.scopes,
         expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
         requests_per_second=body.requests_per_second,
-        credit=body.credit,
         models=body.models,
         endpoints=body.endpoints,
     )
+    if body.credit is not None:
+        session.flush()
+        put_budget(session, tenant.id, created.id, "prepaid", body.credit, caller.actor)
     return CreatedKeyView(
         id=ids.to_wire(ids.API_KEY, created.id),
         key=created.text,
@@ -153,8 +155,7 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     tenant = find_tenant(session, slug)
     columns = (
         ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints,
-        Limit.requests_per_second, ApiKey.credit, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
-        ApiKeyUse.last_used_at,
+        Limit.requests_per_second, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
     )  # fmt: skip
     rows = session.execute(
         select(*columns)

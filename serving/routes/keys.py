@@ -160,12 +160,10 @@ def _require_own_rights(caller: KeyRecord, body: NewKey) -> None:
 
 def _require_unlimited(session: Session, caller: KeyRecord) -> None:
     """PermissionDenied for a key with limits or money of its own: what it creates would be free of them."""
-    credit = session.scalars(select(ApiKey.credit).where(ApiKey.id == caller.id)).one()
-    is_limited = session.scalar(select(func.has_limits_of_its_own(caller.id)))
-    if credit is not None or is_limited:
+    if session.scalar(select(func.has_limits_of_its_own(caller.id))):
         raise PermissionDenied(
-            "An API key with limits or a credit of its own cannot create keys, which would be free of them. Use a key"
-            " without, or ask an owner of the tenant."
+            "An API key with limits or a budget of its own cannot create keys, which would be free of them. Use a key"
+            " without, or ask your operator."
         )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, Self
 
 import orjson
 
+from serving import envelope
 from serving.fleet.view import Replica, Variant
 from serving.routing import Target
 from serving.tokens.wire import Call
@@ -20,9 +21,28 @@ _INTERNAL = ("kv_transfer_params", "ec_transfer_params", "metrics", "prompt_text
 _SHOWN_WHEN_SET = ("prompt_logprobs", "prompt_token_ids", "token_ids", "stop_reason", "routed_experts")
 
 
+class Dialect(Protocol):
+    """How one answer is told to its caller: an engine's objects in, bytes on the wire out.
+
+    One object for each answer: `whole`, or `event` for each of the stream and then `end` or `failure`.
+    """
+
+    def whole(self, answer: dict[str, Any]) -> bytes:
+        """An answer that does not stream. May change `answer`."""
+
+    def event(self, answer: dict[str, Any]) -> bytes:
+        """One event of a stream, or nothing if it is none of the client's business. May change `answer`."""
+
+    def end(self) -> bytes:
+        """What follows the last event of a good stream."""
+
+    def failure(self, error: StudioError) -> bytes:
+        """What ends a stream after an error; its first byte has left, so this is no status any more."""
+
+
 @dataclass(frozen=True, slots=True)
-class Form:
-    """What the rewriting needs to know of the request."""
+class CompletionsDialect:
+    """OpenAI's chat completions, completions and embeddings, which are what engines speak."""
 
     answer_id: str
     model: str
@@ -30,33 +50,45 @@ class Form:
     continuous_usage: bool
 
     @classmethod
-    def of(cls, call: Call, request_hex: str) -> Form:
-        """The form of the answer to `call`."""
+    def of(cls, call: Call, request_hex: str) -> Self:
+        """For the answer to `call`."""
         answer_id = call.endpoint.id_prefix + request_hex
         return cls(answer_id, call.model, call.include_usage, call.continuous_usage)
 
+    def whole(self, answer: dict[str, Any]) -> bytes:
+        self._rewrite(answer)
+        return orjson.dumps(answer)
 
-def whole(answer: dict[str, Any], form: Form) -> bytes:
-    """An answer that does not stream. Changes `answer`."""
-    _rewrite(answer, form)
-    return orjson.dumps(answer)
+    def event(self, answer: dict[str, Any]) -> bytes:
+        if not self.include_usage:
+            if not answer["choices"]:
+                return b""
+            answer.pop("usage", None)
+        elif answer["choices"] and not self.continuous_usage:
+            answer["usage"] = None
+        self._rewrite(answer)
+        return b"data: " + orjson.dumps(answer) + b"\n\n"
+
+    def end(self) -> bytes:
+        return DONE
+
+    def failure(self, error: StudioError) -> bytes:
+        """SDKs raise on the key `error`, whatever else the event is."""
+        return b"data: " + envelope.body_of(error) + b"\n\n" + DONE
+
+    def _rewrite(self, answer: dict[str, Any]) -> None:
+        answer["id"] = self.answer_id
+        answer["model"] = self.model
+        _strip(answer)
+        for choice in answer.get("choices", ()):
+            _strip(choice)
 
 
-def event(answer: dict[str, Any], form: Form) -> bytes:
-    """One event of a stream, or nothing if it is none of the client's business. Changes `answer`."""
-    if not form.include_usage:
-        if not answer["choices"]:
-            return b""
-        answer.pop("usage", None)
-    elif answer["choices"] and not form.continuous_usage:
-        answer["usage"] = None
-    _rewrite(answer, form)
-    return b"data: " + orjson.dumps(answer) + b"\n\n"
-
-
-def error_event(body: bytes) -> bytes:
-    """After the first byte an error is an event: SDKs raise on its key `error`."""
-    return b"data: " + body + b"\n\n"
+def mark_budget_stop(choices: list[dict[str, Any]]) -> None:
+    """Say that money ended an answer. `finish_reason` stays `length`: strict clients know OpenAI's five values only."""
+    for choice in choices:
+        if choice.get("finish_reason") == "length":
+            choice["stop_reason"] = "budget"
 
 
 class EventSplitter:
@@ -102,14 +134,6 @@ def _read_error(body: bytes) -> tuple[str, str | None]:
         return str(error["message"]), error.get("param")
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return "The engine refused the request without giving a reason.", None
-
-
-def _rewrite(answer: dict[str, Any], form: Form) -> None:
-    answer["id"] = form.answer_id
-    answer["model"] = form.model
-    _strip(answer)
-    for choice in answer.get("choices", ()):
-        _strip(choice)
 
 
 def _strip(part: dict[str, Any]) -> None:

@@ -11,15 +11,17 @@ from uuid import UUID
 
 import structlog
 
-from serving import envelope, routing
+from serving import envelope
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import require, require_endpoint, require_model
+from serving.keys import KeyRecord, require, require_endpoint, require_model
 from serving.limits.readings import OverLimit
+from serving.tokens import waiting
+from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
-from serving.tokens.wire import Endpoint, read_call
+from serving.tokens.wire import Call, Endpoint, read_call
 from studio import clock, ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
 
@@ -29,11 +31,26 @@ log = structlog.get_logger()
 
 
 class TokenEndpoint:
-    """One of the three paths."""
+    """One path that speaks the engines' own language. Others override how it is read, answered, kept and refused."""
 
     def __init__(self, endpoint: Endpoint, gateway: Gateway) -> None:
         self._endpoint = endpoint
         self._gateway = gateway
+
+    async def read(self, caller: KeyRecord, body: bytes) -> Call:
+        """What is asked, in the engines' language. InvalidRequest names the field that is wrong."""
+        return read_call(self._endpoint, body)
+
+    def dialect(self, call: Call, id: UUID) -> Dialect:
+        """How the answer is told."""
+        return CompletionsDialect.of(call, id.hex)
+
+    async def keep(self, request: Request) -> None:
+        """Called with each good answer, when it is metered and before its last byte leaves."""
+
+    def refusal(self, error: StudioError) -> bytes:
+        """The body of a refusal."""
+        return envelope.body_of(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
@@ -54,14 +71,14 @@ class TokenEndpoint:
             # The gateway stops and its time of grace is over; the relay has already ended what was streaming.
             stopping = ServiceUnavailable("The gateway is stopping.", retry_after=timedelta(seconds=1))
             status = stopping.status
-            await _refuse(client, stopping)
+            await self._refuse(client, stopping)
         except StudioError as error:
             status = error.status
-            await _refuse(client, error)
+            await self._refuse(client, error)
         except Exception:
             log.exception("request_failed", request=request_id(id))
             status = 500
-            await _refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
+            await self._refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
         finally:
             client.stop_watching()
             if request is not None and request.reservation is not None:
@@ -76,9 +93,9 @@ class TokenEndpoint:
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
-        call = read_call(self._endpoint, body)
+        call = await self.read(caller, body)
         require_model(caller, call.model)
-        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
@@ -86,8 +103,10 @@ class TokenEndpoint:
             )
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
         try:
-            reservation = self._gateway.credits.reserve(
+            reservation = await self._gateway.budgets.reserve(
+                caller.tenant_id,
                 caller.id,
+                started_at,
                 self._gateway.view.fleet.prices.get(variant.id, ()),
                 call.most_prompt_tokens(len(body), variant.context_tokens),
                 call.choices,
@@ -97,18 +116,17 @@ class TokenEndpoint:
             if lease is not None:
                 lease.end(0)
             raise
-        return Request(id, started_at, caller, call, target, lease, reservation)
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation)
 
     async def _answer(self, client: Client, request: Request) -> None:
         try:
-            await Relay(self._gateway, client, request).run()
+            await Relay(self._gateway, client, request, self.keep).run()
         finally:
             # Before a refusal is told. Nothing of the answer was counted, or this has happened already.
             if request.lease is not None:
                 request.lease.end(0)
 
-
-async def _refuse(client: Client, error: StudioError) -> None:
-    if not client.has_first_byte:
-        headers = error.headers if isinstance(error, OverLimit) else []
-        await client.answer(error.status, envelope.headers_of(error) + headers, envelope.body_of(error))
+    async def _refuse(self, client: Client, error: StudioError) -> None:
+        if not client.has_first_byte:
+            headers = error.headers if isinstance(error, OverLimit) else []
+            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error))

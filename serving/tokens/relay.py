@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +12,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from serving import envelope
-from serving.credit import Reservation
+from serving.budgets.book import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica, Variant
@@ -22,9 +22,10 @@ from serving.keys import KeyRecord
 from serving.limits.limiter import Lease
 from serving.routing import Target
 from serving.tokens import answers
-from serving.tokens.answers import DONE, Form
+from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -49,8 +50,9 @@ class Request:
     caller: KeyRecord
     call: Call
     target: Target
+    dialect: Dialect
     lease: Lease | None = None  # of a caller that has limits
-    reservation: Reservation | None = None  # of a key that has a credit
+    reservation: Reservation | None = None  # where a budget holds
 
     @property
     def variant(self) -> Variant:
@@ -62,17 +64,15 @@ class Request:
         """What a good answer carries."""
         return [] if self.lease is None else self.lease.headers
 
-    @property
-    def form(self) -> Form:
-        """What its answer looks like."""
-        return Form.of(self.call, self.id.hex)
-
 
 class Relay:
     """The way of one request from engine to caller."""
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+    def __init__(
+        self, gateway: Gateway, client: Client, request: Request, keep: Callable[[Request], Awaitable[None]]
+    ) -> None:
         self._gateway = gateway
+        self._keep = keep
         self._client = client
         self._request = request
         self._answer: Answer | None = None
@@ -88,7 +88,12 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.path, body_for, stream=call.stream
+            self._gateway.view.fleet,
+            request.target,
+            call.endpoint.engine_path,
+            body_for,
+            work_of(call, request.target, salt),
+            stream=call.stream,
         )
         try:
             if answer.status != 200:
@@ -113,7 +118,10 @@ class Relay:
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
-        body = answers.whole(content, self._request.form)
+        if self._request.reservation is not None and self._request.reservation.ended(counts):
+            answers.mark_budget_stop(content["choices"])
+        body = self._request.dialect.whole(content)
+        await self._keep(self._request)
         await self._client.answer(200, JSON + self._request.headers, body)
 
     async def _stream(self, answer: Answer) -> None:
@@ -131,9 +139,10 @@ class Relay:
             except JournalBroken as error:
                 failure = error
         if failure is None:
-            await self._client.finish(stream.held_back + DONE)
+            await self._keep(self._request)
+            await self._client.finish(stream.held_back + self._request.dialect.end())
         elif self._client.has_first_byte:
-            await self._client.finish(answers.error_event(envelope.body_of(failure)) + DONE)
+            await self._client.break_off(self._request.dialect.failure(failure))
         elif not self._client.left:
             raise failure
 
@@ -183,7 +192,9 @@ class _Stream:
         self._answer = answer
         self._client = client
         self._request = request
-        self._form = request.form
+        self._dialect = request.dialect
+        reservation = request.reservation
+        self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.EventSplitter()
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
@@ -225,7 +236,9 @@ class _Stream:
                     self._refusal = self._read_error(event["error"], payload)
                     break
                 self.meter.observe(event)
-                visible.append(answers.event(event, self._form))
+                if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
+                    answers.mark_budget_stop(event["choices"])
+                visible.append(self._dialect.event(event))
             except (ValueError, KeyError, TypeError):
                 # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
                 log.error("engine_event_unreadable", replica=str(self._answer.replica.id))

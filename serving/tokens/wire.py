@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -35,6 +35,7 @@ STEERING = (
 PRIORITY = {"fast": 0, "base": 1}  # lower is earlier
 BATCH_PRIORITY = 2
 
+Request = TypeVar("Request", bound=Struct)
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
 
@@ -97,22 +98,40 @@ class EmbeddingRequest(TokenRequest, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One of the three."""
+    """A path of ours, and the engine's path that answers it."""
 
     path: str
-    request: type[ChatRequest | CompletionRequest | EmbeddingRequest]
+    engine_path: str
+    request: type[Struct]
     tasks: frozenset[str]  # of the models that answer it
     id_prefix: str  # of the answers
+    limits: tuple[str, ...] = ()  # the engine's fields that bound an answer, the preferred one last; none: reads only
+    default_tokens: int | None = None  # of an answer without a limit; None: as many as the context holds
+
+    @property
+    def generates(self) -> bool:
+        """Whether tokens are written, and not only read."""
+        return bool(self.limits)
 
 
-CHAT = Endpoint("/v1/chat/completions", ChatRequest, frozenset({"chat"}), "chatcmpl-")
-COMPLETIONS = Endpoint("/v1/completions", CompletionRequest, frozenset({"chat", "completion"}), "cmpl-")
-EMBEDDINGS = Endpoint("/v1/embeddings", EmbeddingRequest, frozenset({"embedding"}), "embd-")
+CHAT_PATH = "/v1/chat/completions"
+CHAT_LIMITS = ("max_tokens", "max_completion_tokens")
+CHAT_TASKS = frozenset({"chat"})
+COMPLETION_DEFAULT_TOKENS = 16  # OpenAI's, which the engine keeps
+CHAT = Endpoint(CHAT_PATH, CHAT_PATH, ChatRequest, CHAT_TASKS, "chatcmpl-", CHAT_LIMITS)
+COMPLETIONS = Endpoint(
+    "/v1/completions",
+    "/v1/completions",
+    CompletionRequest,
+    frozenset({"chat", "completion"}),
+    "cmpl-",
+    ("max_tokens",),
+    COMPLETION_DEFAULT_TOKENS,
+)
+EMBEDDINGS = Endpoint("/v1/embeddings", "/v1/embeddings", EmbeddingRequest, frozenset({"embedding"}), "embd-")
 ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS)
 
-_LIMIT_NAMES = {CHAT.path: ("max_tokens", "max_completion_tokens"), COMPLETIONS.path: ("max_tokens",)}
 TEMPLATE_TOKENS = 256
-COMPLETION_DEFAULT_TOKENS = 16  # OpenAI's, which the engine keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +139,7 @@ class Call:
     """A request that has been read and found well-formed."""
 
     endpoint: Endpoint
-    payload: dict[str, Any]  # as the client sent it; never changed
+    payload: dict[str, Any]  # in the engine's language, with what the client sent; never changed
     model: str
     client_salt: str
     stream: bool
@@ -149,13 +168,12 @@ class Call:
 
     def most_tokens(self, context_tokens: int) -> int | None:
         """The longest that one answer can become; None where no answer is written."""
-        if self.endpoint is EMBEDDINGS:
+        if not self.endpoint.generates:
             return None
-        given = [self.payload.get(name) for name in _LIMIT_NAMES[self.endpoint.path]]
-        return min((limit for limit in given if limit is not None), default=self._unlimited(context_tokens))
-
-    def _unlimited(self, context_tokens: int) -> int:
-        return context_tokens if self.endpoint is CHAT else COMPLETION_DEFAULT_TOKENS
+        given = [self.payload.get(name) for name in self.endpoint.limits]
+        return min(
+            (limit for limit in given if limit is not None), default=self.endpoint.default_tokens or context_tokens
+        )
 
     @property
     def choices_per_prompt(self) -> int:
@@ -165,19 +183,14 @@ class Call:
 
 def read_call(endpoint: Endpoint, body: bytes) -> Call:
     """Parse and check a body. InvalidRequest names the field."""
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
-    try:
-        request = msgspec.convert(payload, endpoint.request)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+    payload = parse(body)
+    request = typed(payload, endpoint.request)
     if isinstance(request, CompletionRequest):
         _check_inputs("prompt", request.prompt)
     if isinstance(request, EmbeddingRequest):
         _check_inputs("input", request.input)
         return Call(endpoint, payload, request.model, request.cache_salt or "", False, False, False)
+    assert isinstance(request, GenerationRequest)
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
@@ -194,6 +207,22 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
     )
 
 
+def parse(body: bytes) -> Any:
+    """The body as JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+
+
+def typed(payload: Any, type: type[Request]) -> Request:
+    """The checked fields of a body. InvalidRequest names the one that is wrong."""
+    try:
+        return msgspec.convert(payload, type)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+
+
 def engine_body(
     call: Call,
     target: Target,
@@ -203,18 +232,18 @@ def engine_body(
     priority: int | None = None,
 ) -> bytes:
     """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
-    what the caller's credit affords (None: as many as asked for). Without a `priority` its tier's holds."""
+    what the caller's budget affords (None: as many as asked for). Without a `priority` its tier's holds."""
     payload = {name: value for name, value in call.payload.items() if name not in STEERING}
     variant = target.variant
     payload["model"] = target.engine_name(replica)
     payload["priority"] = PRIORITY[variant.tier] if priority is None else priority
-    if call.endpoint is not EMBEDDINGS:
+    if call.endpoint.generates:
         payload["cache_salt"] = salt
     if call.stream:
         # Always asked for and shown only on request: a client that leaves still pays for what was produced.
         payload["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     limits = [limit for limit in (variant.max_output_tokens, affordable_tokens) if limit is not None]
-    if call.endpoint is not EMBEDDINGS and limits:
+    if call.endpoint.generates and limits:
         _cap(payload, call, min(limits))
     try:
         return orjson.dumps(payload)
@@ -228,10 +257,10 @@ def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:
 
 
 def _cap(payload: dict[str, Any], call: Call, most: int) -> None:
-    names = _LIMIT_NAMES[call.endpoint.path]
+    names = call.endpoint.limits
     given = [name for name in names if payload.get(name) is not None]
     # The engine shortens this further to what its context still holds.
-    unlimited = most if call.endpoint is CHAT else COMPLETION_DEFAULT_TOKENS
+    unlimited = call.endpoint.default_tokens or most
     for name in given or names[-1:]:
         payload[name] = min(payload.get(name) or unlimited, most)
 

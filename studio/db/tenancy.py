@@ -83,7 +83,6 @@ class ApiKey(Base):
     prefix: Mapped[str]
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    credit: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))  # tenant's currency; None: no cap of its own
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -96,7 +95,6 @@ class ApiKey(Base):
         CheckConstraint("cardinality(models) > 0", "models_not_empty"),
         CheckConstraint("cardinality(endpoints) > 0", "endpoints_not_empty"),
         CheckConstraint("scopes <@ array['inference', 'usage', 'keys', 'admin']", "scopes_known"),
-        CheckConstraint("credit >= 0", "credit_not_negative"),
     )
 
 

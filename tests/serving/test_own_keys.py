@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
 from studio import ids
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import CreatedKey, create_key
 from tests.conftest import new_tenant
@@ -23,9 +25,12 @@ def minted(house: House, gateway: GatewayProcess) -> Iterator[Minted]:
     """HTTP with a new key that the gateway knows."""
     clients: list[httpx.Client] = []
 
-    def mint(**rights: Any) -> httpx.Client:
+    def mint(credit: Decimal | None = None, **rights: Any) -> httpx.Client:
         with unit_of_work(house.operator) as session:
             key = create_key(session, house.tenant_id, "test", "tests", **rights)
+            session.flush()
+            if credit is not None:
+                put_budget(session, house.tenant_id, key.id, "prepaid", credit, "tests")
         clients.append(client_with(gateway, key.text))
         return clients[-1]
 
@@ -134,8 +139,8 @@ class TestOwnKeys:
             ({"scopes": ["keys", "usage"]}, {"scopes": ["inference"]}, "scopes inference"),
             ({"models": [CHAT]}, {"models": [CHAT, CHAT_FAST]}, f"models {CHAT_FAST}"),
             ({"endpoints": ["/v1/keys", "/v1/chat"]}, {"endpoints": ["/v1/embeddings"]}, "endpoints /v1/embeddings"),
-            ({"requests_per_second": 5}, {}, "limits or a credit of its own"),
-            ({"credit": 5}, {}, "limits or a credit of its own"),
+            ({"requests_per_second": 5}, {}, "limits or a budget of its own"),
+            ({"credit": Decimal(5)}, {}, "limits or a budget of its own"),
         ],
     )
     def test_nobody_hands_on_what_they_do_not_have(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving.fleet.view import Replica, Variant
 from serving.routing import Target
 from serving.tokens import answers, wire
-from serving.tokens.answers import EventSplitter, Form
+from serving.tokens.answers import CompletionsDialect, EventSplitter
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from studio import clock, ids
@@ -190,6 +190,6 @@ class TestEngineErrors:
 
 def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
     event = {"choices": [{"index": 0, "token_ids": [1, 2], "stop_reason": None}], "metrics": {}}
-    shown = orjson.loads(answers.event(event, Form("chatcmpl-1", "m", False, False))[6:])
+    shown = orjson.loads(CompletionsDialect("chatcmpl-1", "m", False, False).event(event)[6:])
     assert shown["choices"] == [{"index": 0, "token_ids": [1, 2]}]
     assert "metrics" not in shown
