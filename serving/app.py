@@ -23,6 +23,7 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    keys,
     limits,
     models,
     organization,
@@ -38,6 +39,11 @@ from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenize
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
+
+TENANT_ROUTES = (
+    *(models, files, uploads, batches, fine_tuning),
+    *(usage, organization, limits, budgets, idempotency, keys, pages),
+)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -105,12 +111,7 @@ def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     app.state.gateway = gateway
     app.state.database = database
     app.state.idempotency = answers
-    app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    parts = (
-        *(models, files, uploads, batches, fine_tuning),
-        *(usage, organization, limits, budgets, idempotency, pages, admin),
-    )
-    for part in parts:
+    for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -4,6 +4,7 @@
       InvalidRequest                400     invalid_request (or a more exact code)
         ContextLengthExceeded       400     context_length_exceeded
       InvalidApiKey                 401     invalid_api_key
+        InvalidToken                401     invalid_token
       PermissionDenied              403     permission_denied
       NotFound                      404     not_found
         ModelNotFound               404     model_not_found
@@ -61,8 +62,14 @@ class InvalidApiKey(StudioError):
     status, type, default_code = 401, "invalid_request_error", "invalid_api_key"
 
 
+class InvalidToken(InvalidApiKey):
+    """A token of a sign-in that is forged, expired, or for somebody else."""
+
+    default_code = "invalid_token"
+
+
 class PermissionDenied(StudioError):
-    """A valid key without the scope that the call needs."""
+    """A valid key without the scope that the call needs, or somebody signed in without the role."""
 
     status, type, default_code = 403, "invalid_request_error", "permission_denied"
 

@@ -11,6 +11,8 @@ from uuid import UUID
 
 TENANT = "tnt_"
 API_KEY = "key_"
+USER = "usr_"
+MEMBERSHIP = "mbr_"
 INVOICE = "inv_"
 APPROVAL = "apr_"
 REPLICA = "rep_"

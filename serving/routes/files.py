@@ -15,6 +15,7 @@ from sqlalchemy import Engine, select, update
 
 from serving.files import records
 from serving.files.arrival import Arrival, receive
+from serving.keys import KeyRecord
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import Objects, TenantDatabase
 from studio import clock, ids
@@ -24,6 +25,7 @@ from studio.errors import InvalidRequest
 from studio.object_streams import read_pieces
 from studio.objects import Bucket, ObjectStore
 from studio.settings import settings
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -87,7 +89,7 @@ async def upload_file(
     content_type = request.headers.get("content-type", "")
     arrived = await receive(request.stream(), content_type, store, key, "file", settings().max_file_bytes)
     # Shielded as a whole: cut in the middle, the row and the object would not fit together.
-    row = await asyncio.shield(asyncio.to_thread(_keep, database, store, caller.tenant_id, file_id, arrived, now))
+    row = await asyncio.shield(asyncio.to_thread(_keep, database, store, caller, file_id, arrived, now))
     return file_object(row)
 
 
@@ -152,6 +154,7 @@ def delete_file(file_id: str, caller: InferenceCaller, database: TenantDatabase,
     with tenant_scope(database, caller.tenant_id) as session:
         row = records.find(session, caller.tenant_id, file_id, now)
         session.execute(update(File).where(File.id == row.id).values(deleted_at=now))
+        audit_own(session, caller.actor, "file.delete", file_id)
         is_needed = records.is_needed(session, row.id)
     if not is_needed:
         store.delete(Bucket.FILES, row.object_key)
@@ -182,9 +185,10 @@ def _life_seconds(arrived: Arrival) -> int | None:
 
 
 def _keep(
-    database: Engine, store: ObjectStore, tenant_id: UUID, file_id: UUID, arrived: Arrival, now: datetime
+    database: Engine, store: ObjectStore, caller: KeyRecord, file_id: UUID, arrived: Arrival, now: datetime
 ) -> File:
     """Make what has arrived a file; when it cannot be one, its bytes go."""
+    tenant_id = caller.tenant_id
     key = records.object_key(tenant_id, file_id)
     try:
         purpose = _purpose(arrived)
@@ -201,6 +205,7 @@ def _keep(
         )
         with tenant_scope(database, tenant_id) as session:
             session.add(row)
+            audit_own(session, caller.actor, "file.create", ids.to_wire(ids.FILE, file_id))
     except BaseException:
         store.delete(Bucket.FILES, key)
         raise

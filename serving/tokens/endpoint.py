@@ -16,7 +16,7 @@ from serving.budgets.book import Reservation
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import KeyRecord, require
+from serving.keys import KeyRecord, require, require_endpoint, require_model
 from serving.limits.readings import OverLimit
 from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
@@ -93,12 +93,14 @@ class TokenEndpoint:
 
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
-        caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
+        caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
+        require_endpoint(caller, self._endpoint.path)
         tag = read_tag(client.header(b"x-studio-tag"))
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
+        require_model(caller, call.model)
         target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:

@@ -24,6 +24,17 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "select * from usage_staging"),
     ("gateway", "select * from audit_log"),
     ("gateway", "select accept_usage(uuidv7())"),
+    ("gateway", "select * from users"),
+    ("gateway", "select * from memberships"),
+    ("gateway", "insert into memberships select * from memberships"),
+    ("gateway", "insert into api_keys (tenant_id) values (uuidv7())"),
+    ("gateway", "insert into audit_log select * from audit_log"),
+    ("gateway", "update api_key_uses set last_used_at = now()"),
+    ("gateway", "select audit_own('x', 'x', 'x', '{}')"),  # without a tenant
+    (
+        "gateway",
+        "select create_own_key(uuidv7(), 'x', 'x', 'x', '{admin}', null, null, null, 'x')",
+    ),
     ("gateway", "insert into budget_draws select * from budget_draws"),
     ("gateway", "update budget_accounts set spent = 0"),
     ("gateway", "update budgets set amount = 1000000"),
@@ -58,6 +69,11 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("operator", "update invoices set gross = 0"),
     ("operator", "insert into usage_events select * from usage_events"),
     ("operator", "update approvals set executed_at = null"),
+    ("operator", "update memberships set role = 'ops'"),
+    ("operator", "select record_sign_in('x', 'x', null, null, null, '[]')"),
+    ("shipper", "select * from granted_memberships()"),
+    ("worker", "select * from users"),
+    ("worker", "insert into memberships select * from memberships"),
     ("worker", "select secret_hash from api_keys"),
     ("worker", "insert into api_keys select * from api_keys"),
     ("worker", "insert into approvals select * from approvals"),
@@ -95,7 +111,10 @@ def untouched(server: TestServer) -> TestDatabase:
 @pytest.mark.parametrize(("role", "statement"), FORBIDDEN)
 def test_a_role_may_not(untouched: TestDatabase, role: DatabaseRole, statement: str) -> None:
     engine = engine_for(untouched.url(role))
-    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"), unit_of_work(engine) as session:
+    with (
+        pytest.raises(ProgrammingError, match=r"permission denied|must be owner|no tenant|no administrators"),
+        unit_of_work(engine) as session,
+    ):
         session.execute(text(statement))
     engine.dispose()
 
