@@ -24,6 +24,7 @@ from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
+from serving.tokens.patching import EventPatcher
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
@@ -197,6 +198,8 @@ class _Stream:
         reservation = request.reservation
         self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.EventSplitter()
+        # A budget that is about to end is looked for in each event.
+        self._patcher = EventPatcher.of(request.call, request.dialect) if self._affordable is None else None
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
         self.meter = StreamMeter(request.call.choices_per_prompt)
@@ -231,6 +234,10 @@ class _Stream:
             if payload == b"[DONE]":
                 self._is_done = True
                 break
+            if self._patcher is not None and (patched := self._patcher.patch(payload)) is not None:
+                visible.append(patched[0])
+                self.meter.note(patched[1])
+                continue
             try:
                 event = orjson.loads(payload)
                 if "error" in event:
@@ -240,6 +247,8 @@ class _Stream:
                 if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
                     answers.mark_budget_stop(event["choices"])
                 visible.append(self._dialect.event(event))
+                if self._patcher is not None and self.meter.has_begun:
+                    self._patcher.learn(payload)
             except (ValueError, KeyError, TypeError):
                 # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
                 log.error("engine_event_unreadable", replica=str(self._answer.replica.id))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
@@ -43,6 +45,7 @@ class StreamMeter:
         self._choices_per_prompt = choices_per_prompt
         self._by_choice: dict[int, dict[str, Any]] = {}
         self._total: dict[str, Any] | None = None
+        self._latest: bytes | None = None  # usage of the only choice, newer than what is in `_by_choice`
         self.has_begun = False  # whether a first token has been produced
 
     def observe(self, event: dict[str, Any]) -> None:
@@ -50,6 +53,7 @@ class StreamMeter:
         usage = event.get("usage")
         if usage is None:
             return
+        self._latest = None
         if not event.get("choices"):
             self._total = usage
             return
@@ -58,8 +62,14 @@ class StreamMeter:
         if usage["completion_tokens"]:
             self.has_begun = True
 
+    def note(self, usage: bytes) -> None:
+        """The running usage of a stream with one choice, as JSON: read only if the stream ends with it."""
+        self._latest = usage
+
     def counts(self) -> TokenCounts | None:
         """So far; None as long as the engine has not said that it processed the prompt."""
+        if self._latest is not None:
+            self._by_choice[0] = orjson.loads(self._latest)
         if self._total is not None:
             return read_usage(self._total, self._choices_per_prompt)
         if not self._by_choice:
