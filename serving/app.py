@@ -15,7 +15,10 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.routes import batches, files, fine_tuning, models, pages, usage
+from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
+from serving.responses.request import INPUT_TOKENS, RESPONSES
+from serving.responses.store import ResponseStore
+from serving.routes import batches, files, fine_tuning, models, pages, responses, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -68,18 +71,23 @@ class PublicApplication:
 
 def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
     """Everything that a user can reach."""
-    return PublicApplication(
-        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS}, _framework(gateway, database)
-    )
+    store = ResponseStore(database, gateway.max_body_bytes)
+    token_endpoints: dict[str, Application] = {
+        **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
+        RESPONSES.path: ResponsesEndpoint(gateway, store),
+        INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
+    }
+    return PublicApplication(token_endpoints, _framework(gateway, database, store))
 
 
-def _framework(gateway: Gateway, database: Engine) -> FastAPI:
+def _framework(gateway: Gateway, database: Engine, store: ResponseStore) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
+    app.state.responses = store
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, usage, pages, admin):
+    for part in (models, files, batches, fine_tuning, responses, usage, pages, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

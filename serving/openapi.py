@@ -8,8 +8,11 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from serving.tokens.wire import ENDPOINTS, Endpoint
+from serving.responses.request import ENDPOINTS as RESPONSES_ENDPOINTS
+from serving.tokens.wire import ENDPOINTS as CHAT_ENDPOINTS
+from serving.tokens.wire import Endpoint
 
+ENDPOINTS = (*CHAT_ENDPOINTS, *RESPONSES_ENDPOINTS)
 _REF = "#/components/schemas/{name}"
 
 

@@ -17,6 +17,7 @@ REPLICA = "rep_"
 OVERRIDE = "ovr_"
 FILE = "file-"
 BATCH = "batch_"
+RESPONSE = "resp_"
 FINE_TUNING_JOB = "ftjob-"
 
 _lock = threading.Lock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -45,8 +46,13 @@ class TokenEndpoint:
         """How the answer is told."""
         return CompletionsDialect.of(call, id.hex)
 
-    async def keep(self, request: Request) -> None:
-        """Called with each good answer, when it is metered and before its last byte leaves."""
+    async def keep(self, request: Request, content: dict[str, Any] | None) -> None:
+        """Called for each good answer, when it is metered and before its last byte is told. A stream has no `content`:
+        its dialect has seen it."""
+
+    async def relay(self, client: Client, request: Request) -> None:
+        """From the engine to the caller."""
+        await Relay(self._gateway, client, request, self.keep).run()
 
     def refusal(self, error: StudioError) -> bytes:
         """The body of a refusal."""
@@ -62,7 +68,7 @@ class TokenEndpoint:
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await Relay(self._gateway, client, request, self.keep).run()
+            await self.relay(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
