@@ -29,6 +29,7 @@ from serving.metrics import Metrics
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
+from studio.sealing import seal
 from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
@@ -50,6 +51,7 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
+    seal()  # a gateway that could not keep what it is asked to keep does not start
     keys, view, credits = Keys(), FleetView(), Credits()
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
     feed = Feed(config.database_url("gateway"), (credits, view, keys))

@@ -163,7 +163,13 @@ def models(name: str, adapters: Mapping[str, str]) -> bytes:
     """`/v1/models`; `adapters` are paths by name."""
     listed: list[dict[str, object]] = [{"id": name, "root": name, "parent": None}]
     listed += [{"id": adapter, "root": path, "parent": name} for adapter, path in adapters.items()]
-    common = {"object": "model", "created": CREATED, "owned_by": "vllm", "max_model_len": CONTEXT_TOKENS, "permission": []}
+    common = {
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "vllm",
+        "max_model_len": CONTEXT_TOKENS,
+        "permission": [],
+    }
     return orjson.dumps({"object": "list", "data": [model | common for model in listed]})
 
 

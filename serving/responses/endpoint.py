@@ -40,7 +40,8 @@ from serving.tokens.relay import JSON, Relay, Request
 from serving.tokens.wire import Call, parse
 from studio import ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
-from studio.settings import SettingMissing
+
+PATIENCE = timedelta(seconds=10)  # with the database; a connection that hears nothing would wait for minutes
 
 Result = TypeVar("Result")
 
@@ -99,8 +100,9 @@ class ResponsesEndpoint(TokenEndpoint):
         if call.request.background or not call.request.is_stored:
             return
         try:
-            await asyncio.to_thread(self._store.add, request.caller, _kept(request))
-        except (SQLAlchemyError, SettingMissing) as error:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                await asyncio.to_thread(self._store.add, request.caller, _kept(request))
+        except (SQLAlchemyError, TimeoutError) as error:
             log.warning("response_not_stored", response=dialect.response["id"], error=type(error).__name__)
             dialect.response["store"] = False
 
@@ -178,8 +180,9 @@ async def _read_conversation(
 async def from_store(read: Callable[..., Result], *arguments: Any) -> Result:
     """What a request cannot do without; ServiceUnavailable while the store is away."""
     try:
-        return await asyncio.to_thread(read, *arguments)
-    except SQLAlchemyError as error:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            return await asyncio.to_thread(read, *arguments)
+    except (SQLAlchemyError, TimeoutError) as error:
         log.warning("responses_unreachable", error=type(error).__name__)
         raise ServiceUnavailable(
             "Stored responses cannot be reached at the moment; `store: false` without `previous_response_id` works.",

@@ -24,7 +24,7 @@ from studio import clock, ids
 from studio.db.responses import StoredResponse
 from studio.db.sessions import tenant_scope, unit_of_work
 from studio.errors import InvalidRequest, NotFound
-from studio.sealing import seal
+from studio.sealing import Unreadable, seal
 
 RETENTION = timedelta(days=30)  # OpenAI's
 RUNNING = ("queued", "in_progress")
@@ -226,7 +226,12 @@ def _close(tenant_id: UUID, kept: Kept) -> bytes:
 
 def _kept(row: StoredResponse) -> Kept:
     """The row knows better than its content how far it is: others may cancel or fail it, who cannot write content."""
-    content: dict[str, Any] = orjson.loads(seal().open(row.tenant_id, _context(row.id), row.content))
+    try:
+        content: dict[str, Any] = orjson.loads(seal().open(row.tenant_id, _context(row.id), row.content))
+    except Unreadable as error:
+        raise NotFound(
+            "The response can no longer be read: the secret that it was sealed with has changed.", param="id"
+        ) from error
     response = content["response"]
     response["status"] = row.status
     if row.status == "failed":

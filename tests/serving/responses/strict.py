@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 Event = dict[str, Any]
 
-_events: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+_events: TypeAdapter[Any] = TypeAdapter(cast("Any", ResponseStreamEvent))
 
 
 def response(body: bytes | dict[str, Any]) -> dict[str, Any]:

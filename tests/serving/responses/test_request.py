@@ -120,7 +120,11 @@ class TestSettings:
             ("none", "none", None),
             ("required", "required", True),
             ({"type": "function", "name": "weather"}, {"type": "function", "function": {"name": "weather"}}, True),
-            ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]}, "auto", None),
+            (
+                {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]},
+                "auto",
+                None,
+            ),
         ],
     )
     def test_a_forced_call_follows_its_schema(self, choice: Any, sent: Any, strict: bool | None) -> None:

@@ -214,9 +214,7 @@ class TestKept:
 
 
 class TestCount:
-    def test_a_prompt_is_counted_by_its_own_model_for_nothing(
-        self, sdk: openai.OpenAI, engine: StubEngine
-    ) -> None:
+    def test_a_prompt_is_counted_by_its_own_model_for_nothing(self, sdk: openai.OpenAI, engine: StubEngine) -> None:
         before = engine.counters()
         counted = sdk.responses.input_tokens.count(model=CHAT, input="one two three", instructions="Be brief.")
         assert (counted.object, counted.input_tokens) == ("response.input_tokens", 5)
