@@ -15,10 +15,12 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
+from serving.idempotency.application import Idempotent, carries_key
+from serving.idempotency.store import Store
 from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
 from serving.responses.request import INPUT_TOKENS, RESPONSES
 from serving.responses.store import ResponseStore
-from serving.routes import batches, files, fine_tuning, models, pages, responses, usage
+from serving.routes import batches, budgets, files, fine_tuning, idempotency, limits, models, pages, responses, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -34,9 +36,10 @@ log = structlog.get_logger()
 class PublicApplication:
     """Sends each request where it belongs."""
 
-    def __init__(self, token_endpoints: Mapping[str, Application], others: Application) -> None:
+    def __init__(self, token_endpoints: Mapping[str, Application], others: Application, idempotent: Idempotent) -> None:
         self._token_endpoints = token_endpoints
         self._others = others
+        self._idempotent = idempotent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +55,11 @@ class PublicApplication:
                 message["headers"] = [*message["headers"], *common]
             await send(message)
 
-        await self._route(scope)(scope, receive, send_with_common_headers)
+        application = self._route(scope)
+        if carries_key(scope):
+            await self._idempotent.run(application, scope, receive, send_with_common_headers)
+        else:
+            await application(scope, receive, send_with_common_headers)
 
     def _route(self, scope: Scope) -> Application:
         if scope["method"] == "OPTIONS" and cors.is_preflight(scope["headers"]):
@@ -69,7 +76,7 @@ class PublicApplication:
         return endpoint if scope["method"] == "POST" else _only_post
 
 
-def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
+def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
     store = ResponseStore(database, gateway.max_body_bytes)
     token_endpoints: dict[str, Application] = {
@@ -77,17 +84,20 @@ def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
         RESPONSES.path: ResponsesEndpoint(gateway, store),
         INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
     }
-    return PublicApplication(token_endpoints, _framework(gateway, database, store))
+    return PublicApplication(
+        token_endpoints, _framework(gateway, database, answers, store), Idempotent(gateway, answers)
+    )
 
 
-def _framework(gateway: Gateway, database: Engine, store: ResponseStore) -> FastAPI:
+def _framework(gateway: Gateway, database: Engine, answers: Store, store: ResponseStore) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
     app.state.responses = store
+    app.state.idempotency = answers
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, responses, usage, pages, admin):
+    for part in (models, files, batches, fine_tuning, responses, usage, limits, budgets, idempotency, pages, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -7,7 +7,7 @@ from math import ceil
 
 import orjson
 
-from studio.errors import Conflict, InsufficientQuota, StudioError
+from studio.errors import Conflict, InsufficientQuota, RateLimited, StudioError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,8 +24,9 @@ def headers_of(error: StudioError) -> Headers:
         seconds = error.retry_after.total_seconds()
         headers.append((b"retry-after", b"%d" % max(1, ceil(seconds))))
         headers.append((b"retry-after-ms", b"%d" % ceil(seconds * 1000)))
-    if isinstance(error, InsufficientQuota | Conflict):
-        # SDKs retry each 429 and 409 by themselves; these two would fail the same way again.
+    is_for_ever = isinstance(error, RateLimited) and error.retry_after is None
+    if is_for_ever or isinstance(error, InsufficientQuota | Conflict):
+        # SDKs retry each 429 and 409 by themselves; these would fail the same way again.
         headers.append((b"x-should-retry", b"false"))
     return headers
 

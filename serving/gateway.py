@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.credit import Credits
+from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
 
 
@@ -19,8 +19,8 @@ class Gateway:
 
     keys: Keys
     view: FleetView
-    limits: RequestLimits
-    credits: Credits
+    limits: Limiter
+    budgets: Budgets
     engines: Engines
     journal: Journal
     metrics: Metrics

@@ -45,6 +45,9 @@ class Metrics:
         self.shipper_lag = Gauge(
             "studio_shipper_lag_seconds", "Since the database last had all usage", registry=self.registry
         )
+        self.limits_local = Gauge(
+            "studio_limits_local", "1 while Valkey is away and limits go on with a local share", registry=self.registry
+        )
         # Looking a label set up costs more than counting, and there are few of them.
         self._requests_of = cache(self._requests.labels)
         self._tokens_of = cache(self._tokens.labels)

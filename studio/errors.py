@@ -101,13 +101,14 @@ class UnsupportedMediaType(StudioError):
 
 
 class RateLimited(StudioError):
-    """Over the caller's own limit."""
+    """Over the caller's own limit. `retry_after` None: this request never fits, however long one waits."""
 
     status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
 
-    def __init__(self, limit: str, retry_after: timedelta) -> None:
-        super().__init__(f"Rate limit reached: {limit}. Please retry in {retry_after.total_seconds():.3g} s.")
-        self.retry_after = retry_after
+    def __init__(self, limit: str, retry_after: timedelta | None) -> None:
+        what_next = "Please ask for less." if retry_after is None else f"Please retry in {_seconds(retry_after)} s."
+        super().__init__(f"Rate limit reached: {limit}. {what_next}")
+        self.retry_after = None if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
 
 
 class InsufficientQuota(StudioError):
@@ -145,3 +146,7 @@ class ModelAsleep(ServiceUnavailable):
                 retry_after=wait,
             )
         self.ready_at = ready_at
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.3f}".rstrip("0").rstrip(".")

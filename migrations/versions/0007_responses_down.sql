@@ -1,5 +1,8 @@
 -- Back to before.
 
+drop function forget_idempotent_answers();
+drop table idempotent_answers;
+
 -- Responses
 drop function beat_responses(uuid[]);
 drop table responses;

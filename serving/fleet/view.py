@@ -107,7 +107,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Valid now. Shown, and reserved with by `serving/credit.py`: what is billed is computed from the tables."""
+    """Valid now. Shown, and reserved with by `serving/budgets`: what is billed is computed from the tables."""
 
     variant_id: str
     unit: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 from uuid import UUID
 
 from serving.responses.chat import Tools
@@ -16,6 +17,19 @@ Response = dict[str, Any]
 
 # OpenAI's list is closed, and strict clients know no other word.
 _ERROR_CODES = {400: "invalid_prompt", 413: "invalid_prompt", 429: "rate_limit_exceeded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why there is no more."""
+
+    reason: str | None = None  # the engine's word
+    is_budget_stop: bool = False  # and ours: that a limit came from the caller's money
+
+    @classmethod
+    def of(cls, choice: dict[str, Any]) -> Self:
+        """What a choice says."""
+        return cls(choice.get("finish_reason"), choice.get("stop_reason") == "budget")
 
 
 def outline(request: ResponsesRequest, tools: Tools, previous_response_id: str | None, id: UUID) -> Response:
@@ -69,12 +83,14 @@ def outline(request: ResponsesRequest, tools: Tools, previous_response_id: str |
     }
 
 
-def end(response: Response, finish_reason: str | None, usage: dict[str, Any] | None, now: int) -> None:
+def end(response: Response, ending: Ending, usage: dict[str, Any] | None, now: int) -> None:
     """How it ended, from the engine's own words."""
     response["usage"] = usage_of(usage)
-    if finish_reason in ("length", "content_filter"):
-        reason = "max_output_tokens" if finish_reason == "length" else "content_filter"
-        response["status"], response["incomplete_details"] = "incomplete", {"reason": reason}
+    if ending.reason in ("length", "content_filter"):
+        details = {"reason": "max_output_tokens" if ending.reason == "length" else "content_filter"}
+        if ending.is_budget_stop:
+            details["stop_reason"] = "budget"
+        response["status"], response["incomplete_details"] = "incomplete", details
     else:
         response["status"], response["completed_at"] = "completed", now
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from serving.responses import answer
-from serving.responses.answer import Response
+from serving.responses.answer import Ending, Response
 from serving.responses.items import Item, output_id
 from studio import clock
 from studio.errors import StudioError
@@ -26,24 +26,24 @@ class ResponsesDialect:
         self._number = 0  # of the next event
         self._open: _Part | None = None
         self._usage: dict[str, Any] | None = None
-        self._finish_reason: str | None = None
+        self._ending = Ending()
         self._last_events: bytes | None = None
 
     def read(self, content: dict[str, Any]) -> None:
         """An answer that did not stream."""
         choice = content["choices"][0]
         self.response["output"] = answer.output_of(choice, self._id)
-        answer.end(self.response, choice.get("finish_reason"), content["usage"], _now())
+        answer.end(self.response, Ending.of(choice), content["usage"], _now())
 
     def conclude(self) -> None:
         """The engine has said everything. From now on `response` is as its caller will see it."""
         if self._last_events is None:
-            is_cut = self._finish_reason == "length"
+            is_cut = self._ending.reason == "length"
             events = b""
             if self._open is None and not self.response["output"]:
                 events += self._begin(_Text(self, output_id("message", self._id, 0)))
             self._last_events = events + self._close("incomplete" if is_cut else "completed")
-            answer.end(self.response, self._finish_reason, self._usage, _now())
+            answer.end(self.response, self._ending, self._usage, _now())
 
     # what the relay calls
 
@@ -63,7 +63,8 @@ class ResponsesDialect:
                 told += self._text(text, answer.logprobs_in(choice))
             for call in delta.get("tool_calls") or ():
                 told += self._call(call)
-            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            if choice.get("finish_reason"):
+                self._ending = Ending.of(choice)
         return told
 
     def end(self) -> bytes:

@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from serving.fleet.view import Replica
 from serving.gateway import Gateway
 from serving.keys import KeyRecord
-from serving.responses import answer, chat
+from serving.responses import chat
+from serving.responses.answer import outline
 from serving.responses.background import Background
 from serving.responses.dialect import ResponsesDialect
 from serving.responses.items import Item, read_input, with_ids
@@ -91,7 +92,7 @@ class ResponsesEndpoint(TokenEndpoint):
 
     def dialect(self, call: Call, id: UUID) -> ResponsesDialect:
         assert isinstance(call, ResponsesCall)
-        response = answer.outline(call.request, call.tools, call.request.previous_response_id, id)
+        response = outline(call.request, call.tools, call.request.previous_response_id, id)
         return ResponsesDialect(id, response)
 
     async def keep(self, request: Request, content: dict[str, Any] | None) -> None:
@@ -106,9 +107,9 @@ class ResponsesEndpoint(TokenEndpoint):
             log.warning("response_not_stored", response=dialect.response["id"], error=type(error).__name__)
             dialect.response["store"] = False
 
-    async def relay(self, client: Client, request: Request) -> None:
+    async def answer(self, client: Client, request: Request) -> None:
         if not _parts(request)[0].request.background:
-            await super().relay(client, request)
+            await super().answer(client, request)
             return
         kept = _kept(request)
         await from_store(self._store.add, request.caller, kept)
@@ -147,7 +148,7 @@ class InputTokensEndpoint(TokenEndpoint):
         _size(payload)
         return Call(INPUT_TOKENS, payload, request.model, "", False, False, False)
 
-    async def relay(self, client: Client, request: Request) -> None:
+    async def answer(self, client: Client, request: Request) -> None:
         target = request.target
 
         def body_for(replica: Replica) -> bytes:

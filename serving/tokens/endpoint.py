@@ -6,7 +6,6 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,11 +13,11 @@ from uuid import UUID
 import structlog
 
 from serving import envelope, routing
-from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord, require
+from serving.limits.readings import OverLimit
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
@@ -50,8 +49,8 @@ class TokenEndpoint:
         """Called for each good answer, when it is metered and before its last byte is told. A stream has no `content`:
         its dialect has seen it."""
 
-    async def relay(self, client: Client, request: Request) -> None:
-        """From the engine to the caller."""
+    async def answer(self, client: Client, request: Request) -> None:
+        """Until the last byte. StudioError only as long as the caller has not received the first."""
         await Relay(self._gateway, client, request, self.keep).run()
 
     def refusal(self, error: StudioError) -> bytes:
@@ -68,7 +67,7 @@ class TokenEndpoint:
         try:
             request = await self._admit(client, id)
             variant = request.variant
-            await self.relay(client, request)
+            await self._answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -95,7 +94,6 @@ class TokenEndpoint:
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
-        headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
@@ -106,21 +104,32 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        reservation = self._gateway.credits.reserve(
-            caller.id,
-            self._gateway.view.fleet.prices.get(variant.id, ()),
-            call.most_prompt_tokens(len(body), variant.context_tokens),
-            call.choices,
-            call.most_tokens(variant.max_output_tokens or variant.context_tokens),
-        )
-        dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, headers, reservation)
+        lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        try:
+            reservation = await self._gateway.budgets.reserve(
+                caller.tenant_id,
+                caller.id,
+                started_at,
+                self._gateway.view.fleet.prices.get(variant.id, ()),
+                call.most_prompt_tokens(len(body), variant.context_tokens),
+                call.choices,
+                call.most_tokens(variant.max_output_tokens or variant.context_tokens),
+            )
+        except BaseException:
+            if lease is not None:
+                lease.end(0)
+            raise
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation)
 
-    def _count(self, caller: KeyRecord) -> Headers:
-        if caller.requests_per_second is None:
-            return []
-        return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
+    async def _answer(self, client: Client, request: Request) -> None:
+        try:
+            await self.answer(client, request)
+        finally:
+            # Before a refusal is told. Nothing of the answer was counted, or this has happened already.
+            if request.lease is not None:
+                request.lease.end(0)
 
     async def _refuse(self, client: Client, error: StudioError) -> None:
         if not client.has_first_byte:
-            await client.answer(error.status, envelope.headers_of(error), self.refusal(error))
+            headers = error.headers if isinstance(error, OverLimit) else []
+            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error))

@@ -12,10 +12,9 @@ import pytest
 from serving import routing
 from serving.fleet.hours import Hours
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
-from serving.limits import RequestLimits
 from serving.routing import Target
 from studio import ids
-from studio.errors import ModelNotFound, RateLimited
+from studio.errors import ModelNotFound
 from tests.serving.test_calendar import OFFICE, berlin
 from tests.serving.test_wire import BASE, NOW
 
@@ -117,26 +116,3 @@ class TestAsleep:
         asleep = routing.asleep(fleet(), BASE, NOW)
         assert asleep.ready_at is None
         assert "switched off" in asleep.message
-
-
-class TestRequestLimits:
-    def test_a_second_holds_as_many_as_the_limit(self) -> None:
-        limits, key = RequestLimits(), ids.uuid7()
-        assert [limits.take(key, 3, 0).remaining for _ in range(3)] == [2, 1, 0]
-        with pytest.raises(RateLimited) as refused:
-            limits.take(key, 3, 0)
-        assert refused.value.retry_after is not None
-        at = refused.value.retry_after // timedelta(microseconds=1) * 1000
-        assert limits.take(key, 3, at).remaining == 0
-
-    def test_a_refusal_counts_nothing(self) -> None:
-        limits, key = RequestLimits(), ids.uuid7()
-        limits.take(key, 1, 0)
-        for _ in range(5):
-            with pytest.raises(RateLimited):
-                limits.take(key, 1, 0)
-        assert limits.take(key, 1, 1_000_000_000).remaining == 0
-
-    def test_headers_are_in_gos_notation(self) -> None:
-        allowance = RequestLimits().take(ids.uuid7(), 4, 0)
-        assert dict(allowance.headers())[b"x-ratelimit-reset-requests"] == b"250ms"
