@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.serving.conftest import House
-from tests.serving.gateway_process import CHAT, EMBEDDING, GatewayProcess
+from tests.serving.gateway_process import CHAT, EMBEDDING, GatewayProcess, wait_until
 from tests.serving.responses import strict
 from tests.stub_engine import StubEngine
 
@@ -211,6 +213,43 @@ class TestKept:
         response = sdk.responses.create(model=CHAT, input="one", max_output_tokens=5)
         with pytest.raises(openai.BadRequestError, match="background"):
             sdk.responses.cancel(response.id)
+
+
+class TestMoney:
+    @pytest.fixture
+    def poor(self, gateway: GatewayProcess, house: House) -> Iterator[httpx.Client]:
+        """HTTP with a key that can afford some 300 tokens."""
+        with unit_of_work(house.operator) as session:
+            key = create_key(session, house.tenant_id, "poor", "tests")
+            session.flush()
+            put_budget(session, house.tenant_id, key.id, "prepaid", Decimal("0.1"), "tests")
+        with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key.text}"}) as client:
+            wait_until(lambda: client.get("/v1/models").status_code == 200)
+            yield client
+
+    @pytest.mark.parametrize("streams", [False, True])
+    def test_an_answer_ends_where_the_money_does(self, poor: httpx.Client, streams: bool) -> None:
+        answered = ask(poor, max_output_tokens=1_000, stream=streams)
+        response = strict.stream(answered)[-1]["response"] if streams else strict.response(answered.content)
+        assert response["status"] == "incomplete"
+        assert response["incomplete_details"] == {"reason": "max_output_tokens", "stop_reason": "budget"}
+        assert 1 <= response["usage"]["output_tokens"] < 1_000
+
+    def test_what_is_continued_is_paid_for(self, poor: httpx.Client) -> None:
+        long = ask(poor, "word " * 60, max_output_tokens=1).json()["id"]
+        for _ in range(5):
+            refused = ask(poor, "and", previous_response_id=long, max_output_tokens=1)
+            if refused.status_code == 429:
+                break
+        assert refused.json()["error"]["code"] == "credit_balance_exhausted"
+
+    def test_the_same_request_twice_is_one_response(self, api: httpx.Client, house: House) -> None:
+        for fields in ({}, {"background": True}, {"stream": True}):
+            headers = {"idempotency-key": f"twice {fields}"}
+            body = {"model": CHAT, "input": "one", "max_output_tokens": 5} | fields
+            first, second = (api.post(PATH, json=body, headers=headers) for _ in range(2))
+            assert first.content == second.content
+            assert second.headers["idempotent-replayed"] == "true"
 
 
 class TestCount:
