@@ -7,7 +7,7 @@ which the sweep notices. Like every request, they end with the gateway when its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -92,7 +92,7 @@ class Background:
             if response_id not in wanted:
                 nobody.leave()
 
-    async def _try(self, action: Any, *arguments: Any) -> bool:
+    async def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
         try:
             await asyncio.to_thread(action, *arguments)
         except SQLAlchemyError as error:

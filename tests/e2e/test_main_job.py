@@ -99,26 +99,24 @@ def test_several_choices_are_counted_as_the_engine_counts_them(cloud: Cloud, key
 
 
 def test_responses_are_told_by_the_same_engine(cloud: Cloud, key: str) -> None:
-    """What the stub engine shows at length, once with vLLM: events, a call, its continuation, the count of a prompt."""
+    """What the stub engine shows at length, once with vLLM: events, a continuation, a schema, the count of a prompt."""
     url, headers = f"{cloud.status['gateway_url']}/v1/responses", {"authorization": f"Bearer {key}"}
-    tool = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}, "required": []}}
-    asked: dict[str, Any] = {"model": CHAT, "input": "Look.", "tools": [tool], "tool_choice": "required"}
+    asked: dict[str, Any] = {"model": CHAT, "instructions": "Be brief.", "input": "Name a city.", "temperature": 0}
+    schema = {"type": "object", "properties": {"big": {"type": "boolean"}}, "required": ["big"]}
+    form = {"type": "json_schema", "name": "city", "strict": True, "schema": schema | {"additionalProperties": False}}
 
-    def ask(**fields: Any) -> httpx.Response:
-        return httpx.post(url, json=asked | fields, headers=headers, timeout=120)
+    def ask(path: str = "", **fields: Any) -> httpx.Response:
+        return httpx.post(url + path, json=asked | fields, headers=headers, timeout=120)
 
-    counted = httpx.post(f"{url}/input_tokens", json=asked, headers=headers, timeout=120).json()["input_tokens"]
-    *_, last = strict.stream(ask(stream=True, max_output_tokens=200))
-    (call,) = last["response"]["output"]
-    assert (call["type"], call["name"], type(json.loads(call["arguments"]))) == ("function_call", "look", dict)
-    assert last["response"]["usage"]["input_tokens"] == counted
-    said = {"type": "function_call_output", "call_id": call["call_id"], "output": "A river."}
-    told = strict.response(
-        ask(input=[said], previous_response_id=last["response"]["id"], tool_choice="none", max_output_tokens=8).content
-    )
+    counted = ask("/input_tokens").json()["input_tokens"]
+    told = strict.stream(ask(stream=True, max_output_tokens=8))[-1]["response"]
     assert told["output"][0]["content"][0]["text"]
-    assert told["usage"]["input_tokens"] > counted
-    eventually(lambda: len(events_of(cloud, key)) == 2, "both are in the database")
+    assert told["usage"]["input_tokens"] == counted
+    continued = {"previous_response_id": told["id"], "text": {"format": form}, "max_output_tokens": 100}
+    answer = strict.response(ask(**continued).content)
+    assert json.loads(answer["output"][0]["content"][0]["text"]).keys() == {"big"}
+    assert answer["usage"]["input_tokens"] > counted
+    eventually(lambda: len(events_of(cloud, key)) == 2, "both are in the database, and the count is not")
     auditor = Auditor(cloud.status["database_url"])
     eventually(lambda: all(total.agree for total in auditor.engine_totals()), "events equal the engines' counters")
 
