@@ -19,6 +19,7 @@ ENGINE := .venv-engine/bin/python
 APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
+OIDC_READY := build/oidc/.ready
 PEERS_READY := build/peers/.ready
 
 .PHONY: help
@@ -38,11 +39,11 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+test: install $(OIDC_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
 	@$(APP) -m pytest
 
 .PHONY: test-fast
-test-fast: $(APP_READY) ## The tests that need no engine
+test-fast: $(APP_READY) $(OIDC_READY) ## The tests that need no engine
 	@$(APP) -m pytest -m "not engine"
 
 .PHONY: lint
@@ -54,7 +55,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: peers
@@ -96,6 +97,14 @@ $(ENGINE_READY): requirements/engine.lock | $(UV)
 	@$(UV) pip sync --quiet --python $(ENGINE) requirements/engine.lock \
 	  $(if $(UV_FIND_LINKS),,--extra-index-url $(TORCH_CPU_INDEX) --index-strategy unsafe-best-match) || \
 	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
+	@touch $@
+
+# Only tests need Node.
+$(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.json
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
+	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
+	@echo "Installing the OpenID provider of the tests ..."
+	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
 	@touch $@
 
 $(PEERS_READY): requirements/peers.lock | $(UV)

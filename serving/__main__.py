@@ -24,12 +24,18 @@ from serving.fleet.view import FleetView
 from serving.gateway import Gateway
 from serving.idempotency.application import forget_expired
 from serving.idempotency.store import Store
+from serving.identity.callers import Callers, People
+from serving.identity.directory import Directory
+from serving.identity.provider import Provider
+from serving.identity.sign_ins import SignIns
+from serving.identity.uses import KeyUses
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits.limiter import Limiter
 from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
@@ -57,14 +63,15 @@ async def run(config: Settings) -> None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
     journal = Journal.create(config.journal_dir, ids.uuid7())
     database = engine_for(config.database_url("gateway"))
-    keys, view, rules = Keys(), FleetView(), RuleBook()
+    keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
     budgets = Budgets(Draws(database, journal.source_id))
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
-    feed = Feed(config.database_url("gateway"), (budgets, rules, view, keys))
+    feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
         keys=keys,
+        callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
         limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
@@ -82,7 +89,14 @@ async def run(config: Settings) -> None:
     )
 
     shipper.start()
-    works = (feed.run(), gateway.limits.run(), budgets.tidy(), forget_expired(answers))
+    works = (
+        feed.run(),
+        uses.run(),
+        gateway.limits.run(),
+        budgets.tidy(),
+        forget_expired(answers),
+        probe_forever(gateway.engines, view),
+    )
     background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
 
@@ -109,6 +123,13 @@ async def run(config: Settings) -> None:
         internal.should_exit = True
         await serving_internal
         log.info("gateway_stopped", source=str(journal.source_id), usage_pending=shipper.pending)
+
+
+def _people(config: Settings) -> People | None:
+    if config.oidc_issuer is None:
+        return None
+    provider = Provider(config.oidc_issuer, config.oidc_audience)
+    return People(provider, config.oidc_tenant_claim, config.oidc_roles_claim)
 
 
 def _listener(application: object, host: str, port: int) -> _Listener:

@@ -20,13 +20,34 @@ from serving.idempotency.store import Store
 from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
 from serving.responses.request import INPUT_TOKENS, RESPONSES
 from serving.responses.store import ResponseStore
-from serving.routes import batches, budgets, files, fine_tuning, idempotency, limits, models, pages, responses, usage
+from serving.routes import (
+    batches,
+    budgets,
+    files,
+    fine_tuning,
+    idempotency,
+    keys,
+    limits,
+    models,
+    organization,
+    pages,
+    responses,
+    uploads,
+    usage,
+)
+from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
+from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
 from studio.errors import InvalidRequest, StudioError
+
+TENANT_ROUTES = (
+    *(models, files, uploads, batches, fine_tuning, responses),
+    *(usage, organization, limits, budgets, idempotency, keys, pages),
+)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -81,9 +102,13 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     store = ResponseStore(database, gateway.max_body_bytes)
     token_endpoints: dict[str, Application] = {
         **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
+        **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
         RESPONSES.path: ResponsesEndpoint(gateway, store),
         INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
     }
+    for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
+        # Engines have them at the root, so that is where their clients look.
+        token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
     return PublicApplication(
         token_endpoints, _framework(gateway, database, answers, store), Idempotent(gateway, answers)
     )
@@ -96,8 +121,7 @@ def _framework(gateway: Gateway, database: Engine, answers: Store, store: Respon
     app.state.database = database
     app.state.responses = store
     app.state.idempotency = answers
-    app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, responses, usage, limits, budgets, idempotency, pages, admin):
+    for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
+from serving.identity.callers import Callers
 from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits.limiter import Limiter
@@ -18,6 +19,7 @@ class Gateway:
     """Assembled in `__main__.py`."""
 
     keys: Keys
+    callers: Callers
     view: FleetView
     limits: Limiter
     budgets: Budgets

@@ -4,6 +4,7 @@
       InvalidRequest                400     invalid_request (or a more exact code)
         ContextLengthExceeded       400     context_length_exceeded
       InvalidApiKey                 401     invalid_api_key
+        InvalidToken                401     invalid_token
       PermissionDenied              403     permission_denied
       NotFound                      404     not_found
         ModelNotFound               404     model_not_found
@@ -61,8 +62,14 @@ class InvalidApiKey(StudioError):
     status, type, default_code = 401, "invalid_request_error", "invalid_api_key"
 
 
+class InvalidToken(InvalidApiKey):
+    """A token of a sign-in that is forged, expired, or for somebody else."""
+
+    default_code = "invalid_token"
+
+
 class PermissionDenied(StudioError):
-    """A valid key without the scope that the call needs."""
+    """A valid key without the scope that the call needs, or somebody signed in without the role."""
 
     status, type, default_code = 403, "invalid_request_error", "permission_denied"
 
@@ -136,16 +143,16 @@ class ModelAsleep(ServiceUnavailable):
     default_code = "model_asleep"
 
     def __init__(self, model: str, ready_at: datetime | None, now: datetime, why: str) -> None:
-        if ready_at is None:
+        self.ready_at = ready_at
+        self.ready_in = None if ready_at is None else max(ready_at - now, timedelta(seconds=1))
+        if self.ready_in is None:
             super().__init__(f"The model `{model}` has no running replica: {why}.", retry_after=MAX_RETRY_AFTER)
         else:
-            wait = max(ready_at - now, timedelta(seconds=1))
             super().__init__(
-                f"The model `{model}` is asleep: {why}. It should answer in about {wait.total_seconds():.0f} s"
+                f"The model `{model}` is asleep: {why}. It should answer in about {self.ready_in.total_seconds():.0f} s"
                 f" (at {ready_at:%Y-%m-%d %H:%M:%S %Z}).",
-                retry_after=wait,
+                retry_after=self.ready_in,
             )
-        self.ready_at = ready_at
 
 
 def _seconds(duration: timedelta) -> str:

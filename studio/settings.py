@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
+    oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")
+    oidc_audience: str = Field("xpulink-studio", description="what `aud` of a sign-in's token must contain")
+    oidc_tenant_claim: str = Field("tenant", description="claim that names tenants, by slug or group `/tenants/<slug>`")
+    oidc_roles_claim: str = Field("realm_access.roles", description="claim that lists roles")
+
     weights_dir: Path = Field(Path(".studio/weights"), description="verified local copies of model weights")
     engine_python: Path = Field(REPOSITORY / ".venv-engine/bin/python", description="interpreter that runs vLLM")
     engine_port_base: int = Field(18100, description="first port that the node agent gives to engines")

@@ -8,17 +8,19 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from studio import api_keys, clock, ids
+from studio.db.catalog import ModelVariant
+from studio.db.jobs import Adapter
 from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, AuditEntry, LegalEntity, Tenant, TenantBilling
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import Currency
 
-SCOPES = frozenset({"inference", "usage", "admin"})
+SCOPES = frozenset({"inference", "usage", "keys", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,11 @@ def create_key(
     scopes: Collection[str] = ("inference", "usage"),
     expires_at: datetime | None = None,
     requests_per_second: int | None = None,
+    models: Collection[str] | None = None,
+    endpoints: Collection[str] | None = None,
 ) -> CreatedKey:
-    """Mint a key. InvalidRequest for an unknown scope or an expiry in the past. More limits: `studio/limits.py`."""
-    unknown = set(scopes) - SCOPES
-    if unknown or not scopes:
-        raise InvalidRequest(f"scopes are {', '.join(sorted(SCOPES))}; not {', '.join(sorted(unknown)) or 'none'}")
-    if expires_at is not None and expires_at <= clock.now():
-        raise InvalidRequest("the key would already be expired", param="expires_in_seconds")
+    """Mint a key. InvalidRequest for an unknown scope or model, or a past expiry. More limits: `studio/limits.py`."""
+    _require_sensible(session, tenant_id, scopes, expires_at, models)
     minted = api_keys.mint()
     key_id = ids.uuid7()
     session.add(
@@ -112,15 +112,59 @@ def create_key(
             secret_hash=minted.secret_hash,
             scopes=sorted(scopes),
             expires_at=expires_at,
+            models=_sorted(models),
+            endpoints=_sorted(endpoints),
         )
     )
     details: dict[str, Any] = {"name": name, "scopes": sorted(scopes)}
+    details |= {"models": _sorted(models), "endpoints": _sorted(endpoints)}
     if requests_per_second is not None:
         session.flush()  # the limit refers to the key
         session.add(Limit(tenant_id=tenant_id, api_key_id=key_id, requests_per_second=requests_per_second))
         details["requests_per_second"] = requests_per_second
     audit(session, actor, "key.create", minted.prefix, tenant_id, details)
     return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
+
+
+def create_own_key(
+    session: Session,
+    tenant_id: UUID,
+    name: str,
+    actor: str,
+    *,
+    scopes: Collection[str],
+    expires_at: datetime | None,
+    models: Collection[str] | None,
+    endpoints: Collection[str] | None,
+) -> CreatedKey:
+    """Mint a key for the tenant of the session, in the gateway's role: what it may not write, a function does."""
+    _require_sensible(session, tenant_id, scopes, expires_at, models)
+    minted, key_id = api_keys.mint(), ids.uuid7()
+    session.execute(
+        text(
+            "select create_own_key(:id, :name, :prefix, :secret_hash, :scopes, cast(:models as text[]),"
+            " cast(:endpoints as text[]), cast(:expires_at as timestamptz), :actor)"
+        ),
+        {
+            "id": key_id,
+            "name": name,
+            "prefix": minted.prefix,
+            "secret_hash": minted.secret_hash,
+            "scopes": sorted(scopes),
+            "models": _sorted(models),
+            "endpoints": _sorted(endpoints),
+            "expires_at": expires_at,
+            "actor": actor,
+        },
+    )
+    return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
+
+
+def revoke_own_key(session: Session, key_id: UUID, actor: str) -> None:
+    """End a key of the tenant of the session at once. NotFound when it has no live key with this id."""
+    is_revoked = session.scalar(text("select revoke_own_key(:id, :actor)"), {"id": key_id, "actor": actor})
+    if not is_revoked:
+        raise NotFound("there is no live key with this id")
 
 
 def revoke_key(session: Session, key_id: UUID, actor: str) -> None:
@@ -143,3 +187,34 @@ def audit(
     session.add(
         AuditEntry(id=ids.uuid7(), actor=actor, action=action, subject=subject, tenant_id=tenant_id, details=details)
     )
+
+
+def audit_own(session: Session, actor: str, action: str, subject: str) -> None:
+    """The same for the tenant of the session, in the gateway's role, which may write nothing else into the log."""
+    values = {"actor": actor, "action": action, "subject": subject}
+    session.execute(text("select audit_own(:actor, :action, :subject, '{}')"), values)
+
+
+def _require_sensible(
+    session: Session,
+    tenant_id: UUID,
+    scopes: Collection[str],
+    expires_at: datetime | None,
+    models: Collection[str] | None,
+) -> None:
+    unknown = set(scopes) - SCOPES
+    if unknown or not scopes:
+        raise InvalidRequest(
+            f"scopes are {', '.join(sorted(SCOPES))}; not {', '.join(sorted(unknown)) or 'none'}", param="scopes"
+        )
+    if expires_at is not None and expires_at <= clock.now():
+        raise InvalidRequest("the key would already be expired", param="expires_in_seconds")
+    if models is not None:
+        there = set(session.scalars(select(ModelVariant.id).where(ModelVariant.id.in_(models))))
+        there |= set(session.scalars(select(Adapter.name).where(Adapter.tenant_id == tenant_id)))
+        if missing := sorted(set(models) - there):
+            raise InvalidRequest(f"there is no model {', '.join(missing)}; see /v1/models", param="models")
+
+
+def _sorted(names: Collection[str] | None) -> list[str] | None:
+    return None if names is None else sorted(set(names))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from benchmarks.stub_engine.request import Embedding, Generation
+from benchmarks.stub_engine.request import Comparison, Embedding, Generation
 
 CREATED = 1_760_000_000  # one instant for all answers, so that equal requests get equal bytes
 WORD = "word "  # one token
@@ -131,11 +131,6 @@ class CompletionAnswer:
         return _whole(self._asked, "text_completion", {"text": WORD * self._asked.max_tokens})
 
 
-def tokens(ids: tuple[int, ...]) -> bytes:
-    """`/tokenize`"""
-    return orjson.dumps({"count": len(ids), "max_model_len": CONTEXT_TOKENS, "tokens": ids, "token_strs": None})
-
-
 def embeddings(asked: Embedding) -> bytes:
     """`/v1/embeddings`: a vector depends on its text alone."""
     return orjson.dumps(
@@ -148,15 +143,40 @@ def embeddings(asked: Embedding) -> bytes:
                 {"index": index, "object": "embedding", "embedding": _vector(asked, one)}
                 for index, one in enumerate(asked.inputs)
             ],
-            "usage": {
-                "prompt_tokens": asked.prompt_tokens,
-                "total_tokens": asked.prompt_tokens,
-                "completion_tokens": 0,
-                "prompt_tokens_details": None,
-                "completion_tokens_details": None,
-            },
+            "usage": _reading(asked.prompt_tokens),
         }
     )
+
+
+def score(asked: Comparison) -> bytes:
+    """`/v1/score`"""
+    data = [{"index": index, "object": "score", "score": one} for index, one in enumerate(_scores(asked))]
+    head = {"id": asked.id, "object": "list", "created": CREATED, "model": asked.model}
+    return orjson.dumps(head | {"data": data, "usage": _reading(asked.prompt_tokens)})
+
+
+def rerank(asked: Comparison) -> bytes:
+    """`/v1/rerank`: the best first."""
+    results: list[dict[str, Any]] = [
+        {"index": index, "document": {"text": text, "multi_modal": None}, "relevance_score": one}
+        for index, (text, one) in enumerate(zip(asked.documents, _scores(asked), strict=True))
+    ]
+    results.sort(key=lambda result: -result["relevance_score"])
+    usage = {"prompt_tokens": asked.prompt_tokens, "total_tokens": asked.prompt_tokens}
+    results = results[: asked.top_n or len(results)]
+    return orjson.dumps({"id": asked.id, "model": asked.model, "usage": usage, "results": results})
+
+
+def tokens(words: list[str], with_words: bool) -> bytes:
+    """`/tokenize`: a word is a token."""
+    ids = [zlib.crc32(word.encode()) % 49_152 for word in words]
+    strings = words if with_words else None
+    return orjson.dumps({"count": len(ids), "max_model_len": CONTEXT_TOKENS, "tokens": ids, "token_strs": strings})
+
+
+def text(tokens: int) -> bytes:
+    """`/detokenize`: of whatever tokens."""
+    return orjson.dumps({"prompt": WORD * tokens})
 
 
 def models(name: str, adapters: Mapping[str, str]) -> bytes:
@@ -224,6 +244,17 @@ def _argument_pieces(asked: Generation) -> list[str]:
     return ["{}"] if pieces == 1 else ['{"text":"', *[WORD] * (pieces - 2), '"}']
 
 
+def _reading(prompt_tokens: int) -> dict[str, Any]:
+    """The usage of an answer that writes no token."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "total_tokens": prompt_tokens,
+        "completion_tokens": 0,
+        "prompt_tokens_details": None,
+        "completion_tokens_details": None,
+    }
+
+
 def _closing(asked: Generation, object_name: str) -> list[bytes]:
     if not asked.include_usage:
         return [DONE]
@@ -256,6 +287,13 @@ def _whole(asked: Generation, object_name: str, content: dict[str, Any]) -> byte
             "kv_transfer_params": None,
         }
     )
+
+
+def _scores(asked: Comparison) -> list[float]:
+    """Of each pair, one query against all documents if there is only one."""
+    queries = asked.queries * len(asked.documents) if len(asked.queries) == 1 else asked.queries
+    pairs = zip(queries, asked.documents, strict=True)
+    return [zlib.crc32(f"{query}\n{document}".encode()) % 1024 / 1024 for query, document in pairs]
 
 
 def _vector(asked: Embedding, one: str | list[int]) -> list[float] | str:

@@ -52,6 +52,22 @@ class Embedding:
         return sum(_tokens(one) for one in self.inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one rerank or score request asks for: each query against its document, or one against all."""
+
+    id: str
+    model: str
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
+    top_n: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        """As with a model that embeds: each text once."""
+        return sum(_tokens(one) for one in (*self.queries, *self.documents))
+
+
 class _StreamOptions(msgspec.Struct):
     include_usage: bool = False
     continuous_usage_stats: bool = False
@@ -110,15 +126,36 @@ class _EmbeddingBody(msgspec.Struct, kw_only=True):
     encoding_format: Literal["float", "base64"] = "float"
 
 
+class _RerankBody(msgspec.Struct, kw_only=True):
+    query: str
+    documents: str | list[str]
+    top_n: int = 0
+    model: str | None = None
+
+
+class _ScoreBody(msgspec.Struct, kw_only=True):
+    queries: str | list[str] = msgspec.field(name="text_1")
+    documents: str | list[str] = msgspec.field(name="text_2")
+    model: str | None = None
+
+
 class _TokenizeBody(msgspec.Struct, kw_only=True):
-    messages: list[_Message] | None = None
-    prompt: str = ""
+    prompt: str | None = None
+    messages: list[_Message] = []
+    return_token_strs: bool = False
 
 
-_tokenize_body = msgspec.json.Decoder(_TokenizeBody)
+class _DetokenizeBody(msgspec.Struct, kw_only=True):
+    tokens: list[int]
+
+
 _chat_body = msgspec.json.Decoder(_ChatBody)
 _completion_body = msgspec.json.Decoder(_CompletionBody)
 _embedding_body = msgspec.json.Decoder(_EmbeddingBody)
+_rerank_body = msgspec.json.Decoder(_RerankBody)
+_score_body = msgspec.json.Decoder(_ScoreBody)
+_tokenize_body = msgspec.json.Decoder(_TokenizeBody)
+_detokenize_body = msgspec.json.Decoder(_DetokenizeBody)
 
 
 @dataclass(slots=True)
@@ -147,12 +184,6 @@ class Reader:
             ends_itself=script.words is not None and script.thoughts + script.words <= plain.max_tokens,
         )
 
-    def tokenize(self, body: bytes) -> tuple[int, ...]:
-        """The ids of the tokens of a chat or a prompt."""
-        asked = _tokenize_body.decode(body)
-        text = asked.prompt if asked.messages is None else " ".join(message.text for message in asked.messages)
-        return tuple(range(_tokens(text)))
-
     def completion(self, body: bytes) -> Generation:
         asked = _completion_body.decode(body)
         prompts = tuple(_tokens(prompt) for prompt in _separate(asked.prompt))
@@ -162,6 +193,29 @@ class Reader:
         asked = _embedding_body.decode(body)
         inputs = _separate(asked.input)
         return Embedding(self._next_id("embd"), asked.model or self.model, inputs, asked.encoding_format)
+
+    def rerank(self, body: bytes) -> Comparison:
+        asked = _rerank_body.decode(body)
+        return self._comparison(asked.model, asked.query, asked.documents, asked.top_n)
+
+    def score(self, body: bytes) -> Comparison:
+        asked = _score_body.decode(body)
+        return self._comparison(asked.model, asked.queries, asked.documents, 0)
+
+    def tokenize(self, body: bytes) -> tuple[list[str], bool]:
+        """Words, and whether they are wanted in the answer."""
+        asked = _tokenize_body.decode(body)
+        text = " ".join(message.text for message in asked.messages) if asked.prompt is None else asked.prompt
+        return text.split(), asked.return_token_strs
+
+    def detokenize(self, body: bytes) -> int:
+        """How many tokens are to become a text."""
+        return len(_detokenize_body.decode(body).tokens)
+
+    def _comparison(
+        self, model: str | None, queries: str | list[str], documents: str | list[str], top_n: int
+    ) -> Comparison:
+        return Comparison(self._next_id("score"), model or self.model, _listed(queries), _listed(documents), top_n)
 
     def _generation(
         self, asked: _GenerationBody, answer_id: str, prompts: tuple[int, ...], max_tokens: int | None
@@ -192,6 +246,10 @@ def _separate(prompt: str | list[str | int | list[int]]) -> tuple[str | list[int
     if token_ids:
         return (token_ids,)
     return tuple(one for one in prompt if not isinstance(one, int))
+
+
+def _listed(texts: str | list[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _tokens(text_or_ids: str | list[int]) -> int:

@@ -23,7 +23,8 @@ STREAM_HEAD: Final = (
 STREAM_END: Final = b"0\r\n\r\n"
 PATHS: Final = (
     *(b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/health", b"/v1/models", b"/metrics"),
-    *(b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter", b"/tokenize"),
+    *(b"/v1/rerank", b"/v1/score", b"/tokenize", b"/detokenize"),
+    *(b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter"),
 )
 REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
@@ -119,8 +120,18 @@ class Connection(asyncio.Protocol):
                 embedding = engine.reader.embedding(body)
                 engine.counters.prompt_tokens += embedding.prompt_tokens
                 self._respond(200, JSON_TYPE, answer.embeddings(embedding))
+            case b"POST", b"/v1/rerank":
+                comparison = engine.reader.rerank(body)
+                engine.counters.prompt_tokens += comparison.prompt_tokens
+                self._respond(200, JSON_TYPE, answer.rerank(comparison))
+            case b"POST", b"/v1/score":
+                comparison = engine.reader.score(body)
+                engine.counters.prompt_tokens += comparison.prompt_tokens
+                self._respond(200, JSON_TYPE, answer.score(comparison))
             case b"POST", b"/tokenize":
-                self._respond(200, JSON_TYPE, answer.tokens(engine.reader.tokenize(body)))
+                self._respond(200, JSON_TYPE, answer.tokens(*engine.reader.tokenize(body)))
+            case b"POST", b"/detokenize":
+                self._respond(200, JSON_TYPE, answer.text(engine.reader.detokenize(body)))
             case b"POST", b"/v1/load_lora_adapter":
                 adapter = msgspec.json.decode(body, type=dict[str, str])
                 engine.adapters[adapter["lora_name"]] = adapter["lora_path"]

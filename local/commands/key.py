@@ -27,10 +27,14 @@ def seconds(text: str) -> int:
 def create(
     tenant: Annotated[str, typer.Option(help="Whose key.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "unnamed",
-    scope: Annotated[list[str] | None, typer.Option(help="inference, usage, admin; may be repeated.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="inference, usage, keys, admin; may be repeated.")] = None,
     expires_in: Annotated[str | None, typer.Option(help="Such as 12h or 30d.")] = None,
     requests_per_second: Annotated[int | None, typer.Option(min=1, help="A limit of this key.")] = None,
     credit: Annotated[str | None, typer.Option(help="Money that this key may spend, such as 25.00.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(help="Only this path, such as /v1/embeddings; may be repeated.")
+    ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="Short for --scope admin.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,6 +48,8 @@ def create(
             "expires_in_seconds": seconds(expires_in) if expires_in else None,
             "requests_per_second": requests_per_second,
             "credit": credit,
+            "models": model or None,
+            "endpoints": endpoint or None,
         },
     )
     show(created, as_json, f"{created['key']}\n(shown this once; {', '.join(created['scopes'])}; tenant {tenant})")
@@ -53,7 +59,9 @@ def create(
 def list_(tenant: Annotated[str, typer.Option(help="Whose keys.")], as_json: AsJson = False) -> None:
     """List a tenant's keys."""
     rows = Api.from_environment().get(f"/admin/v1/tenants/{tenant}/keys")
-    show_rows(rows, as_json, ("id", "prefix", "name", "scopes", "created_at", "expires_at", "revoked_at"))
+    show_rows(
+        rows, as_json, ("id", "prefix", "name", "scopes", "created_at", "last_used_at", "expires_at", "revoked_at")
+    )
 
 
 @app.command()

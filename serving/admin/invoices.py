@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from billing import invoice_requests
 from billing.approval import approve
-from serving.admin.access import Caller, Transaction
+from serving.admin.access import BillingCaller, Transaction
 from serving.routes.stores import Objects
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoiceDocument, InvoiceLine, InvoiceRequest
@@ -93,7 +93,7 @@ class ApprovalView(BaseModel):
 
 
 @router.post("/orders", status_code=201)
-def post_order(body: InvoiceOrder, caller: Caller, session: Transaction) -> InvoiceOrderView:
+def post_order(body: InvoiceOrder, caller: BillingCaller, session: Transaction) -> InvoiceOrderView:
     """Order an invoice. Drafting takes some seconds; read the order again for its answer."""
     tenant = find_tenant(session, body.tenant)
     try:
@@ -138,7 +138,7 @@ def get_invoice(invoice_id: str, session: Transaction) -> InvoiceView:
 
 
 @router.post("/{invoice_id}/approvals", status_code=201)
-def post_approval(invoice_id: str, body: ApprovalBody, caller: Caller, session: Transaction) -> ApprovalView:
+def post_approval(invoice_id: str, body: ApprovalBody, caller: BillingCaller, session: Transaction) -> ApprovalView:
     """Approve a draft at the total you saw; the job then gives it a number and renders it."""
     invoice = _find(session, invoice_id)
     approval_id = approve(

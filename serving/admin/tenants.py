@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import and_, select
 
 from serving.admin.access import Caller, Transaction
+from serving.identity.endpoints import require_known_endpoints
 from studio import clock, ids
 from studio.budgets import put_budget
 from studio.db.limits import Limit
-from studio.db.tenancy import ApiKey, Tenant
+from studio.db.tenancy import ApiKey, ApiKeyUse, Tenant
 from studio.errors import InvalidRequest
 from studio.money import Currency
 from studio.tenants import Billing, create_key, create_tenant, find_tenant, revoke_key
@@ -64,6 +65,8 @@ class NewKey(_Body):
     expires_in_seconds: int | None = Field(None, gt=0)
     requests_per_second: int | None = Field(None, gt=0, le=2**31 - 1)
     credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
+    models: Annotated[list[str], Field(min_length=1)] | None = None  # names as in `/v1/models`
+    endpoints: Annotated[list[str], Field(min_length=1)] | None = None  # paths, such as `/v1/embeddings`
 
 
 class CreatedKeyView(BaseModel):
@@ -84,8 +87,11 @@ class KeyView(BaseModel):
     prefix: str
     name: str
     scopes: list[str]
+    models: list[str] | None
+    endpoints: list[str] | None
     requests_per_second: int | None
     created_at: datetime
+    last_used_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
 
@@ -115,8 +121,9 @@ def get_tenants(session: Transaction) -> list[TenantView]:
 
 
 @router.post("/tenants/{slug}/keys", status_code=201)
-def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> CreatedKeyView:
+def post_key(slug: str, body: NewKey, request: Request, caller: Caller, session: Transaction) -> CreatedKeyView:
     """Create a key. Its text is in this answer and nowhere else."""
+    require_known_endpoints(request.app, body.endpoints)
     tenant = find_tenant(session, slug)
     created = create_key(
         session,
@@ -126,6 +133,8 @@ def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> C
         scopes=body.scopes,
         expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
         requests_per_second=body.requests_per_second,
+        models=body.models,
+        endpoints=body.endpoints,
     )
     if body.credit is not None:
         session.flush()
@@ -145,12 +154,13 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
     tenant = find_tenant(session, slug)
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, Limit.requests_per_second,
-        ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints,
+        Limit.requests_per_second, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
     )  # fmt: skip
     rows = session.execute(
         select(*columns)
         .outerjoin(Limit, and_(Limit.api_key_id == ApiKey.id, Limit.variant_id.is_(None)))
+        .outerjoin(ApiKeyUse, ApiKeyUse.api_key_id == ApiKey.id)
         .where(ApiKey.tenant_id == tenant.id)
         .order_by(ApiKey.created_at)
     )

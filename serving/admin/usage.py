@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from billing import windows
-from serving.admin.access import Caller, Transaction
+from serving.admin.access import BillingCaller, Transaction
 from studio import clock
 from studio.errors import InvalidRequest
 from studio.tenants import audit, find_tenant
@@ -40,7 +40,7 @@ class SealView(BaseModel):
 
 
 @router.post("/windows/{window}/seals", status_code=201)
-def post_seal(window: date, body: SealBody, caller: Caller, session: Transaction) -> SealView:
+def post_seal(window: date, body: SealBody, caller: BillingCaller, session: Transaction) -> SealView:
     """Seal what the window has received and no earlier seal holds; 409 while a source of usage still lags."""
     now = clock.now()
     cutoff = body.cutoff or now

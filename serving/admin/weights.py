@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from serving.admin.access import Caller, Transaction
+from serving.admin.access import OPERATE, Caller, Transaction
 from serving.routes.stores import Objects
 from studio.db.catalog import Model, ModelVariant
 from studio.errors import ModelNotFound
@@ -59,7 +59,7 @@ class Published(BaseModel):
     size_bytes: int
 
 
-@router.post("/models/{model}/weights/uploads")
+@router.post("/models/{model}/weights/uploads", dependencies=[OPERATE])
 def post_uploads(model: str, body: FilesBody, session: Transaction, store: Objects) -> UploadPlan:
     """Ask where to upload. Running it again after an interruption lists only what is missing."""
     manifest = _manifest(session, model, body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import CompletionsDialect
 from serving.tokens.usage import TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import BATCH_PRIORITY, Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -96,8 +97,11 @@ class Asker:
         def body_for(replica: Replica) -> bytes:
             return engine_body(call, target, replica, salt, affordable, BATCH_PRIORITY)
 
+        work = replace(work_of(call, target, salt), patient=True)
         try:
-            answer = await self._engines.ask(self._fleet(), target, call.endpoint.engine_path, body_for, stream=False)
+            answer = await self._engines.ask(
+                self._fleet(), target, call.endpoint.engine_path, body_for, work, stream=False
+            )
             try:
                 if answer.status != 200:
                     raise answers.engine_error(answer.status, answer.first, target, answer.replica)

@@ -189,7 +189,9 @@ class Drain:
         endpoint = next(one for one in ENDPOINTS if one.path == waiting.endpoint)
         pieces = read_pieces(self._store, Bucket.FILES, waiting.input_key)
         try:
-            return validation.validate(read_lines(pieces), endpoint, self._view.fleet, waiting.tenant_id)
+            return validation.validate(
+                read_lines(pieces), endpoint, self._view.fleet, waiting.tenant_id, waiting.models
+            )
         except ClientError as error:
             if is_missing(error):
                 return (_MISSING,)

@@ -16,6 +16,7 @@ from serving.batches.planner import Span
 from serving.batches.validation import Finding
 from serving.routing import Target
 from studio.db.jobs import Batch, BatchShard, File
+from studio.db.tenancy import ApiKey
 
 EndState = Literal["completed", "expired", "cancelled"]
 ReasonToStop = Literal["cancelled", "expired"]
@@ -43,6 +44,7 @@ class WaitingBatch:
     tenant_id: UUID
     endpoint: str
     input_key: str
+    models: Sequence[str] | None = None  # that its key is confined to; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ def open_work(session: Session, now: datetime) -> OpenWork:
 def to_validate(session: Session, put_off: Collection[UUID] = ()) -> WaitingBatch | None:
     """The batch that has waited longest for its validation, but for those put off."""
     row = session.execute(
-        select(Batch.id, Batch.tenant_id, Batch.endpoint, File.object_key)
+        select(Batch.id, Batch.tenant_id, Batch.endpoint, File.object_key, ApiKey.models)
         .join(File, File.id == Batch.input_file_id)
+        .join(ApiKey, ApiKey.id == Batch.api_key_id, isouter=True)
         .where(Batch.state == "validating", Batch.id.not_in(put_off))
         .order_by(Batch.id)
         .limit(1)

@@ -6,7 +6,7 @@ What a single line must look like is `lines.py`; here is what only the whole fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from serving.batches.planner import LineAt
 from serving.fleet.view import Fleet
 from serving.routing import Target
 from serving.tokens.wire import Endpoint
-from studio.errors import InvalidRequest, StudioError
+from studio.errors import InvalidRequest, PermissionDenied, StudioError
 
 LINES_MOST = 50_000
 INPUTS_MOST = 50_000  # of all embedding requests together
@@ -54,6 +54,7 @@ class _Reading:
     endpoint: Endpoint
     fleet: Fleet
     tenant_id: UUID
+    models: Collection[str] | None
     target: Target | None = None
     lines: list[LineAt] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -69,6 +70,11 @@ class _Reading:
                 f"The custom_id {request.custom_id!r} was already used in line {earlier}.",
                 code="duplicate_custom_id",
                 param="custom_id",
+            )
+        if self.models is not None and request.call.model not in self.models:
+            raise PermissionDenied(
+                f"The batch's API key may not use the model `{request.call.model}`, only {', '.join(self.models)}.",
+                param="body.model",
             )
         target = routing.target_named(self.fleet, request.call.model, self.tenant_id)
         if target.variant.task not in self.endpoint.tasks:
@@ -91,10 +97,17 @@ class _Reading:
 
 
 def validate(
-    lines: Iterable[Line], endpoint: Endpoint, fleet: Fleet, tenant_id: UUID
+    lines: Iterable[Line],
+    endpoint: Endpoint,
+    fleet: Fleet,
+    tenant_id: UUID,
+    models: Collection[str] | None = None,
 ) -> Validated | tuple[Finding, ...]:
-    """The file as it can run, or everything that is wrong with it (at most FINDINGS_MOST things)."""
-    reading = _Reading(endpoint, fleet, tenant_id)
+    """The file as it can run, or everything that is wrong with it (at most FINDINGS_MOST things).
+
+    `models`: those that the batch's key is confined to; None for a key that may use all.
+    """
+    reading = _Reading(endpoint, fleet, tenant_id, models)
     read = 0
     try:
         for line in lines:

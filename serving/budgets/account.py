@@ -102,7 +102,7 @@ class Demand:
             return 0
         if self.max_tokens is None:
             return 1
-        if self.per_token == 0:
+        if money >= self.full:
             return self.max_tokens
         return min(self.max_tokens, int(((money - self.prompt) / self.per_token).to_integral_value(ROUND_DOWN)))
 

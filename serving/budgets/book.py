@@ -39,6 +39,11 @@ class _Purse:
     dry_until: float = 0.0  # of the loop's clock
     used_at: float = 0.0
 
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the database is being asked. Waiting for a task that is done would not yield to the loop."""
+        return self.drawing is not None and not self.drawing.done()
+
     def wake_one(self) -> None:
         """Money came back. The one that takes it wakes the next."""
         while self.waiters:
@@ -161,7 +166,7 @@ class Budgets:
             await asyncio.sleep(IDLE.total_seconds())
             idle_since = asyncio.get_running_loop().time() - IDLE.total_seconds()
             for key, purse in list(self._purses.items()):
-                if purse.used_at > idle_since or purse.account.reserved or purse.drawing:
+                if purse.used_at > idle_since or purse.account.reserved or purse.is_drawing:
                     continue
                 # Dropped as well: what it has spent is in the database, as a part of what was drawn and not returned.
                 del self._purses[key]
@@ -192,19 +197,19 @@ class Budgets:
     async def _draw(self, claim: _Claim) -> bool:
         """Whether the account may hold more than before."""
         purse, now = claim.purse, asyncio.get_running_loop().time()
-        if purse.drawing is None:
+        if not purse.is_drawing:
             if now < purse.dry_until:
                 return False
             needed = claim.demand.full - purse.account.available
             if needed <= 0:
                 return True
-            purse.drawing = asyncio.create_task(self._draws.draw(purse.account, needed))
-            purse.drawing.add_done_callback(lambda _: setattr(purse, "drawing", None))
+            purse.drawing = drawing = asyncio.create_task(self._draws.draw(purse.account, needed))
             # A caller that leaves must not end what others wait for.
-            granted = await asyncio.shield(purse.drawing)
+            granted = await asyncio.shield(drawing)
             if granted < needed:
                 purse.dry_until = asyncio.get_running_loop().time() + DRY.total_seconds()
             return granted > 0
+        assert purse.drawing is not None
         await asyncio.shield(purse.drawing)
         return True
 

@@ -22,6 +22,13 @@ def object_key(tenant_id: UUID, file_id: UUID) -> str:
     return f"{tenant_id}/files/{file_id}"
 
 
+def file_expiry(purpose: str, life_seconds: int | None, now: datetime) -> datetime | None:
+    """When a new file goes by itself: as asked for, else never, but for input files of batches."""
+    if life_seconds is not None:
+        return now + timedelta(seconds=life_seconds)
+    return now + BATCH_FILE_LIFE if purpose == "batch" else None
+
+
 def is_there(tenant_id: UUID, now: datetime) -> ColumnElement[bool]:
     """The tenant's files that are neither deleted nor expired, and have their bytes."""
     unexpired = or_(File.expires_at.is_(None), File.expires_at > now)

@@ -28,17 +28,16 @@ def likely_tokens(call: Call, variant: Variant, body_bytes: int) -> int:
 
 
 def _media(call: Call) -> tuple[int, int]:
-    """How many parts are no text, and their bytes in the body."""
+    """How many parts are no text, and how many bytes of the body their contents are."""
     count = size = 0
     for message in call.payload.get("messages") or ():
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") not in (None, "text"):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind != "text":
                 count += 1
-                of_type = part.get(part["type"]) if isinstance(part["type"], str) else None
-                size += (
-                    sum(len(value) for value in of_type.values() if isinstance(value, str))
-                    if isinstance(of_type, dict)
-                    else 0
-                )
+                # {"type": "image_url", "image_url": {"url": "data:..."}}, and the like for sounds and files.
+                inner = part.get(kind)
+                if isinstance(inner, dict):
+                    size += sum(len(value) for value in inner.values() if isinstance(value, str))
     return count, size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -71,7 +71,8 @@ class Limiter:
         counted = rules if shares is None else shares
         if not reading.admitted:
             refusal = readings.refusal(counted, reading, tokens)
-            self._remember(caller.tenant_id, request, variant, counted, reading, tokens, refusal.message)
+            by = "alone" if self._shared is None else "shared" if shares is None else "local_share"
+            self._remember(caller.tenant_id, request, variant, by, counted, reading, tokens, refusal.message)
             raise refusal
         if shares is None:
             self._local.begin(rules, request)
@@ -123,6 +124,7 @@ class Limiter:
         tenant_id: UUID,
         request: str,
         variant: Variant,
+        counted: str,
         rules: Sequence[Rule],
         reading: Reading,
         tokens: int,
@@ -139,7 +141,7 @@ class Limiter:
                 "at": now.timestamp(),
                 "model": variant.id,
                 "estimated_tokens": tokens,
-                "counted": self.state,
+                "counted": counted,
                 "message": message,
                 "limits": limits,
             }
@@ -162,7 +164,7 @@ class Lease:
     tokens: int  # reserved
     drained_at_ms: list[int]  # by rule: when the reservation has drained from its bucket
     headers: Headers
-    has_ended: bool = field(default=False)
+    has_ended: bool = False
 
     def end(self, tokens: int) -> None:
         """With the tokens that it took, prompt and answer together; 0 when nothing ran."""

@@ -53,7 +53,12 @@ class SharedBuckets:
     @property
     def is_connected(self) -> bool:
         """Whether limits hold across gateways at this moment."""
-        return self._connection is not None
+        return self._live is not None
+
+    @property
+    def _live(self) -> Connection | None:
+        connection = self._connection
+        return None if connection is None or connection.lost.done() else connection
 
     async def run(self) -> None:
         """Connect, announce, connect again; for ever, until cancelled."""
@@ -72,9 +77,9 @@ class SharedBuckets:
 
     async def close(self) -> None:
         """Say that this gateway is gone."""
-        if self._connection is not None:
+        if (connection := self._live) is not None:
             with contextlib.suppress(ValkeyAway):
-                await self._connection.call("ZREM", _GATEWAYS, self._gateway_id)
+                await connection.call("ZREM", _GATEWAYS, self._gateway_id)
 
     async def take(self, rules: Sequence[Rule], request: str, tokens: int) -> Reading | None:
         """Count a request under all rules or under none."""
@@ -86,32 +91,31 @@ class SharedBuckets:
 
     def end(self, rules: Sequence[Rule], request: str, tokens: int, drained_at_ms: Sequence[int]) -> None:
         """A request is answered; it took `tokens` more, or less, than it reserved. Nobody waits for this."""
-        if self._connection is not None:
-            self._connection.tell(*bucket_call("end", rules, request, 0, tokens, drained_at_ms))
+        if (connection := self._live) is not None:
+            connection.tell(*bucket_call("end", rules, request, 0, tokens, drained_at_ms))
 
     def remember(self, tenant_id: UUID, request: str, explanation: bytes) -> bool:
         """Keep why a request was refused."""
-        if self._connection is None:
+        if (connection := self._live) is None:
             return False
         key = _explanations(tenant_id)
         kept_for = int(EXPLAINED_FOR.total_seconds())
-        self._connection.tell(
+        connection.tell(
             "EVALSHA", _REMEMBER.hash, 2, key, f"{key}:order", request, explanation, EXPLANATIONS_PER_TENANT, kept_for
         )
         return True
 
     async def recall(self, tenant_id: UUID, request: str) -> bytes | None:
         """What was kept."""
-        if self._connection is None:
+        if (connection := self._live) is None:
             return None
         with contextlib.suppress(ValkeyAway):
-            explanation: bytes | None = await self._connection.call("HGET", _explanations(tenant_id), request)
+            explanation: bytes | None = await connection.call("HGET", _explanations(tenant_id), request)
             return explanation
         return None
 
     async def _ask(self, act: str, rules: Sequence[Rule], request: str, requests: int, tokens: int) -> Reading | None:
-        connection = self._connection
-        if connection is None:
+        if (connection := self._live) is None:
             return None
         try:
             admitted, now_ms, *flat = await connection.call(
@@ -119,6 +123,7 @@ class SharedBuckets:
             )
         except ValkeyAway:
             # Also when it only refuses, being full or a replica: it does not count, so it is as good as away.
+            self._connection = None
             connection.close()
             return None
         levels = [(flat[i], flat[i + 1], flat[i + 2], flat[i + 3]) for i in range(0, len(flat), 4)]

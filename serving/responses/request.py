@@ -131,8 +131,7 @@ class TokensRequest(AskedAlways, kw_only=True):
 
 
 RESPONSES = Endpoint(PATH, CHAT_PATH, ResponsesRequest, CHAT_TASKS, "resp_", CHAT_LIMITS)
-# Nothing is written; for a key with a credit it counts as one token, so that one without money does no work.
-INPUT_TOKENS = Endpoint(f"{PATH}/input_tokens", "/tokenize", TokensRequest, CHAT_TASKS, "", CHAT_LIMITS, 1)
+INPUT_TOKENS = Endpoint(f"{PATH}/input_tokens", "/tokenize", TokensRequest, CHAT_TASKS, "", is_metered=False)
 ENDPOINTS = (RESPONSES, INPUT_TOKENS)
 # Read here, or OpenAI's and without a meaning for our engines.
 _OWN_FIELDS = frozenset(ResponsesRequest.__struct_fields__) | {

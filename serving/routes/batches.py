@@ -14,18 +14,20 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from serving.files import records
+from serving.keys import require_endpoint
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import TenantDatabase
-from serving.tokens.wire import ENDPOINTS
+from serving.tokens.wire import BATCHED
 from studio import clock, ids
 from studio.db.jobs import Batch
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
 from studio.errors import Conflict, InvalidRequest, NotFound
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)
+PATHS = tuple(endpoint.path for endpoint in BATCHED)
 WINDOW_HOURS = range(1, 168 + 1)
 State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 _STORABLE = r"^[^\x00]*$"  # jsonb takes no NUL
@@ -133,6 +135,7 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
     now = clock.now()
     if body.endpoint not in PATHS:
         raise InvalidRequest(f"`endpoint` must be one of {', '.join(PATHS)}.", param="endpoint")
+    require_endpoint(caller, body.endpoint)
     window = _window(body.completion_window)
     with tenant_scope(database, caller.tenant_id) as session:
         try:
@@ -158,6 +161,7 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
         session.add(row)
         session.flush()
         session.refresh(row)
+        audit_own(session, caller.actor, "batch.create", ids.to_wire(ids.BATCH, row.id))
         return _wire(session, [row])[0]
 
 
@@ -204,6 +208,7 @@ def cancel_batch(batch_id: str, caller: InferenceCaller, database: TenantDatabas
         session.refresh(row)
         if row.state not in ("cancelling", "cancelled"):
             raise Conflict(f"The batch {batch_id} is {row.state}, so it cannot be cancelled any more.")
+        audit_own(session, caller.actor, "batch.cancel", batch_id)
         return _wire(session, [row])[0]
 
 

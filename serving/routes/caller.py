@@ -1,13 +1,17 @@
-"""Who calls a FastAPI route. A route with none of the callers below among its arguments is public."""
+"""Who calls a FastAPI route, and what the route asks of them. One for everybody says so: `identity/needs.PUBLIC`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from serving.gateway import Gateway
-from serving.keys import KeyRecord, require
+from serving.identity.callers import Header
+from serving.identity.needs import Need
+from serving.identity.permissions import Permission
+from serving.keys import KeyRecord, Scope, require, require_endpoint
 from studio import clock
 
 
@@ -17,20 +21,35 @@ def gateway(request: Request) -> Gateway:
     return parts
 
 
-def authenticate(request: Request, parts: Annotated[Gateway, Depends(gateway)]) -> KeyRecord:
-    """The caller's key, whatever it allows."""
-    return parts.keys.authenticate(request.headers.get("authorization"), clock.now())
+def header_of(request: Request) -> Header:
+    """The request's headers as callers are recognised by."""
+    return lambda name: request.headers.get(name.decode())
 
 
-def _usage_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
-    return require(record, "usage")
+async def authenticate(request: Request, parts: Annotated[Gateway, Depends(gateway)]) -> KeyRecord:
+    """The caller's key, or the person's who signed in, whatever it allows."""
+    return await parts.callers.in_tenant(header_of(request), clock.now())
 
 
-def _inference_caller(record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
-    return require(record, "inference")
+@dataclass(frozen=True)
+class _CallerWith:
+    scope: Scope | None
+
+    @property
+    def need(self) -> Need:
+        """For whoever lists what routes ask."""
+        return Need(None if self.scope is None else Permission(self.scope))
+
+    async def __call__(self, request: Request, record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
+        """The caller, having shown what the route asks. What asks for nothing is open to confined keys, too."""
+        if self.scope is not None:
+            require(record, self.scope)
+            require_endpoint(record, request.url.path)
+        return record
 
 
 Parts = Annotated[Gateway, Depends(gateway)]
-AnyCaller = Annotated[KeyRecord, Depends(authenticate)]
-InferenceCaller = Annotated[KeyRecord, Depends(_inference_caller)]
-UsageCaller = Annotated[KeyRecord, Depends(_usage_caller)]
+AnyCaller = Annotated[KeyRecord, Depends(_CallerWith(None))]
+InferenceCaller = Annotated[KeyRecord, Depends(_CallerWith("inference"))]
+UsageCaller = Annotated[KeyRecord, Depends(_CallerWith("usage"))]
+KeysCaller = Annotated[KeyRecord, Depends(_CallerWith("keys"))]

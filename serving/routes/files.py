@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, select, update
 
 from serving.files import records
-from serving.files.upload import Upload, receive
+from serving.files.arrival import Arrival, receive
+from serving.keys import KeyRecord
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import Objects, TenantDatabase
 from studio import clock, ids
@@ -24,11 +25,14 @@ from studio.errors import InvalidRequest
 from studio.object_streams import read_pieces
 from studio.objects import Bucket, ObjectStore
 from studio.settings import settings
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-UPLOAD_PURPOSES = ("batch", "fine-tune")
-Purpose = Literal["batch", "fine-tune", "batch_output", "fine-tune-results"]
+# Only `batch` and `fine-tune` files are for work here; the others are kept for clients that keep theirs at OpenAI's.
+UploadPurpose = Literal["batch", "fine-tune", "assistants", "vision", "user_data", "evals"]
+UPLOAD_PURPOSES = get_args(UploadPurpose)
+Purpose = Literal[UploadPurpose, "batch_output", "fine-tune-results"]
 EXPIRY_SECONDS = range(3600, 2_592_000 + 1)
 _FORM = {
     "type": "object",
@@ -83,10 +87,10 @@ async def upload_file(
     file_id = ids.uuid7()
     key = records.object_key(caller.tenant_id, file_id)
     content_type = request.headers.get("content-type", "")
-    upload = await receive(request.stream(), content_type, store, key, settings().max_file_bytes)
+    arrived = await receive(request.stream(), content_type, store, key, "file", settings().max_file_bytes)
     # Shielded as a whole: cut in the middle, the row and the object would not fit together.
-    row = await asyncio.shield(asyncio.to_thread(_keep, database, store, caller.tenant_id, file_id, upload, now))
-    return _wire(row)
+    row = await asyncio.shield(asyncio.to_thread(_keep, database, store, caller, file_id, arrived, now))
+    return file_object(row)
 
 
 @router.get("")
@@ -107,7 +111,7 @@ def list_files(
         query = query.where(File.id > bound if order == "asc" else File.id < bound)
     query = query.order_by(File.id.asc() if order == "asc" else File.id.desc()).limit(limit + 1)
     with tenant_scope(database, caller.tenant_id) as session:
-        rows = [_wire(row) for row in session.scalars(query)]
+        rows = [file_object(row) for row in session.scalars(query)]
     page = rows[:limit]
     return FileList(
         object="list",
@@ -122,7 +126,7 @@ def list_files(
 def retrieve_file(file_id: str, caller: InferenceCaller, database: TenantDatabase) -> FileObject:
     """One file."""
     with tenant_scope(database, caller.tenant_id) as session:
-        return _wire(records.find(session, caller.tenant_id, file_id, clock.now()))
+        return file_object(records.find(session, caller.tenant_id, file_id, clock.now()))
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)
@@ -150,6 +154,7 @@ def delete_file(file_id: str, caller: InferenceCaller, database: TenantDatabase,
     with tenant_scope(database, caller.tenant_id) as session:
         row = records.find(session, caller.tenant_id, file_id, now)
         session.execute(update(File).where(File.id == row.id).values(deleted_at=now))
+        audit_own(session, caller.actor, "file.delete", file_id)
         is_needed = records.is_needed(session, row.id)
     if not is_needed:
         store.delete(Bucket.FILES, row.object_key)
@@ -158,17 +163,17 @@ def delete_file(file_id: str, caller: InferenceCaller, database: TenantDatabase,
     return DeletedFile(id=file_id, object="file", deleted=True)
 
 
-def _purpose(upload: Upload) -> str:
-    purpose = upload.fields.get("purpose")
+def _purpose(arrived: Arrival) -> str:
+    purpose = arrived.fields.get("purpose", "")
     if purpose not in UPLOAD_PURPOSES:
         raise InvalidRequest(f"`purpose` must be one of {', '.join(UPLOAD_PURPOSES)}.", param="purpose")
     return purpose
 
 
-def _expires_at(upload: Upload, now: datetime) -> datetime | None:
-    anchor, seconds = upload.fields.get("expires_after[anchor]"), upload.fields.get("expires_after[seconds]")
+def _life_seconds(arrived: Arrival) -> int | None:
+    anchor, seconds = arrived.fields.get("expires_after[anchor]"), arrived.fields.get("expires_after[seconds]")
     if anchor is None and seconds is None:
-        return now + records.BATCH_FILE_LIFE if upload.fields["purpose"] == "batch" else None
+        return None
     if anchor != "created_at":
         raise InvalidRequest("`expires_after[anchor]` must be `created_at`.", param="expires_after[anchor]")
     if seconds is None or not re.fullmatch("[0-9]{1,7}", seconds) or int(seconds) not in EXPIRY_SECONDS:
@@ -176,26 +181,31 @@ def _expires_at(upload: Upload, now: datetime) -> datetime | None:
             f"`expires_after[seconds]` must lie between {EXPIRY_SECONDS[0]} and {EXPIRY_SECONDS[-1]}.",
             param="expires_after[seconds]",
         )
-    return now + timedelta(seconds=int(seconds))
+    return int(seconds)
 
 
-def _keep(database: Engine, store: ObjectStore, tenant_id: UUID, file_id: UUID, upload: Upload, now: datetime) -> File:
+def _keep(
+    database: Engine, store: ObjectStore, caller: KeyRecord, file_id: UUID, arrived: Arrival, now: datetime
+) -> File:
     """Make what has arrived a file; when it cannot be one, its bytes go."""
+    tenant_id = caller.tenant_id
     key = records.object_key(tenant_id, file_id)
     try:
+        purpose = _purpose(arrived)
         row = File(
             id=file_id,
             tenant_id=tenant_id,
-            filename=upload.filename,
-            purpose=_purpose(upload),
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
+            filename=arrived.filename,
+            purpose=purpose,
+            size_bytes=arrived.size_bytes,
+            sha256=arrived.sha256,
             object_key=key,
             created_at=now,
-            expires_at=_expires_at(upload, now),
+            expires_at=records.file_expiry(purpose, _life_seconds(arrived), now),
         )
         with tenant_scope(database, tenant_id) as session:
             session.add(row)
+            audit_own(session, caller.actor, "file.create", ids.to_wire(ids.FILE, file_id))
     except BaseException:
         store.delete(Bucket.FILES, key)
         raise
@@ -209,7 +219,8 @@ def _cursor(after: str) -> UUID:
         raise InvalidRequest("`after` must be the id of a file.", param="after") from error
 
 
-def _wire(row: File) -> FileObject:
+def file_object(row: File) -> FileObject:
+    """A file as the wire shows it."""
     return FileObject(
         id=ids.to_wire(ids.FILE, row.id),
         object="file",

@@ -17,12 +17,13 @@ from sqlalchemy.orm import Session
 
 from serving import routing
 from serving.files import records
-from serving.keys import KeyRecord
+from serving.keys import KeyRecord, require_model
 from serving.routes.caller import InferenceCaller, Parts
 from studio import clock, ids
 from studio.db.jobs import Adapter, FineTuningEvent, FineTuningJob
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, InvalidRequest, NotFound
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
@@ -143,6 +144,7 @@ class EventList(BaseModel):
 @router.post("")
 def create_job(body: CreateJob, request: Request, parts: Parts, caller: InferenceCaller) -> Job:
     """Ask for a fine-tune. Its files are validated line by line before anything is trained."""
+    require_model(caller, body.model)
     target = routing.target_named(parts.view.fleet, body.model, caller.tenant_id)
     if target.adapter is not None or not target.variant.takes_adapters:
         raise InvalidRequest(f"The model `{body.model}` cannot be fine-tuned here.", param="model")
@@ -168,6 +170,7 @@ def create_job(body: CreateJob, request: Request, parts: Parts, caller: Inferenc
         )
         session.add(job)
         session.flush()
+        audit_own(session, caller.actor, "fine_tune.create", ids.to_wire(ids.FINE_TUNING_JOB, job.id))
         return _job(job, None, caller)
 
 
@@ -207,6 +210,7 @@ def cancel_job(id: str, request: Request, caller: InferenceCaller) -> Job:
             .where(FineTuningJob.id == job.id, FineTuningJob.cancel_requested_at.is_(None))
             .values(cancel_requested_at=clock.now())
         )
+        audit_own(session, caller.actor, "fine_tune.cancel", id)
         return _job(job, name, caller)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from serving import routing
 from serving.fleet.view import Fleet, Variant, VariantState
-from serving.keys import KeyRecord
+from serving.keys import KeyRecord, require_model
 from serving.routes.caller import AnyCaller, InferenceCaller, Parts
 from serving.routes.stores import Objects, TenantDatabase
 from serving.routing import Target
@@ -21,6 +21,7 @@ from studio.db import jobs
 from studio.db.sessions import tenant_scope
 from studio.errors import PermissionDenied
 from studio.objects import Bucket
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -66,16 +67,19 @@ class DeletedModel(BaseModel):
 
 @router.get("")
 async def list_models(parts: Parts, caller: AnyCaller) -> ModelList:
-    """Every model of the catalog, deployed here or not, and the caller's own fine-tuned ones."""
+    """Every model of the catalog that the key may use, deployed here or not, and the caller's own fine-tuned ones."""
     fleet, now = parts.view.fleet, clock.now()
     names = [adapter.name for adapter in fleet.adapters_of(caller.tenant_id)]
     own = [_model(fleet, routing.target_named(fleet, name, caller.tenant_id), caller, now) for name in names]
-    return ModelList(object="list", data=[*models(fleet, now), *own])
+    allowed = caller.models
+    data = [model for model in (*models(fleet, now), *own) if allowed is None or model.id in allowed]
+    return ModelList(object="list", data=data)
 
 
 @router.get("/{id:path}")
 async def retrieve_model(id: str, parts: Parts, caller: AnyCaller) -> Model:
     """One entry of the list. The id may contain a slash, raw or encoded."""
+    require_model(caller, id)
     fleet = parts.view.fleet
     return _model(fleet, routing.target_named(fleet, id, caller.tenant_id), caller, clock.now())
 
@@ -85,12 +89,14 @@ def delete_model(
     id: str, parts: Parts, caller: InferenceCaller, database: TenantDatabase, store: Objects
 ) -> DeletedModel:
     """Stop serving a fine-tuned model of one's own and remove its bytes. What it was used for stays in the books."""
+    require_model(caller, id)
     target = routing.target_named(parts.view.fleet, id, caller.tenant_id)
     if target.adapter is None:
         raise PermissionDenied(f"The model `{id}` is not yours to delete.")
     with tenant_scope(database, caller.tenant_id) as session:
         adapter = session.get_one(jobs.Adapter, target.adapter.id)
         adapter.deleted_at = clock.now()
+        audit_own(session, caller.actor, "model.delete", id)
         prefix = adapter.object_prefix
     for name in ADAPTER_FILES:
         store.delete(Bucket.ADAPTERS, prefix + name)

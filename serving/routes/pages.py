@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from serving.identity.needs import PUBLIC
 from serving.routes import models
 from serving.routes.caller import Parts
 from studio import clock
@@ -31,7 +32,7 @@ _HEADERS = {
 }
 
 
-@router.get("/")
+@router.get("/", dependencies=[PUBLIC])
 async def first_page(parts: Parts) -> HTMLResponse:
     """For people. Programs ask `/v1/models`."""
     catalog = models.models(parts.view.fleet, clock.now())

@@ -1,17 +1,18 @@
-"""`/v1/usage`: what the caller's own tenant has used, by day and model. What it costs is on the statement."""
+"""`/v1/usage`: what the caller's own tenant has used, by day, model, key and tag. What it cost: `organization.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from serving.routes.caller import UsageCaller
-from studio import clock
+from studio import clock, ids
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
 from studio.errors import InvalidRequest
@@ -19,12 +20,22 @@ from studio.errors import InvalidRequest
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 MOST_DAYS = 366
 
+Dimension = Literal["day", "model", "key", "tag"]
+_COLUMNS: Mapping[Dimension, Any] = {
+    "day": UsageEvent.usage_day_utc,
+    "model": UsageEvent.variant_id,
+    "key": UsageEvent.api_key_id,
+    "tag": UsageEvent.tag,
+}
 
-class UsageOfDay(BaseModel):
-    """The requests of one UTC day to one model."""
 
-    day: date
-    model: str
+class UsageRow(BaseModel):
+    """The requests of one group. What is not grouped by is null; so is the tag of requests without one."""
+
+    day: date | None
+    model: str | None
+    key: str | None
+    tag: str | None
     requests: int
     prompt_tokens: int
     cached_tokens: int
@@ -37,7 +48,8 @@ class UsageReport(BaseModel):
     object: Literal["list"]
     start: date
     end: date
-    data: list[UsageOfDay]
+    group_by: list[Dimension]
+    data: list[UsageRow]
 
 
 @router.get("")
@@ -46,31 +58,76 @@ def usage(
     caller: UsageCaller,
     start: Annotated[date | None, Query(description="first UTC day; 30 days before `end` if absent")] = None,
     end: Annotated[date | None, Query(description="UTC day after the last; tomorrow if absent")] = None,
+    group_by: Annotated[str, Query(description="any of day, model, key, tag, with commas between")] = "day,model",
+    model: Annotated[str | None, Query(description="only this one")] = None,
+    key: Annotated[str | None, Query(description="only this API key, by its id")] = None,
+    tag: Annotated[str | None, Query(description="only requests with this `x-studio-tag`")] = None,
 ) -> UsageReport:
-    """Requests and tokens per UTC day and model."""
+    """Requests and tokens of each group."""
+    dimensions = _dimensions(group_by)
     end = end or clock.now().date() + timedelta(days=1)
     start = start or end - timedelta(days=30)
     if not timedelta(0) < end - start <= timedelta(days=MOST_DAYS):
         raise InvalidRequest(f"`start` must be before `end`, by at most {MOST_DAYS} days.", param="start")
+    filters = [UsageEvent.usage_day_utc >= start, UsageEvent.usage_day_utc < end]
+    if model is not None:
+        filters.append(UsageEvent.variant_id == storable(model, "model"))
+    if key is not None:
+        filters.append(UsageEvent.api_key_id == key_id(key, "key"))
+    if tag is not None:
+        filters.append(UsageEvent.tag == storable(tag, "tag"))
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
-        rows = session.execute(_by_day_and_model(caller.tenant_id, start, end)).all()
+        rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
     return UsageReport(
-        object="list", start=start, end=end, data=[UsageOfDay.model_validate(row._asdict()) for row in rows]
+        object="list", start=start, end=end, group_by=dimensions, data=[_row(dimensions, row) for row in rows]
     )
 
 
-def _by_day_and_model(tenant_id: UUID, start: date, end: date) -> Select[date, str, int, int, int, int]:
+def key_id(text: str, param: str) -> UUID:
+    """The API key behind an id of the wire; it need not be the caller's, since rows of other tenants are never seen."""
+    try:
+        return ids.from_wire(ids.API_KEY, text)
+    except ValueError as error:
+        raise InvalidRequest(f"`{param}` must be the id of an API key ({ids.API_KEY}...).", param=param) from error
+
+
+def storable(text: str, param: str) -> str:
+    """A text to look for; PostgreSQL takes no NUL."""
+    if "\0" in text:
+        raise InvalidRequest(f"`{param}` contains a NUL character.", param=param)
+    return text
+
+
+def _dimensions(group_by: str) -> list[Dimension]:
+    given = {name.strip() for name in group_by.split(",") if name.strip()}
+    if unknown := given - _COLUMNS.keys():
+        raise InvalidRequest(
+            f"`group_by` takes {', '.join(_COLUMNS)}, with commas between; not {', '.join(sorted(unknown))[:80]}.",
+            param="group_by",
+        )
+    return [name for name in _COLUMNS if name in given]
+
+
+def _grouped(tenant_id: UUID, dimensions: list[Dimension], filters: list[ColumnElement[bool]]) -> Select[Any]:
+    columns = [_COLUMNS[name] for name in dimensions]
     # The tenant is named here and enforced again by row-level security.
     return (
         select(
-            UsageEvent.usage_day_utc.label("day"),
-            UsageEvent.variant_id.label("model"),
+            *(column.label(name) for name, column in zip(dimensions, columns, strict=True)),
             func.count().label("requests"),
-            func.sum(UsageEvent.prompt_tokens).label("prompt_tokens"),
-            func.sum(UsageEvent.cached_tokens).label("cached_tokens"),
-            func.sum(UsageEvent.completion_tokens).label("completion_tokens"),
+            func.coalesce(func.sum(UsageEvent.prompt_tokens), 0).label("prompt_tokens"),
+            func.coalesce(func.sum(UsageEvent.cached_tokens), 0).label("cached_tokens"),
+            func.coalesce(func.sum(UsageEvent.completion_tokens), 0).label("completion_tokens"),
         )
-        .where(UsageEvent.tenant_id == tenant_id, UsageEvent.usage_day_utc >= start, UsageEvent.usage_day_utc < end)
-        .group_by(UsageEvent.usage_day_utc, UsageEvent.variant_id)
-        .order_by(UsageEvent.usage_day_utc, UsageEvent.variant_id)
+        .where(UsageEvent.tenant_id == tenant_id, *filters)
+        .group_by(*columns)
+        .order_by(*columns)
     )
+
+
+def _row(dimensions: list[Dimension], row: Mapping[Any, Any]) -> UsageRow:
+    absent = dict.fromkeys(_COLUMNS.keys() - set(dimensions))
+    shown = {**absent, **row}
+    if shown["key"] is not None:
+        shown["key"] = ids.to_wire(ids.API_KEY, shown["key"])
+    return UsageRow.model_validate(shown)

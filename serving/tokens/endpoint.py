@@ -6,22 +6,24 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from serving import envelope, routing
+from serving import envelope
+from serving.budgets.book import Reservation
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import KeyRecord, require
+from serving.keys import KeyRecord, require, require_endpoint, require_model
 from serving.limits.readings import OverLimit
+from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
-from serving.tokens.wire import Call, Endpoint, read_call
+from serving.tokens.wire import Call, Endpoint, read_call, read_tag
 from studio import clock, ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
 
@@ -93,12 +95,15 @@ class TokenEndpoint:
 
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
-        caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
+        caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
+        require_endpoint(caller, self._endpoint.path)
+        tag = read_tag(client.header(b"x-studio-tag"))
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
-        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        require_model(caller, call.model)
+        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
@@ -106,20 +111,27 @@ class TokenEndpoint:
             )
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
         try:
-            reservation = await self._gateway.budgets.reserve(
-                caller.tenant_id,
-                caller.id,
-                started_at,
-                self._gateway.view.fleet.prices.get(variant.id, ()),
-                call.most_prompt_tokens(len(body), variant.context_tokens),
-                call.choices,
-                call.most_tokens(variant.max_output_tokens or variant.context_tokens),
-            )
+            reservation = None
+            if self._endpoint.is_metered:
+                reservation = await self._reserve(caller, started_at, call, variant, len(body))
         except BaseException:
             if lease is not None:
                 lease.end(0)
             raise
-        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation)
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag)
+
+    async def _reserve(
+        self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int
+    ) -> Reservation | None:
+        return await self._gateway.budgets.reserve(
+            caller.tenant_id,
+            caller.id,
+            now,
+            self._gateway.view.fleet.prices.get(variant.id, ()),
+            call.most_prompt_tokens(body_bytes, variant.context_tokens),
+            call.choices,
+            call.most_tokens(variant.max_output_tokens or variant.context_tokens),
+        )
 
     async def _answer(self, client: Client, request: Request) -> None:
         try:

@@ -25,6 +25,7 @@ from serving.tokens import answers
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -52,6 +53,7 @@ class Request:
     dialect: Dialect
     lease: Lease | None = None  # of a caller that has limits
     reservation: Reservation | None = None  # where a budget holds
+    tag: str | None = None  # the caller's own word for what it is for
 
     @property
     def variant(self) -> Variant:
@@ -91,7 +93,12 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.engine_path, body_for, stream=call.stream
+            self._gateway.view.fleet,
+            request.target,
+            call.endpoint.engine_path,
+            body_for,
+            work_of(call, request.target, salt),
+            stream=call.stream,
         )
         try:
             if answer.status != 200:
@@ -160,7 +167,7 @@ class Relay:
             tenant_id=request.caller.tenant_id,
             api_key_id=request.caller.id,
             request_id=request_id(request.id),
-            tag=None,
+            tag=request.tag,
             endpoint=request.call.endpoint.path,
             model_id=variant.model_id,
             variant_id=variant.id,

@@ -94,6 +94,35 @@ class EmbeddingRequest(TokenRequest, kw_only=True):
     input: Annotated[str, Meta(min_length=1)] | Annotated[list[Any], Meta(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: AtLeastOne | None = None
+    messages: None = None  # the engine would read these instead, and fetch what they name
+
+
+Text = Annotated[str, Meta(min_length=1)]
+Texts = Annotated[list[Text], Meta(min_length=1, max_length=2048)]
+
+
+class RerankRequest(TokenRequest, kw_only=True):
+    """`/v1/rerank`: texts only, since an engine would fetch what a part of another kind names."""
+
+    query: Text
+    documents: Text | Texts
+    top_n: Annotated[int, Meta(ge=0)] | None = None
+
+
+class ScoreRequest(TokenRequest, kw_only=True):
+    """`/v1/score`: one of the engine's four pairs of fields."""
+
+    queries: Text | Texts | None = None
+    documents: Text | Texts | None = None
+    items: Text | Texts | None = None
+    text_1: Text | Texts | None = None
+    text_2: Text | Texts | None = None
+    data_1: Text | Texts | None = None
+    data_2: Text | Texts | None = None
+
+
+_SCORE_PAIRS = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))
+_COMPARED = {name for pair in _SCORE_PAIRS for name in pair}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +136,7 @@ class Endpoint:
     id_prefix: str  # of the answers
     limits: tuple[str, ...] = ()  # the engine's fields that bound an answer, the preferred one last; none: reads only
     default_tokens: int | None = None  # of an answer without a limit; None: as many as the context holds
+    is_metered: bool = True  # whether the engine's model works for it, which costs
 
     @property
     def generates(self) -> bool:
@@ -128,10 +158,15 @@ COMPLETIONS = Endpoint(
     ("max_tokens",),
     COMPLETION_DEFAULT_TOKENS,
 )
-EMBEDDINGS = Endpoint("/v1/embeddings", "/v1/embeddings", EmbeddingRequest, frozenset({"embedding"}), "embd-")
-ENDPOINTS = (CHAT, COMPLETIONS, EMBEDDINGS)
+EMBEDDING_TASKS = frozenset({"embedding"})
+EMBEDDINGS = Endpoint("/v1/embeddings", "/v1/embeddings", EmbeddingRequest, EMBEDDING_TASKS, "embd-")
+RERANK = Endpoint("/v1/rerank", "/v1/rerank", RerankRequest, EMBEDDING_TASKS, "rerank-")
+SCORE = Endpoint("/v1/score", "/v1/score", ScoreRequest, EMBEDDING_TASKS, "score-")
+BATCHED = (CHAT, COMPLETIONS, EMBEDDINGS)
+ENDPOINTS = (*BATCHED, RERANK, SCORE)
 
 TEMPLATE_TOKENS = 256
+TAG_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +193,21 @@ class Call:
         template adds; an image is as many tokens as its model makes of it, whatever its address has bytes."""
         if self._has_media:
             return context_tokens
-        return body_bytes + TEMPLATE_TOKENS
+        bound = body_bytes + TEMPLATE_TOKENS
+        if self.endpoint in (RERANK, SCORE):
+            # A model that reads both texts of a pair together reads the query again with each document.
+            given = (self.payload.get(name) for name in _COMPARED)
+            pairs = max((len(texts) for texts in given if isinstance(texts, list)), default=1)
+            return min(bound, 2 * context_tokens) * pairs
+        return bound
 
     @property
     def _has_media(self) -> bool:
+        if self.endpoint.engine_path != CHAT_PATH:
+            return False
         contents = (message.get("content") for message in self.payload.get("messages") or ())
         parts = (part for content in contents if isinstance(content, list) for part in content)
-        return any(not isinstance(part, dict) or part.get("type") != "text" for part in parts)
+        return not all(is_text(part) for part in parts)
 
     def most_tokens(self, context_tokens: int) -> int | None:
         """The longest that one answer can become; None where no answer is written."""
@@ -178,7 +221,7 @@ class Call:
     @property
     def choices_per_prompt(self) -> int:
         """How many answers each prompt gets."""
-        return self.payload.get("n") or 1
+        return self.payload.get("n") or 1 if self.endpoint.generates else 1
 
 
 def read_call(endpoint: Endpoint, body: bytes) -> Call:
@@ -189,8 +232,11 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
         _check_inputs("prompt", request.prompt)
     if isinstance(request, EmbeddingRequest):
         _check_inputs("input", request.input)
+    if isinstance(request, ScoreRequest):
+        _check_pair(request)
+    if not isinstance(request, GenerationRequest):
+        assert isinstance(request, TokenRequest)
         return Call(endpoint, payload, request.model, request.cache_salt or "", False, False, False)
-    assert isinstance(request, GenerationRequest)
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
@@ -221,6 +267,23 @@ def typed(payload: Any, type: type[Request], at: str = "") -> Request:
         return msgspec.convert(payload, type)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), at) from error
+
+
+def is_text(part: Any) -> bool:
+    """Whether a part of a message's content is only read. Engines fetch what other parts name, and take a text with a
+    `uuid` for one of those (vLLM 0.32)."""
+    return isinstance(part, dict) and part.get("type") == "text" and "uuid" not in part
+
+
+def read_tag(header: str | None) -> str | None:
+    """What a caller wants its usage to be found under."""
+    if not header:
+        return None
+    if len(header) > TAG_LENGTH or not (header.isascii() and header.isprintable()):
+        raise InvalidRequest(
+            f"The header `x-studio-tag` takes at most {TAG_LENGTH} printable ASCII characters.", param="x-studio-tag"
+        )
+    return header
 
 
 def engine_body(
@@ -276,6 +339,13 @@ def _check_inputs(name: str, value: str | list[Any]) -> None:
     raise InvalidRequest(
         f"`{name}` must be a non-empty string, strings, token ids, or lists of token ids; no empty part.", param=name
     )
+
+
+def _check_pair(request: ScoreRequest) -> None:
+    given = {name for name in _COMPARED if getattr(request, name) is not None}
+    if not any(given == set(pair) for pair in _SCORE_PAIRS):
+        pairs = ", or ".join(f"`{one}` and `{other}`" for one, other in _SCORE_PAIRS)
+        raise InvalidRequest(f"Give exactly one pair of texts: {pairs}.", param=_SCORE_PAIRS[0][0])
 
 
 def _are_tokens(values: list[Any]) -> bool:

@@ -1,4 +1,5 @@
-"""Work that outlives a request: files, batches with their shards, fine-tunes with their events and adapters."""
+"""Work that outlives a request: files and their uploads, batches with their shards, fine-tunes with their events and
+adapters."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from studio.db.base import Base, Bytes, Document, RecordedAt, Tokens, UuidKey
+from studio.db.base import Base, Bytes, Document, Instant, RecordedAt, Tokens, UuidKey
 
 
 class File(Base):
@@ -22,7 +24,11 @@ class File(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     filename: Mapped[str]  # a label, never a path
     purpose: Mapped[str] = mapped_column(
-        CheckConstraint("purpose in ('batch', 'fine-tune', 'batch_output', 'fine-tune-results')", "purpose_known")
+        CheckConstraint(
+            "purpose in ('batch', 'fine-tune', 'assistants', 'vision', 'user_data', 'evals', 'batch_output',"
+            " 'fine-tune-results')",
+            "purpose_known",
+        )
     )
     size_bytes: Mapped[Bytes]
     sha256: Mapped[str]
@@ -37,6 +43,55 @@ class File(Base):
         Index("ix_files_deleted_with_bytes", "deleted_at", postgresql_where=text("bytes_deleted_at is null")),
         Index("ix_files_expiring_with_bytes", "expires_at", postgresql_where=text("bytes_deleted_at is null")),
     )
+
+
+class Upload(Base):
+    """A file that arrives in parts. `upload_` + id on the wire.
+
+    A pending one whose `expires_at` has passed is expired: no state of its own, so nobody has to be there to write it.
+    """
+
+    __tablename__ = "uploads"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    size_bytes: Mapped[Bytes]  # as announced; the parts must come to it
+    file_life_seconds: Mapped[int | None]  # of the file that it becomes, as asked for
+    state: Mapped[str] = mapped_column(
+        CheckConstraint("state in ('pending', 'completed', 'cancelled')", "state_known"), server_default="pending"
+    )
+    created_at: Mapped[RecordedAt]
+    expires_at: Mapped[Instant]
+    ended_at: Mapped[datetime | None]
+    part_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))  # that it was completed with
+    file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
+    parts_removed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        CheckConstraint("size_bytes > 0", "size_positive"),
+        CheckConstraint(
+            "(state = 'completed') = (file_id is not null) and (state = 'completed') = (part_ids is not null)",
+            "file_when_completed",
+        ),
+        Index("ix_uploads_with_parts", "expires_at", postgresql_where=text("parts_removed_at is null")),
+    )
+
+
+class UploadPart(Base):
+    """One part of an upload; its bytes lie in the `files` bucket until that has ended. `part_` + id on the wire."""
+
+    __tablename__ = "upload_parts"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID]
+    upload_id: Mapped[UUID] = mapped_column(index=True)
+    size_bytes: Mapped[Bytes]
+    created_at: Mapped[RecordedAt]
+
+    __table_args__ = (ForeignKeyConstraint(["tenant_id", "upload_id"], ["uploads.tenant_id", "uploads.id"]),)
 
 
 class Batch(Base):

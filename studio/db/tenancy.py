@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -86,8 +86,26 @@ class ApiKey(Base):
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    models: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # names as in `/v1/models`; None: all
+    endpoints: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # paths; None: all
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))  # stands for this person; nobody has its text
 
-    __table_args__ = (CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),)
+    __table_args__ = (
+        UniqueConstraint("user_id", "tenant_id"),
+        CheckConstraint("cardinality(models) > 0", "models_not_empty"),
+        CheckConstraint("cardinality(endpoints) > 0", "endpoints_not_empty"),
+        CheckConstraint("scopes <@ array['inference', 'usage', 'keys', 'admin']", "scopes_known"),
+    )
+
+
+class ApiKeyUse(Base):
+    """When a key was last used, to the minute. Apart from the keys, so that writing it disturbs nobody."""
+
+    __tablename__ = "api_key_uses"
+
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    last_used_at: Mapped[datetime]
 
 
 class AuditEntry(Base):
@@ -97,7 +115,7 @@ class AuditEntry(Base):
 
     id: Mapped[UuidKey]
     at: Mapped[RecordedAt]
-    actor: Mapped[str]  # prefix of the key, or the name of a job
+    actor: Mapped[str]  # prefix of the key, `oidc:issuer#subject` of a person, or the name of a job
     action: Mapped[str]
     subject: Mapped[str]
     tenant_id: Mapped[UUID | None]

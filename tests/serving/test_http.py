@@ -21,6 +21,12 @@ ROUTES = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v1/score"),
+    ("POST", "/v1/tokenize"),
+    ("POST", "/detokenize"),
+    ("POST", "/v1/moderations"),
+    ("POST", "/v1/images/generations"),
     ("GET", "/v1/models"),
     ("GET", f"/v1/models/{CHAT}"),
     ("GET", "/v1/usage"),
@@ -70,7 +76,7 @@ class TestKeys:
         with unit_of_work(house.operator) as session:
             key = create_key(session, house.tenant_id, "reports", "tests", scopes=["usage"])
         wait_until(lambda: api.get("/v1/usage", headers=bearer(key.text)).status_code == 200, seconds=1)
-        for method, path in ROUTES[:3]:
+        for method, path in ROUTES[:9]:
             assert_envelope(api.request(method, path, headers=bearer(key.text)), 403, "permission_denied")
 
 
@@ -100,10 +106,10 @@ class TestEnvelopes:
         assert_envelope(api.get("/v1/nothing"), 404, "not_found")
 
     def test_engine_paths_are_not_reachable(self, api: httpx.Client) -> None:
-        for path in ("/metrics", "/health/ready", "/invocations", "/tokenize", "/v1/load_lora_adapter"):
+        for path in ("/metrics", "/health/ready", "/invocations", "/rerank", "/v1/load_lora_adapter"):
             assert_envelope(api.get(path), 404, "not_found")
 
-    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/tokenize", "/v1/rerank"])
     def test_a_wrong_method(self, api: httpx.Client, path: str) -> None:
         response = api.put(path)
         assert_envelope(response, 405, "method_not_allowed")
@@ -216,6 +222,8 @@ class TestPages:
     def test_the_document_names_every_endpoint(self, stranger: httpx.Client) -> None:
         document = stranger.get("/openapi.json").json()
         assert {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"} <= document["paths"].keys()
+        assert {"/v1/rerank", "/v1/score", "/v1/tokenize", "/detokenize"} <= document["paths"].keys()
+        assert {"/v1/moderations", "/v1/images/generations", "/v1/uploads"} <= document["paths"].keys()
         assert "ChatRequest" in document["components"]["schemas"]
 
     def test_health_and_metrics_are_internal(self, gateway: GatewayProcess, api: httpx.Client) -> None:

@@ -15,7 +15,7 @@ from serving.routing import Target
 from serving.tokens import answers, wire
 from serving.tokens.answers import CompletionsDialect, EventSplitter
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
-from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, Endpoint
 from studio import clock, ids
 from studio.errors import ContextLengthExceeded, InvalidRequest, ServiceUnavailable
 
@@ -193,3 +193,33 @@ def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
     shown = orjson.loads(CompletionsDialect("chatcmpl-1", "m", False, False).event(event)[6:])
     assert shown["choices"] == [{"index": 0, "token_ids": [1, 2]}]
     assert "metrics" not in shown
+
+
+class TestBounds:
+    """What is set aside before a request must be more than its engine can read."""
+
+    def test_a_query_may_be_read_again_with_each_document(self) -> None:
+        body = orjson.dumps({"model": "m", "query": "q" * 1000, "documents": ["d"] * 50})
+        assert wire.read_call(RERANK, body).most_prompt_tokens(len(body), 100_000) >= 50 * 1000
+        assert wire.read_call(RERANK, body).most_prompt_tokens(len(body), 256) == 50 * 2 * 256
+        one = orjson.dumps({"model": "m", "text_1": "q", "text_2": "d"})
+        assert wire.read_call(SCORE, one).most_prompt_tokens(len(one), 100_000) == len(one) + wire.TEMPLATE_TOKENS
+
+    def test_an_image_may_fill_the_context_however_it_is_disguised(self) -> None:
+        for disguise in ({}, {"uuid": "1", "text": "x", "type": "text"}):
+            part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}, **disguise}
+            body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]})
+            assert wire.read_call(CHAT, body).most_prompt_tokens(len(body), 100_000) == 100_000
+
+    def test_what_is_no_field_of_an_endpoint_changes_nothing(self) -> None:
+        body = orjson.dumps({"model": "m", "input": "x", "n": "many"})
+        call = wire.read_call(EMBEDDINGS, body)
+        assert call.choices_per_prompt == 1
+        body = orjson.dumps({"model": "m", "prompt": "x", "messages": 5})
+        call = wire.read_call(COMPLETIONS, body)
+        assert call.most_prompt_tokens(len(body), 100) == len(body) + wire.TEMPLATE_TOKENS
+
+
+@pytest.mark.parametrize("tag", ["x" * 64, "team a/b-c_d", None, ""])
+def test_a_printable_tag_is_kept(tag: str | None) -> None:
+    assert wire.read_tag(tag) == (tag or None)

@@ -51,3 +51,23 @@ def test_every_check_constraint_of_the_models_is_in_the_database(server: TestSer
         rows = connection.execute("select conname from pg_constraint where contype = 'c' and conname like 'ck_%'")
         present = {name for (name,) in rows.fetchall()}
     assert declared <= present, sorted(declared - present)
+
+
+def test_a_keys_requests_per_second_become_a_limit_and_come_back(server: TestServer) -> None:
+    database = server.empty_database()
+    migrate(database.url("owner"), "0003")
+    with database.superuser() as connection:
+        connection.execute("insert into tenants (slug, name) values ('acme', 'Acme')")
+        connection.execute(
+            "insert into api_keys (tenant_id, name, prefix, secret_hash, scopes, requests_per_second)"
+            " select id, 'slow', 'xpu_1', 'one'::bytea, '{inference}'::text[], 5 from tenants union all"
+            " select id, 'free', 'xpu_2', 'two', '{inference}', null from tenants"
+        )
+    migrate(database.url("owner"), "0004")
+    with database.superuser() as connection:
+        limits = "select k.name, l.requests_per_second from limits l join api_keys k on k.id = l.api_key_id"
+        assert connection.execute(limits).fetchall() == [("slow", 5)]
+    migrate(database.url("owner"), "0003", "downgrade")
+    with database.superuser() as connection:
+        keys = connection.execute("select name, requests_per_second from api_keys order by name").fetchall()
+    assert keys == [("free", None), ("slow", 5)]

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Engine, func, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from studio.db.sessions import engine_for, tenant_scope, unit_of_work
 from studio.db.tenancy import ApiKey, Tenant, TenantBilling
@@ -24,6 +24,17 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "select * from usage_staging"),
     ("gateway", "select * from audit_log"),
     ("gateway", "select accept_usage(uuidv7())"),
+    ("gateway", "select * from users"),
+    ("gateway", "select * from memberships"),
+    ("gateway", "insert into memberships select * from memberships"),
+    ("gateway", "insert into api_keys (tenant_id) values (uuidv7())"),
+    ("gateway", "insert into audit_log select * from audit_log"),
+    ("gateway", "update api_key_uses set last_used_at = now()"),
+    ("gateway", "select audit_own('x', 'x', 'x', '{}')"),  # without a tenant
+    (
+        "gateway",
+        "select create_own_key(uuidv7(), 'x', 'x', 'x', '{admin}', null, null, null, 'x')",
+    ),
     ("gateway", "insert into budget_draws select * from budget_draws"),
     ("gateway", "update budget_accounts set spent = 0"),
     ("gateway", "update budgets set amount = 1000000"),
@@ -34,6 +45,11 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("worker", "update budgets set amount = 1000000"),
     ("auditor", "select * from idempotent_answers"),
     ("shipper", "select draw_budget(uuidv7(), current_date, uuidv7(), 1)"),
+    ("gateway", "delete from uploads"),
+    ("gateway", "update uploads set size_bytes = 1"),
+    ("gateway", "update uploads set parts_removed_at = now()"),
+    ("gateway", "update upload_parts set size_bytes = 1"),
+    ("shipper", "select * from uploads"),
     ("gateway", "select * from limits"),
     ("gateway", "update limits set requests_per_second = 1"),
     ("shipper", "select * from limit_snapshot()"),
@@ -44,16 +60,27 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("worker", "select beat_responses('{}')"),
     ("auditor", "select content from responses"),
     ("auditor", "delete from responses"),
+    ("gateway", "delete from engine_keys"),
     ("shipper", "select * from usage_events"),
     ("shipper", "insert into usage_events select * from usage_events"),
     ("shipper", "select * from tenants"),
     ("shipper", "select * from usage_staging"),
     ("shipper", "select * from api_key_snapshot()"),
     ("operator", "select secret_hash from api_keys"),
+    ("operator", "select sealed from engine_keys"),
+    ("operator", "update engine_keys set sealed = null"),
+    ("worker", "select * from engine_keys"),
+    ("node_agent", "select * from engine_keys"),
+    ("auditor", "select * from engine_keys"),
     ("operator", "update prices set per_million = 0"),
     ("operator", "update invoices set gross = 0"),
     ("operator", "insert into usage_events select * from usage_events"),
     ("operator", "update approvals set executed_at = null"),
+    ("operator", "update memberships set role = 'ops'"),
+    ("operator", "select record_sign_in('x', 'x', null, null, null, '[]')"),
+    ("shipper", "select * from granted_memberships()"),
+    ("worker", "select * from users"),
+    ("worker", "insert into memberships select * from memberships"),
     ("worker", "select secret_hash from api_keys"),
     ("worker", "insert into api_keys select * from api_keys"),
     ("worker", "insert into approvals select * from approvals"),
@@ -66,12 +93,17 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("worker", "create table mine (id int)"),
     ("worker", "alter table invoices disable trigger all"),
     ("worker", "set session_replication_role = replica"),
+    ("worker", "update uploads set state = 'pending'"),
+    ("worker", "insert into upload_parts select * from upload_parts"),
+    ("operator", "update uploads set state = 'cancelled'"),
+    ("node_agent", "select * from uploads"),
     ("node_agent", "select * from tenants"),
     ("node_agent", "select * from usage_events"),
     ("node_agent", "update desired_replicas set replicas = 9"),
     ("auditor", "select secret_hash from api_keys"),
     ("auditor", "delete from limits"),
     ("auditor", "delete from audit_log"),
+    ("auditor", "delete from upload_parts"),
     ("auditor", "update tenants set name = 'x'"),
     ("auditor", "create table mine (id int)"),
 ]
@@ -86,7 +118,10 @@ def untouched(server: TestServer) -> TestDatabase:
 @pytest.mark.parametrize(("role", "statement"), FORBIDDEN)
 def test_a_role_may_not(untouched: TestDatabase, role: DatabaseRole, statement: str) -> None:
     engine = engine_for(untouched.url(role))
-    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"), unit_of_work(engine) as session:
+    with (
+        pytest.raises(ProgrammingError, match=r"permission denied|must be owner|no tenant|no administrators"),
+        unit_of_work(engine) as session,
+    ):
         session.execute(text(statement))
     engine.dispose()
 
@@ -153,3 +188,20 @@ def test_a_partition_cannot_be_read_past_its_parents_policies(database: TestData
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("select * from usage_events_default")
+
+
+def test_a_part_cannot_be_put_into_another_tenants_upload(gateway: Engine, operator: Engine, tenant: UUID) -> None:
+    other = new_tenant(operator, "globex")
+    announce = text(
+        "insert into uploads (tenant_id, filename, purpose, size_bytes, expires_at)"
+        " values (:tenant, 'a', 'batch', 1, now()) returning id"
+    )
+    with tenant_scope(gateway, other) as session:
+        upload_id: UUID = session.execute(announce, {"tenant": other}).scalar_one()
+    add = text("insert into upload_parts (tenant_id, upload_id, size_bytes) values (:tenant, :upload, 1)")
+    with pytest.raises(IntegrityError), tenant_scope(gateway, tenant) as session:
+        session.execute(add, {"tenant": tenant, "upload": upload_id})
+    with pytest.raises(ProgrammingError, match="row-level security"), tenant_scope(gateway, tenant) as session:
+        session.execute(add, {"tenant": other, "upload": upload_id})
+    with tenant_scope(gateway, tenant) as session:
+        assert session.execute(text("select * from uploads")).all() == []

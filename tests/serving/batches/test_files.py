@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from local.objects import EmbeddedObjectStore
-from serving.files.upload import label
+from serving.files.arrival import label
 from studio.objects import Bucket
 from studio.tenants import CreatedKey
 from tests.local.servers import client
@@ -82,7 +82,7 @@ def test_without_a_key_there_are_no_files(batch_gateway: GatewayProcess) -> None
     ("fields", "message"),
     [
         ({}, "`purpose` must be one of"),
-        ({"purpose": "assistants"}, "`purpose` must be one of"),
+        ({"purpose": "batch_output"}, "`purpose` must be one of"),
         ({"purpose": "batch", "expires_after[anchor]": "created_at"}, "must lie between"),
         (
             {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "9"},
@@ -126,7 +126,7 @@ def test_a_file_that_the_database_refuses_leaves_nothing(
 
 def test_a_purpose_that_cannot_be_is_refused(batch_gateway: GatewayProcess, customer: Customer) -> None:
     headers = {"authorization": f"Bearer {customer.key.text}"}
-    for purpose in ("%00", "assistants"):
+    for purpose in ("%00", "homework"):
         answer = httpx.get(f"{batch_gateway.url}/v1/files?purpose={purpose}", headers=headers)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "purpose")
 

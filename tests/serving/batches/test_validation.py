@@ -42,9 +42,19 @@ FLEET = Fleet(
 GOOD = line("good")
 
 
-def judged(*lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT) -> Validated | tuple[Finding, ...]:
+def judged(
+    *lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT, models: list[str] | None = None
+) -> Validated | tuple[Finding, ...]:
     text = b"\n".join(one.encode() if isinstance(one, str) else one for one in lines)
-    return validate(read_lines([text]), EMBEDDINGS if endpoint == "embeddings" else CHAT_ENDPOINT, FLEET, tenant)
+    asked = EMBEDDINGS if endpoint == "embeddings" else CHAT_ENDPOINT
+    return validate(read_lines([text]), asked, FLEET, tenant, models)
+
+
+def test_a_key_that_is_confined_to_other_models_cannot_use_this_one_in_a_batch_either() -> None:
+    found = judged(GOOD, models=[CHAT_FAST])
+    assert isinstance(found, tuple)
+    assert [(one.code, one.line, one.param) for one in found] == [("permission_denied", 1, "body.model")]
+    assert isinstance(judged(GOOD, models=[CHAT]), Validated)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,7 @@ def test_an_empty_file_and_too_many_lines_are_refused() -> None:
 
 
 def test_too_many_inputs_of_embeddings_are_refused() -> None:
-    lines = [line(str(n), url="/v1/embeddings", model=EMBEDDING, input=["x"] * 2_000) for n in range(26)]
+    lines = [line(str(n), url="/v1/embeddings", model=EMBEDDING, input=["x"] * 2_000, messages=None) for n in range(26)]
     assert [finding.code for finding in _findings(judged(*lines, endpoint="embeddings"))] == ["too_many_inputs"]
 
 

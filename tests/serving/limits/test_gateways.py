@@ -149,7 +149,7 @@ def test_a_limit_per_minute_is_exact_under_parallel_load(branch: Branch) -> None
 
 
 def test_all_limits_that_match_must_allow(branch: Branch) -> None:
-    key = branch.key(requests_per_minute=100)
+    key = branch.key(requests_per_minute=5)
     branch.limit_model(key, CHAT, requests_per_minute=2)
     branch.limit_model(key, CHAT_FAST, requests_per_minute=3)
     wait_until(lambda: len(httpx.get(f"{branch.gateways[0].url}/v1/limits", headers=bearer(key)).json()["data"]) == 3)

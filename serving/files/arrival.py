@@ -1,4 +1,4 @@
-"""One upload on its way from the caller to the object store: in parts, hashed and counted, never whole in memory."""
+"""A form's file on its way from caller to object store: in pieces, hashed and counted, never whole in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Arrival:
     """What arrived. The object is written; whether it becomes a file is the caller's decision."""
 
     fields: Mapping[str, str]
@@ -25,9 +25,10 @@ class Upload:
 
 
 async def receive(
-    body: AsyncIterator[bytes], content_type: str, store: ObjectStore, key: str, most_bytes: int
-) -> Upload:
-    """Read the form and write its file to `key`. Nothing is left there when the form is refused or breaks off."""
+    body: AsyncIterator[bytes], content_type: str, store: ObjectStore, key: str, field: str, most_bytes: int
+) -> Arrival:
+    """Read the form and write the file in its `field` to `key`. Nothing is left there when the form is refused or
+    breaks off."""
     form = FormReader(content_type)
     writer = ObjectWriter(store, Bucket.FILES, key)
     fields: dict[str, str] = {}
@@ -39,21 +40,21 @@ async def receive(
                     case Field(name, value):
                         fields[name] = value
                     case FileBegins(name, given):
-                        if name != "file" or filename is not None:
-                            raise InvalidRequest("The form must hold exactly one file, called `file`.", param=name)
+                        if name != field or filename is not None:
+                            raise InvalidRequest(f"The form must hold exactly one file, called `{field}`.", param=name)
                         filename = label(given)
                     case Piece(piece):
                         if writer.size_bytes + len(piece) > most_bytes:
-                            raise PayloadTooLarge(f"A file may have at most {most_bytes:,} bytes.", param="file")
+                            raise PayloadTooLarge(f"`{field}` may have at most {most_bytes:,} bytes.", param=field)
                         await asyncio.to_thread(writer.write, piece)
         form.require_complete()
         if filename is None:
-            raise InvalidRequest("Missing required field `file`.", param="file")
+            raise InvalidRequest(f"Missing required field `{field}`.", param=field)
         await asyncio.to_thread(writer.close)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(_forget, writer, store, key))
         raise
-    return Upload(fields, filename, writer.size_bytes, writer.sha256)
+    return Arrival(fields, filename, writer.size_bytes, writer.sha256)
 
 
 def _forget(writer: ObjectWriter, store: ObjectStore, key: str) -> None:

@@ -1,0 +1,203 @@
+"""The OpenID provider: its public keys, fetched and kept, and the verification of what it has signed.
+
+Keys are kept when the provider is away: whoever has a good token goes on. A key id that is not known makes us ask
+again, at most once in `REFETCH_AFTER`: a rotation needs no restart, and a flood of forgeries costs the provider little.
+Nothing here blocks: what is fetched comes through aiohttp, and a signature costs well below a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import jwt
+import orjson
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from studio.errors import InvalidToken, ServiceUnavailable
+from studio.settings import SettingMissing
+
+LEEWAY = timedelta(seconds=60)  # between our clock and the provider's
+REFETCH_AFTER = timedelta(seconds=5)
+STALE_AFTER = timedelta(minutes=10)  # then keys are read again beside the requests, so that a withdrawn one goes
+PATIENCE = timedelta(seconds=5)
+MOST_TOKEN_BYTES = 16 * 1024
+MOST_DOCUMENT_BYTES = 1024 * 1024
+RSA_BITS = 2048
+# Signatures with a public key only: with `none` or a shared secret anybody who can read our keys could sign.
+ALGORITHMS = frozenset({"RS256", "PS256", "ES256"})
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """One key of the provider and what it may be used with."""
+
+    key: RSAPublicKey | EllipticCurvePublicKey
+    algorithms: frozenset[str]
+
+
+class Provider:
+    """One issuer. `issuer` must be what its own discovery document says, and what tokens say."""
+
+    def __init__(self, issuer: str, audience: str) -> None:
+        parts = urlsplit(issuer)
+        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise SettingMissing(
+                "STUDIO_OIDC_ISSUER must be an https URL: who can change its keys can sign in as anybody"
+            )
+        self.issuer = issuer
+        self._audience = audience
+        self._keys: dict[str | None, PublicKey] = {}
+        self._asked_at = float("-inf")
+        self._read_at = float("-inf")
+        self._is_away = False
+        self._asking = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def verify(self, token: str) -> Mapping[str, Any]:
+        """The claims of a token that this provider made for us and that holds now; InvalidToken for any other."""
+        if len(token) > MOST_TOKEN_BYTES:
+            raise InvalidToken("The token is too long to be one of ours.")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, RecursionError) as error:
+            raise InvalidToken("The token is malformed. Sign in again.") from error
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            raise InvalidToken(f"Tokens must be signed with {', '.join(sorted(ALGORITHMS))}.")
+        key = await self._key(header.get("kid"))
+        if algorithm not in key.algorithms:
+            raise InvalidToken("The token's algorithm is not the one of its key.")
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key.key,
+                algorithms=[algorithm],
+                audience=self._audience,
+                issuer=self.issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise InvalidToken("The token has expired. Sign in again.") from error
+        except jwt.ImmatureSignatureError as error:
+            raise InvalidToken("The token is not valid yet; the clock of its maker may be wrong.") from error
+        except jwt.InvalidAudienceError as error:
+            raise InvalidToken(f"The token is for somebody else: its `aud` must contain {self._audience}.") from error
+        except jwt.InvalidIssuerError as error:
+            raise InvalidToken(f"The token comes from another provider: its `iss` must be {self.issuer}.") from error
+        except jwt.MissingRequiredClaimError as error:
+            raise InvalidToken(f"The token lacks the claim `{error.claim}`.") from error
+        except jwt.PyJWTError as error:
+            raise InvalidToken("The token is not valid. Sign in again.") from error
+        if claims.get("typ", "Bearer") != "Bearer":  # Keycloak says in it what a token is for
+            raise InvalidToken("This is no access token. Send the one that is.")
+        return claims
+
+    async def _key(self, kid: str | None) -> PublicKey:
+        key = self._keys.get(kid)
+        if key is None:
+            await self._ask()
+            key = self._keys.get(kid)
+        elif time.monotonic() - self._read_at > STALE_AFTER.total_seconds() and self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._ask())
+            self._refreshing.add_done_callback(self._refreshed)
+        if key is not None:
+            return key
+        if self._is_away:
+            # Not 401: a client with a good token would take that for final.
+            raise ServiceUnavailable("The sign-in provider does not answer.", retry_after=REFETCH_AFTER)
+        raise InvalidToken("The token is signed with a key that its provider does not have. Sign in again.")
+
+    def _refreshed(self, _: asyncio.Task[None]) -> None:
+        self._refreshing = None
+
+    async def _ask(self) -> None:
+        """Read the keys again, unless that was done a moment ago. When it fails, those of before stay."""
+        async with self._asking:
+            if time.monotonic() - self._asked_at < REFETCH_AFTER.total_seconds():
+                return
+            try:
+                keys = await self._published_keys()
+            except (aiohttp.ClientError, OSError, ValueError) as error:  # a time-out is an OSError
+                if not self._is_away:
+                    log.warning("oidc_provider_away", issuer=self.issuer, error=f"{type(error).__name__}: {error}")
+                self._is_away = True
+            else:
+                if set(keys) != set(self._keys):
+                    log.info("oidc_keys_read", issuer=self.issuer, keys=[str(kid) for kid in keys])
+                self._keys, self._is_away = keys, False
+                self._read_at = time.monotonic()
+            self._asked_at = time.monotonic()
+
+    async def _published_keys(self) -> dict[str | None, PublicKey]:
+        timeout = aiohttp.ClientTimeout(total=PATIENCE.total_seconds())
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            about = await _document(session, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
+            if about.get("issuer") != self.issuer:
+                raise ValueError(f"the provider calls itself {about.get('issuer')!r}")
+            address = str(about.get("jwks_uri"))
+            if urlsplit(address).scheme != urlsplit(self.issuer).scheme:
+                raise ValueError(f"the provider's keys are at {address!r}")
+            published = await _document(session, address)
+        return read_keys(published)
+
+
+def read_keys(published: Mapping[str, Any]) -> dict[str | None, PublicKey]:
+    """The keys of a JWKS that signatures can be checked with, by key id. A lone key also answers for no id at all."""
+    keys: dict[str | None, PublicKey] = {}
+    for one in published.get("keys", ()):
+        if isinstance(one, dict) and (key := _public_key(one)) is not None:
+            keys[one.get("kid")] = key
+    if len(keys) == 1:
+        keys.setdefault(None, next(iter(keys.values())))
+    return keys
+
+
+def _public_key(jwk: dict[str, Any]) -> PublicKey | None:
+    """None for keys of another use or kind, and for weak ones."""
+    if jwk.get("use", "sig") != "sig":
+        return None
+    try:
+        if jwk.get("kty") == "RSA":
+            rsa = RSAAlgorithm.from_jwk(jwk)
+            if isinstance(rsa, RSAPublicKey) and rsa.key_size >= RSA_BITS:
+                return PublicKey(rsa, _named(jwk, "RS256", "PS256"))
+        elif jwk.get("kty") == "EC" and jwk.get("crv") == "P-256":
+            ec = ECAlgorithm.from_jwk(jwk)
+            if isinstance(ec, EllipticCurvePublicKey):
+                return PublicKey(ec, _named(jwk, "ES256"))
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    return None
+
+
+def _named(jwk: dict[str, Any], *possible: str) -> frozenset[str]:
+    """The algorithm that the key names; all that are possible when it names none."""
+    return frozenset(possible) if "alg" not in jwk else frozenset(possible) & {jwk["alg"]}
+
+
+async def _document(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
+    async with session.get(url, allow_redirects=False) as answer:
+        if answer.status != 200:
+            raise ValueError(f"{url} answered {answer.status}")
+        body = bytearray()
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > MOST_DOCUMENT_BYTES:
+                raise ValueError(f"{url} answered more than {MOST_DOCUMENT_BYTES} bytes")
+    document = orjson.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError(f"{url} did not answer an object")  # as all the others here
+    return document

@@ -1,0 +1,81 @@
+"""Rerank, score and the tokenizer as vLLM itself answers them, through the gateway of the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Cloud
+from tests.local.eventually import eventually
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
+
+CHAT = "smollm2-135m-instruct"
+EMBEDDING = "all-minilm-l6-v2"
+QUERY = "How do I cook pasta?"
+DOCUMENTS = ["The moon has no air.", "Boil the noodles in salted water for ten minutes.", "Stocks fell on Monday."]
+
+
+@pytest.fixture(scope="module")
+def key(cloud: Cloud) -> str:
+    """Of a tenant that nobody else uses."""
+    cloud.studio("tenant", "create", "reader", "--name", "Reader GmbH")
+    text: str = cloud.studio("key", "create", "--tenant", "reader")["key"]
+    return text
+
+
+@pytest.fixture(scope="module")
+def api(cloud: Cloud, key: str) -> Iterator[httpx.Client]:
+    """HTTP with that key, once the gateway knows it and both engines answer."""
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=cloud.status["gateway_url"], headers=headers, timeout=120) as client:
+        for model in (CHAT, EMBEDDING):
+            body = {"model": model, "prompt": "ready?"}
+            eventually(lambda body=body: client.post("/tokenize", json=body).status_code == 200, f"{model} is up", 300)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        yield client
+
+
+def test_what_fits_the_question_comes_first_and_costs_what_was_read(cloud: Cloud, api: httpx.Client, key: str) -> None:
+    ranked = api.post(
+        "/v1/rerank", json={"model": EMBEDDING, "query": QUERY, "documents": DOCUMENTS, "top_n": 2}
+    ).json()
+    assert ranked["model"] == EMBEDDING
+    assert len(ranked["results"]) == 2
+    assert ranked["results"][0]["index"] == 1
+    scored = api.post("/v1/score", json={"model": EMBEDDING, "queries": QUERY, "documents": DOCUMENTS}).json()
+    scores = [one["score"] for one in scored["data"]]
+    assert scores.index(max(scores)) == 1
+    assert scores[1] == pytest.approx(ranked["results"][0]["relevance_score"])
+    read = sum(
+        api.post("/tokenize", json={"model": EMBEDDING, "prompt": text}).json()["count"] for text in (QUERY, *DOCUMENTS)
+    )
+    assert ranked["usage"]["prompt_tokens"] == scored["usage"]["prompt_tokens"] == read
+    query = (
+        "select endpoint, prompt_tokens, completion_tokens from usage_events"
+        " where api_key_id = (select id from api_keys where prefix = %s) order by id"
+    )
+    eventually(lambda: len(cloud.query(query, key[:12])) == 2, "both are metered")
+    assert cloud.query(query, key[:12]) == [("/v1/rerank", read, 0), ("/v1/score", read, 0)]
+
+
+def test_counted_before_is_what_is_billed_after(api: httpx.Client) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Say hello to the world."}]}]
+    counted = api.post("/v1/tokenize", json={"model": CHAT, "messages": messages, "return_token_strs": True}).json()
+    assert counted["count"] == len(counted["tokens"]) == len(counted["token_strs"])
+    answer = api.post("/v1/chat/completions", json={"model": CHAT, "messages": messages, "max_tokens": 1}).json()
+    assert answer["usage"]["prompt_tokens"] == counted["count"]
+    text = api.post("/v1/detokenize", json={"model": CHAT, "tokens": counted["tokens"]}).json()
+    assert "Say hello to the world." in text["prompt"]
+    assert text["model"] == CHAT
+
+
+def test_what_the_engine_refuses_keeps_its_names_to_itself(api: httpx.Client) -> None:
+    template = api.post(
+        "/tokenize", json={"model": CHAT, "messages": [{"role": "user", "content": "x"}], "chat_template": "{{ x }}"}
+    )
+    odd = api.post("/v1/score", json={"model": EMBEDDING, "text_1": ["a", "b"], "text_2": ["a", "b", "c"]})
+    for refused in (template, odd):
+        assert refused.status_code == 400, refused.text
+        assert "/weights" not in refused.text
