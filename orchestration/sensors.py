@@ -19,6 +19,7 @@ from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
+from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
 from studio import clock, ids
@@ -137,6 +138,7 @@ SENSORS = [
     approvals,
     batch_supply,
     fine_tunes_open,
+    responses_sweep,
 ]
 
 

@@ -17,6 +17,9 @@ from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
+from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
+from serving.responses.request import INPUT_TOKENS, RESPONSES
+from serving.responses.store import ResponseStore
 from serving.routes import (
     batches,
     budgets,
@@ -28,6 +31,7 @@ from serving.routes import (
     models,
     organization,
     pages,
+    responses,
     uploads,
     usage,
 )
@@ -41,7 +45,7 @@ from studio import ids
 from studio.errors import InvalidRequest, StudioError
 
 TENANT_ROUTES = (
-    *(models, files, uploads, batches, fine_tuning),
+    *(models, files, uploads, batches, fine_tuning, responses),
     *(usage, organization, limits, budgets, idempotency, keys, pages),
 )
 
@@ -95,21 +99,27 @@ class PublicApplication:
 
 def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
+    store = ResponseStore(database, gateway.max_body_bytes)
     token_endpoints: dict[str, Application] = {
         **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
         **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
+        RESPONSES.path: ResponsesEndpoint(gateway, store),
+        INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
     }
     for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
         # Engines have them at the root, so that is where their clients look.
         token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
-    return PublicApplication(token_endpoints, _framework(gateway, database, answers), Idempotent(gateway, answers))
+    return PublicApplication(
+        token_endpoints, _framework(gateway, database, answers, store), Idempotent(gateway, answers)
+    )
 
 
-def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
+def _framework(gateway: Gateway, database: Engine, answers: Store, store: ResponseStore) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
+    app.state.responses = store
     app.state.idempotency = answers
     for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)

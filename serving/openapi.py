@@ -11,6 +11,7 @@ from fastapi.routing import iter_route_contexts
 
 from serving.identity.needs import Need, described, in_words, needs_of
 from serving.identity.permissions import Permission
+from serving.responses.request import ENDPOINTS as RESPONSES
 from serving.tokens import waiting
 from serving.tokens.absent import ABSENT
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
@@ -23,7 +24,7 @@ _TAG: dict[str, Any] = {
     "description": "what `/v1/usage` groups by as `tag`",
     "schema": {"type": "string", "maxLength": TAG_LENGTH},
 }
-_DECLARED = (*ENDPOINTS, *ABSENT, TOKENIZE, DETOKENIZE)
+_DECLARED = (*ENDPOINTS, *RESPONSES, *ABSENT, TOKENIZE, DETOKENIZE)
 _REF = "#/components/schemas/{name}"
 
 _MAX_WAIT = {

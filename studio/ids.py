@@ -21,6 +21,7 @@ FILE = "file-"
 UPLOAD = "upload_"
 UPLOAD_PART = "part_"
 BATCH = "batch_"
+RESPONSE = "resp_"
 FINE_TUNING_JOB = "ftjob-"
 
 _lock = threading.Lock()

@@ -15,6 +15,8 @@ from benchmarks.stub_engine.request import Comparison, Embedding, Generation
 
 CREATED = 1_760_000_000  # one instant for all answers, so that equal requests get equal bytes
 WORD = "word "  # one token
+CONTEXT_TOKENS = 32_768
+UNFINISHED = '"finish_reason":null'
 EMBEDDING_DIMENSIONS = 8
 DONE = b"data: [DONE]\n\n"
 
@@ -54,9 +56,9 @@ class ChatAnswer:
 
     def token(self, number: int) -> bytes:
         choice, completed, is_last = _position(self._asked, number)
-        finish = '"finish_reason":"length","stop_reason":null' if is_last else '"finish_reason":null'
+        finish = f'"finish_reason":"{_finish_reason(self._asked)}","stop_reason":null' if is_last else UNFINISHED
         return (
-            f'{self._head}{{"index":{choice},"delta":{{"content":"{WORD}"}},"logprobs":null,{finish},'
+            f'{self._head}{{"index":{choice},"delta":{{{self._delta(completed)}}},"logprobs":null,{finish},'
             f'"token_ids":null}}]{self._usage(choice, completed)}}}\n\n'
         ).encode()
 
@@ -64,22 +66,43 @@ class ChatAnswer:
         return _closing(self._asked, "chat.completion.chunk")
 
     def whole(self) -> bytes:
-        message = {
+        asked = self._asked
+        message: dict[str, Any] = {
             "role": "assistant",
-            "content": WORD * self._asked.max_tokens,
+            "content": None if asked.call else WORD * (asked.max_tokens - asked.thoughts),
             "refusal": None,
             "annotations": None,
             "audio": None,
             "function_call": None,
-            "reasoning": None,
+            "reasoning": WORD * asked.thoughts or None,
         }
-        return _whole(self._asked, "chat.completion", {"message": message})
+        if asked.call is not None:
+            arguments = "".join(_argument_pieces(asked))
+            function = {"name": asked.call, "arguments": arguments}
+            message["tool_calls"] = [{"id": f"call_{asked.id}", "type": "function", "function": function}]
+        return _whole(asked, "chat.completion", {"message": message})
+
+    def _delta(self, completed: int) -> str:
+        asked = self._asked
+        if completed <= asked.thoughts:
+            return f'"reasoning":"{WORD}"'
+        if asked.call is None:
+            return f'"content":"{WORD}"'
+        piece = completed - asked.thoughts - 1
+        function: dict[str, str] = {"arguments": _argument_pieces(asked)[piece]}
+        call: dict[str, Any] = {"index": 0, "function": function}
+        if piece == 0:
+            function["name"] = asked.call
+            call |= {"id": f"call_{asked.id}", "type": "function"}
+        return f'"tool_calls":[{orjson.dumps(call).decode()}]'
 
     def _usage(self, choice: int, completion_tokens: int) -> str:
         if not self._asked.continuous_usage:
             return ""
         figures = _running_usage(self._asked, choice, completion_tokens)
-        return f',"usage":{{{figures},"completion_tokens_details":null}}'
+        thoughts = min(self._asked.thoughts, completion_tokens)
+        details = f'{{"reasoning_tokens":{thoughts}}}' if self._asked.thoughts else "null"
+        return f',"usage":{{{figures},"completion_tokens_details":{details}}}'
 
 
 class CompletionAnswer:
@@ -148,7 +171,7 @@ def tokens(words: list[str], with_words: bool) -> bytes:
     """`/tokenize`: a word is a token."""
     ids = [zlib.crc32(word.encode()) % 49_152 for word in words]
     strings = words if with_words else None
-    return orjson.dumps({"count": len(ids), "max_model_len": 32_768, "tokens": ids, "token_strs": strings})
+    return orjson.dumps({"count": len(ids), "max_model_len": CONTEXT_TOKENS, "tokens": ids, "token_strs": strings})
 
 
 def text(tokens: int) -> bytes:
@@ -160,7 +183,13 @@ def models(name: str, adapters: Mapping[str, str]) -> bytes:
     """`/v1/models`; `adapters` are paths by name."""
     listed: list[dict[str, object]] = [{"id": name, "root": name, "parent": None}]
     listed += [{"id": adapter, "root": path, "parent": name} for adapter, path in adapters.items()]
-    common = {"object": "model", "created": CREATED, "owned_by": "vllm", "max_model_len": 32_768, "permission": []}
+    common = {
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "vllm",
+        "max_model_len": CONTEXT_TOKENS,
+        "permission": [],
+    }
     return orjson.dumps({"object": "list", "data": [model | common for model in listed]})
 
 
@@ -192,12 +221,27 @@ def _running_usage(asked: Generation, choice: int, completion_tokens: int) -> st
 
 
 def _usage(asked: Generation) -> dict[str, Any]:
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": asked.prompt_tokens,
         "total_tokens": asked.prompt_tokens + asked.completion_tokens,
         "completion_tokens": asked.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": asked.cached_tokens},
     }
+    if asked.thoughts:
+        usage["completion_tokens_details"] = {"reasoning_tokens": asked.thoughts * asked.choices}
+    return usage
+
+
+def _finish_reason(asked: Generation) -> str:
+    if not asked.ends_itself:
+        return "length"
+    return "tool_calls" if asked.call else "stop"
+
+
+def _argument_pieces(asked: Generation) -> list[str]:
+    """One for each token of the call; whole they are an object."""
+    pieces = asked.max_tokens - asked.thoughts
+    return ["{}"] if pieces == 1 else ['{"text":"', *[WORD] * (pieces - 2), '"}']
 
 
 def _reading(prompt_tokens: int) -> dict[str, Any]:
@@ -226,7 +270,8 @@ def _closing(asked: Generation, object_name: str) -> list[bytes]:
 
 
 def _whole(asked: Generation, object_name: str, content: dict[str, Any]) -> bytes:
-    choice = content | {"logprobs": None, "finish_reason": "length", "stop_reason": None, "token_ids": None}
+    finish = _finish_reason(asked)
+    choice = content | {"logprobs": None, "finish_reason": finish, "stop_reason": None, "token_ids": None}
     return orjson.dumps(
         {
             "id": asked.id,
@@ -236,7 +281,7 @@ def _whole(asked: Generation, object_name: str, content: dict[str, Any]) -> byte
             "choices": [{"index": index, **choice} for index in range(asked.choices)],
             "service_tier": None,
             "system_fingerprint": None,
-            "usage": _usage(asked) | {"completion_tokens_details": None},
+            "usage": {"completion_tokens_details": None} | _usage(asked),
             "prompt_logprobs": None,
             "prompt_token_ids": None,
             "kv_transfer_params": None,

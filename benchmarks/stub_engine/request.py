@@ -2,10 +2,12 @@
 
 Tokens are counted here: a text has as many as it has words, and at least one. Answers are `answer.py`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
+
+from benchmarks.stub_engine.script import PLAIN, script_of
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -23,6 +25,9 @@ class Generation:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    thoughts: int = 0  # of the completion tokens, the first ones
+    call: str | None = None  # the function that is called instead of a text
+    ends_itself: bool = False  # before its limit
 
     @property
     def prompt_tokens(self) -> int:
@@ -90,9 +95,25 @@ class _GenerationBody(msgspec.Struct, kw_only=True):
     stream_options: _StreamOptions | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
 class _ChatBody(_GenerationBody, kw_only=True):
     messages: list[_Message]
     max_completion_tokens: int | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: str | _Tool | None = None
+
+    @property
+    def forced_call(self) -> str | None:
+        if isinstance(self.tool_choice, _Tool):
+            return self.tool_choice.function.name
+        return self.tools[0].function.name if self.tools and self.tool_choice == "required" else None
 
 
 class _CompletionBody(_GenerationBody, kw_only=True):
@@ -149,7 +170,19 @@ class Reader:
         asked = _chat_body.decode(body)
         prompt = " ".join(message.text for message in asked.messages)
         max_tokens = asked.max_completion_tokens or asked.max_tokens
-        return self._generation(asked, self._next_id("chatcmpl"), (_tokens(prompt),), max_tokens)
+        script = script_of(asked.messages[-1].text) if asked.messages else PLAIN
+        call = asked.forced_call or (script.call if asked.tools else None)
+        plain = self._generation(asked, self._next_id("chatcmpl"), (_tokens(prompt),), max_tokens)
+        if script is PLAIN and call is None:
+            return plain
+        produced = plain.max_tokens if script.words is None else min(plain.max_tokens, script.thoughts + script.words)
+        return replace(
+            plain,
+            max_tokens=max(1, produced),
+            thoughts=min(script.thoughts, produced),
+            call=call,
+            ends_itself=script.words is not None and script.thoughts + script.words <= plain.max_tokens,
+        )
 
     def completion(self, body: bytes) -> Generation:
         asked = _completion_body.decode(body)

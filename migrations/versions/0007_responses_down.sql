@@ -2,3 +2,7 @@
 
 drop function forget_idempotent_answers();
 drop table idempotent_answers;
+
+-- Responses
+drop function beat_responses(uuid[]);
+drop table responses;

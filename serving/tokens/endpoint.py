@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -46,12 +47,13 @@ class TokenEndpoint:
         """How the answer is told."""
         return CompletionsDialect.of(call, id.hex)
 
-    async def answer(self, client: Client, request: Request) -> None:
-        """Until the last byte."""
-        await Relay(self._gateway, client, request, self.keep).run()
+    async def keep(self, request: Request, content: dict[str, Any] | None) -> None:
+        """Called for each good answer, when it is metered and before its last byte is told. A stream has no `content`:
+        its dialect has seen it."""
 
-    async def keep(self, request: Request) -> None:
-        """Called with each good answer, when it is metered and before its last byte leaves."""
+    async def answer(self, client: Client, request: Request) -> None:
+        """Until the last byte. StudioError only as long as the caller has not received the first."""
+        await Relay(self._gateway, client, request, self.keep).run()
 
     def refusal(self, error: StudioError) -> bytes:
         """The body of a refusal."""

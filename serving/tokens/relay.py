@@ -71,7 +71,11 @@ class Relay:
     """The way of one request from engine to caller."""
 
     def __init__(
-        self, gateway: Gateway, client: Client, request: Request, keep: Callable[[Request], Awaitable[None]]
+        self,
+        gateway: Gateway,
+        client: Client,
+        request: Request,
+        keep: Callable[[Request, dict[str, Any] | None], Awaitable[None]],
     ) -> None:
         self._gateway = gateway
         self._keep = keep
@@ -122,8 +126,8 @@ class Relay:
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
         if self._request.reservation is not None and self._request.reservation.ended(counts):
             answers.mark_budget_stop(content["choices"])
+        await self._keep(self._request, content)
         body = self._request.dialect.whole(content)
-        await self._keep(self._request)
         await self._client.answer(200, JSON + self._request.headers, body)
 
     async def _stream(self, answer: Answer) -> None:
@@ -141,7 +145,7 @@ class Relay:
             except JournalBroken as error:
                 failure = error
         if failure is None:
-            await self._keep(self._request)
+            await self._keep(self._request, None)
             await self._client.finish(stream.held_back + self._request.dialect.end())
         elif self._client.has_first_byte:
             await self._client.break_off(self._request.dialect.failure(failure))

@@ -261,12 +261,12 @@ def parse(body: bytes) -> Any:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
 
 
-def typed(payload: Any, type: type[Request]) -> Request:
-    """The checked fields of a body. InvalidRequest names the one that is wrong."""
+def typed(payload: Any, type: type[Request], at: str = "") -> Request:
+    """The checked fields of a body, or of its part `at`. InvalidRequest names the one that is wrong."""
     try:
         return msgspec.convert(payload, type)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise _invalid(str(error), at) from error
 
 
 def is_text(part: Any) -> bool:
@@ -355,12 +355,12 @@ def _are_tokens(values: list[Any]) -> bool:
 _AT_PATH: Callable[[str], re.Match[str] | None] = re.compile(r"^(.*?)(?: - at `\$\.?(.*?)`)?$", re.DOTALL).match
 
 
-def _invalid(violation: str) -> InvalidRequest:
+def _invalid(violation: str, at: str) -> InvalidRequest:
     """msgspec says "Expected `int` >= 1 - at `$.n`"; OpenAI's clients look for the field in `param`."""
     match = _AT_PATH(violation)
     assert match is not None  # the pattern matches everything
     what, path = match[1], match[2]
     missing = re.search(r"missing required field `(.+?)`", what)
-    param = ".".join(filter(None, (path, missing[1] if missing else None)))
+    param = ".".join(filter(None, (at, path, missing[1] if missing else None)))
     message = what.replace("Object missing", "Missing")
     return InvalidRequest(f"{message}{f' in `{param}`' if param and not missing else ''}.", param=param or None)

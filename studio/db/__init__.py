@@ -1,6 +1,19 @@
 """The tables, one module per group of `docs/architecture.md`, and sessions for the roles that use them."""
 
-from studio.db import budgets, catalog, fleet, hours, idempotency, identity, invoices, jobs, limits, tenancy, usage
+from studio.db import (
+    budgets,
+    catalog,
+    fleet,
+    hours,
+    idempotency,
+    identity,
+    invoices,
+    jobs,
+    limits,
+    responses,
+    tenancy,
+    usage,
+)
 from studio.db.base import Base
 
 __all__ = [
@@ -14,6 +27,7 @@ __all__ = [
     "invoices",
     "jobs",
     "limits",
+    "responses",
     "tenancy",
     "usage",
 ]

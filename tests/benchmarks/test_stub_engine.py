@@ -112,6 +112,44 @@ class TestChat:
         assert engine.counters().prompt_tokens == 0
 
 
+class TestScript:
+    """What a prompt asks for in its last message."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_an_answer_may_end_by_itself_think_and_call(self, engine: StubEngine, stream: bool) -> None:
+        messages = [{"role": "user", "content": "think 2 words, call look, answer 3 words"}]
+        tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+        options = {"stream_options": {"include_usage": True}} if stream else {}
+        answer = post(engine, CHAT, messages=messages, tools=tools, max_tokens=9, stream=stream, **options)
+        if stream:
+            *parts, last, usage = chunks(answer)
+            deltas = [part["choices"][0]["delta"] for part in (*parts, last)]
+            assert "".join(delta.get("reasoning", "") for delta in deltas) == "word word "
+            calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+            names = [call["function"]["name"] for call in calls if "name" in call["function"]]
+            arguments = "".join(call["function"]["arguments"] for call in calls)
+            finish_reason, counted = last["choices"][0]["finish_reason"], usage["usage"]
+        else:
+            (choice,) = answer.json()["choices"]
+            assert (choice["message"]["reasoning"], choice["message"]["content"]) == ("word word ", None)
+            names = [call["function"]["name"] for call in choice["message"]["tool_calls"]]
+            arguments = choice["message"]["tool_calls"][0]["function"]["arguments"]
+            finish_reason, counted = choice["finish_reason"], answer.json()["usage"]
+        assert (names, json.loads(arguments), finish_reason) == (["look"], {"text": "word "}, "tool_calls")
+        assert (counted["completion_tokens"], counted["completion_tokens_details"]["reasoning_tokens"]) == (5, 2)
+        assert engine.counters().generation_tokens == 5
+
+    def test_a_limit_cuts_it(self, engine: StubEngine) -> None:
+        messages = [{"role": "user", "content": "answer 30 words"}]
+        (choice,) = post(engine, CHAT, messages=messages, max_tokens=9).json()["choices"]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("length", "word " * 9)
+
+    def test_tokens_are_counted_without_an_answer(self, engine: StubEngine) -> None:
+        assert post(engine, "/tokenize", messages=PROMPT).json()["count"] == PROMPT_TOKENS
+        assert post(engine, "/tokenize", prompt="one two").json()["count"] == 2
+        assert engine.counters().prompt_tokens == 0
+
+
 class TestOtherEndpoints:
     def test_completions_count_every_prompt(self, engine: StubEngine) -> None:
         answer = post(engine, "/v1/completions", prompt=["one two", "three"], max_tokens=2).json()

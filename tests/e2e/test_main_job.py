@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from local.demo.auditor import Auditor
 from tests.e2e.conftest import Cloud
+from tests.serving.responses import strict
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
@@ -92,6 +96,29 @@ def test_several_choices_are_counted_as_the_engine_counts_them(cloud: Cloud, key
     [(request_id, _)] = events_of(cloud, key)
     billed = cloud.query("select prompt_tokens, completion_tokens from usage_events where request_id = %s", request_id)
     assert billed == [(answer.usage.prompt_tokens, answer.usage.completion_tokens)]
+
+
+def test_responses_are_told_by_the_same_engine(cloud: Cloud, key: str) -> None:
+    """What the stub engine shows at length, once with vLLM: events, a continuation, a schema, the count of a prompt."""
+    url, headers = f"{cloud.status['gateway_url']}/v1/responses", {"authorization": f"Bearer {key}"}
+    asked: dict[str, Any] = {"model": CHAT, "instructions": "Be brief.", "input": "Name a city.", "temperature": 0}
+    schema = {"type": "object", "properties": {"big": {"type": "boolean"}}, "required": ["big"]}
+    form = {"type": "json_schema", "name": "city", "strict": True, "schema": schema | {"additionalProperties": False}}
+
+    def ask(path: str = "", **fields: Any) -> httpx.Response:
+        return httpx.post(url + path, json=asked | fields, headers=headers, timeout=120)
+
+    counted = ask("/input_tokens").json()["input_tokens"]
+    told = strict.stream(ask(stream=True, max_output_tokens=8))[-1]["response"]
+    assert told["output"][0]["content"][0]["text"]
+    assert told["usage"]["input_tokens"] == counted
+    continued = {"previous_response_id": told["id"], "text": {"format": form}, "max_output_tokens": 100}
+    answer = strict.response(ask(**continued).content)
+    assert json.loads(answer["output"][0]["content"][0]["text"]).keys() == {"big"}
+    assert answer["usage"]["input_tokens"] > counted
+    eventually(lambda: len(events_of(cloud, key)) == 2, "both are in the database, and the count is not")
+    auditor = Auditor(cloud.status["database_url"])
+    eventually(lambda: all(total.agree for total in auditor.engine_totals()), "events equal the engines' counters")
 
 
 def test_a_final_invoice_can_be_listed_and_fetched(cloud: Cloud, told: str, tmp_path: Path) -> None:
