@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
+from serving.messages.endpoint import CountTokensEndpoint, MessagesEndpoint
+from serving.messages.wire import COUNT_TOKENS, MESSAGES
 from serving.routes import batches, files, fine_tuning, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
@@ -60,17 +62,15 @@ class PublicApplication:
             path = "/" + "/".join(filter(None, path.split("/")))
             scope["path"] = path
             scope["raw_path"] = path.encode()
-        endpoint = self._token_endpoints.get(path)
-        if endpoint is None:
-            return self._others
-        return endpoint if scope["method"] == "POST" else _only_post
+        return self._token_endpoints.get(path, self._others)
 
 
 def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
     """Everything that a user can reach."""
-    return PublicApplication(
-        {endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS}, _framework(gateway, database)
-    )
+    token_endpoints: dict[str, Application] = {one.path: TokenEndpoint(one, gateway) for one in ENDPOINTS}
+    token_endpoints[MESSAGES.path] = MessagesEndpoint(gateway)
+    token_endpoints[COUNT_TOKENS.path] = CountTokensEndpoint(gateway)
+    return PublicApplication(token_endpoints, _framework(gateway, database))
 
 
 def _framework(gateway: Gateway, database: Engine) -> FastAPI:
@@ -119,10 +119,3 @@ async def _framework_error(request: Request, error: Exception) -> Response:
 async def _unforeseen(_: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error)
     return _refusal(StudioError("The gateway failed. The header `x-request-id` names this case."))
-
-
-async def _only_post(scope: Scope, receive: Receive, send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"allow", b"POST")]
-    await send({"type": "http.response.start", "status": 405, "headers": headers})
-    message = f"{scope['method']} is not allowed for {scope['path']}."
-    await send({"type": "http.response.body", "body": envelope.for_status(405, message), "more_body": False})

@@ -7,7 +7,7 @@ from math import ceil
 
 import orjson
 
-from studio.errors import Conflict, InsufficientQuota, StudioError
+from studio.errors import Conflict, InsufficientQuota, MethodNotAllowed, StudioError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -27,6 +27,8 @@ def headers_of(error: StudioError) -> Headers:
     if isinstance(error, InsufficientQuota | Conflict):
         # SDKs retry each 429 and 409 by themselves; these two would fail the same way again.
         headers.append((b"x-should-retry", b"false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     return headers
 
 

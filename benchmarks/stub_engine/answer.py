@@ -82,6 +82,40 @@ class ChatAnswer:
         return f',"usage":{{{figures},"completion_tokens_details":null}}'
 
 
+class ToolCallAnswer(ChatAnswer):
+    """`/v1/chat/completions` where a function must be called: its one argument `text` is the words of the answer."""
+
+    def token(self, number: int) -> bytes:
+        choice, completed, is_last = _position(self._asked, number)
+        call: dict[str, Any] = {"index": 0, "function": {"arguments": self._piece(completed)}}
+        if completed == 1:
+            call |= {"id": self._call_id(choice), "type": "function"}
+            call["function"]["name"] = self._asked.forced_function
+        finish = f'"finish_reason":"{self._finish()}","stop_reason":null' if is_last else '"finish_reason":null'
+        return (
+            f'{self._head}{{"index":{choice},"delta":{{"tool_calls":[{orjson.dumps(call).decode()}]}},"logprobs":null,'
+            f'{finish},"token_ids":null}}]{self._usage(choice, completed)}}}\n\n'
+        ).encode()
+
+    def whole(self) -> bytes:
+        arguments = "".join(self._piece(1 + k) for k in range(self._asked.max_tokens))
+        function = {"name": self._asked.forced_function, "arguments": arguments}
+        call = {"id": self._call_id(0), "type": "function", "function": function}
+        message = {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": None}
+        return _whole(self._asked, "chat.completion", {"message": message}, self._finish())
+
+    def _piece(self, completed: int) -> str:
+        opening = '{"text": "' if completed == 1 else ""
+        closing = '"}' if completed == self._asked.max_tokens else ""
+        return f"{opening}{WORD}{closing}"
+
+    def _call_id(self, choice: int) -> str:
+        return f"call_{self._asked.id.rpartition('-')[2]}{choice}"
+
+    def _finish(self) -> str:
+        return "stop" if self._asked.forced_by_name else "tool_calls"
+
+
 class CompletionAnswer:
     """`/v1/completions`"""
 
@@ -129,6 +163,12 @@ def embeddings(asked: Embedding) -> bytes:
             },
         }
     )
+
+
+def tokenized(count: int) -> bytes:
+    """`/tokenize`"""
+    tokens = {"count": count, "max_model_len": 32_768, "tokens": list(range(count)), "token_strs": None}
+    return orjson.dumps(tokens)
 
 
 def models(name: str, adapters: Mapping[str, str]) -> bytes:
@@ -189,8 +229,8 @@ def _closing(asked: Generation, object_name: str) -> list[bytes]:
     return [b"data: " + orjson.dumps(chunk) + b"\n\n", DONE]
 
 
-def _whole(asked: Generation, object_name: str, content: dict[str, Any]) -> bytes:
-    choice = content | {"logprobs": None, "finish_reason": "length", "stop_reason": None, "token_ids": None}
+def _whole(asked: Generation, object_name: str, content: dict[str, Any], finish: str = "length") -> bytes:
+    choice = content | {"logprobs": None, "finish_reason": finish, "stop_reason": None, "token_ids": None}
     return orjson.dumps(
         {
             "id": asked.id,

@@ -2,7 +2,7 @@
 
 Tokens are counted here: a text has as many as it has words, and at least one. Answers are `answer.py`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -23,6 +23,8 @@ class Generation:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    forced_function: str | None = None  # that must be called instead of an answer in words
+    forced_by_name: bool = False  # and not because some function must be
 
     @property
     def prompt_tokens(self) -> int:
@@ -74,9 +76,24 @@ class _GenerationBody(msgspec.Struct, kw_only=True):
     stream_options: _StreamOptions | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
 class _ChatBody(_GenerationBody, kw_only=True):
     messages: list[_Message]
     max_completion_tokens: int | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: str | _Tool | None = None
+
+
+class _TokenizeBody(msgspec.Struct, kw_only=True):
+    messages: list[_Message] | None = None
+    prompt: str = ""
 
 
 class _CompletionBody(_GenerationBody, kw_only=True):
@@ -92,6 +109,7 @@ class _EmbeddingBody(msgspec.Struct, kw_only=True):
 _chat_body = msgspec.json.Decoder(_ChatBody)
 _completion_body = msgspec.json.Decoder(_CompletionBody)
 _embedding_body = msgspec.json.Decoder(_EmbeddingBody)
+_tokenize_body = msgspec.json.Decoder(_TokenizeBody)
 
 
 @dataclass(slots=True)
@@ -104,9 +122,13 @@ class Reader:
 
     def chat(self, body: bytes) -> Generation:
         asked = _chat_body.decode(body)
-        prompt = " ".join(message.text for message in asked.messages)
         max_tokens = asked.max_completion_tokens or asked.max_tokens
-        return self._generation(asked, self._next_id("chatcmpl"), (_tokens(prompt),), max_tokens)
+        generation = self._generation(asked, self._next_id("chatcmpl"), (_chat_tokens(asked.messages),), max_tokens)
+        if asked.tools and isinstance(asked.tool_choice, _Tool):
+            return replace(generation, forced_function=asked.tool_choice.function.name, forced_by_name=True)
+        if asked.tools and asked.tool_choice == "required":
+            return replace(generation, forced_function=asked.tools[0].function.name)
+        return generation
 
     def completion(self, body: bytes) -> Generation:
         asked = _completion_body.decode(body)
@@ -117,6 +139,11 @@ class Reader:
         asked = _embedding_body.decode(body)
         inputs = _separate(asked.input)
         return Embedding(self._next_id("embd"), asked.model or self.model, inputs, asked.encoding_format)
+
+    def tokenized(self, body: bytes) -> int:
+        """How many tokens a text or a chat has."""
+        asked = _tokenize_body.decode(body)
+        return _tokens(asked.prompt) if asked.messages is None else _chat_tokens(asked.messages)
 
     def _generation(
         self, asked: _GenerationBody, answer_id: str, prompts: tuple[int, ...], max_tokens: int | None
@@ -137,6 +164,10 @@ class Reader:
     def _next_id(self, prefix: str) -> str:
         self.requests += 1
         return f"{prefix}-{self.requests:032x}"
+
+
+def _chat_tokens(messages: list[_Message]) -> int:
+    return _tokens(" ".join(message.text for message in messages))
 
 
 def _separate(prompt: str | list[str | int | list[int]]) -> tuple[str | list[int], ...]:

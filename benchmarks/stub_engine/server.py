@@ -23,7 +23,7 @@ STREAM_HEAD: Final = (
 STREAM_END: Final = b"0\r\n\r\n"
 PATHS: Final = (
     *(b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/health", b"/v1/models", b"/metrics"),
-    *(b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter"),
+    *(b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter", b"/tokenize"),
 )
 REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         match method, path:
             case b"POST", b"/v1/chat/completions":
                 asked = engine.reader.chat(body)
-                self._produce(asked, answer.ChatAnswer(asked))
+                self._produce(asked, (answer.ToolCallAnswer if asked.forced_function else answer.ChatAnswer)(asked))
             case b"POST", b"/v1/completions":
                 asked = engine.reader.completion(body)
                 self._produce(asked, answer.CompletionAnswer(asked))
@@ -119,6 +119,8 @@ class Connection(asyncio.Protocol):
                 embedding = engine.reader.embedding(body)
                 engine.counters.prompt_tokens += embedding.prompt_tokens
                 self._respond(200, JSON_TYPE, answer.embeddings(embedding))
+            case b"POST", b"/tokenize":
+                self._respond(200, JSON_TYPE, answer.tokenized(engine.reader.tokenized(body)))
             case b"POST", b"/v1/load_lora_adapter":
                 adapter = msgspec.json.decode(body, type=dict[str, str])
                 engine.adapters[adapter["lora_name"]] = adapter["lora_path"]

@@ -23,7 +23,7 @@ from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Call, Endpoint, read_call
 from studio import clock, ids
-from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
+from studio.errors import InvalidRequest, MethodNotAllowed, ServiceUnavailable, StudioError
 
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in metrics only
 
@@ -48,7 +48,11 @@ class TokenEndpoint:
     async def keep(self, request: Request) -> None:
         """Called with each good answer, when it is metered and before its last byte leaves."""
 
-    def refusal(self, error: StudioError) -> bytes:
+    async def answer(self, client: Client, request: Request) -> None:
+        """Until the last byte. StudioError only as long as the caller has not received the first."""
+        await Relay(self._gateway, client, request, self.keep).run()
+
+    def refusal(self, error: StudioError, id: UUID) -> bytes:
         """The body of a refusal."""
         return envelope.body_of(error)
 
@@ -60,9 +64,11 @@ class TokenEndpoint:
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(scope["method"], self._endpoint.path, ("POST",))
             request = await self._admit(client, id)
             variant = request.variant
-            await Relay(self._gateway, client, request, self.keep).run()
+            await self.answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -71,14 +77,15 @@ class TokenEndpoint:
             # The gateway stops and its time of grace is over; the relay has already ended what was streaming.
             stopping = ServiceUnavailable("The gateway is stopping.", retry_after=timedelta(seconds=1))
             status = stopping.status
-            await self._refuse(client, stopping)
+            await self._refuse(client, stopping, id)
         except StudioError as error:
             status = error.status
-            await self._refuse(client, error)
+            await self._refuse(client, error, id)
         except Exception:
             log.exception("request_failed", request=request_id(id))
             status = 500
-            await self._refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
+            failed = StudioError("The gateway failed. The header `x-request-id` names this case.")
+            await self._refuse(client, failed, id)
         finally:
             client.stop_watching()
             if request is not None and request.reservation is not None:
@@ -115,6 +122,6 @@ class TokenEndpoint:
             return []
         return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
 
-    async def _refuse(self, client: Client, error: StudioError) -> None:
+    async def _refuse(self, client: Client, error: StudioError, id: UUID) -> None:
         if not client.has_first_byte:
-            await client.answer(error.status, envelope.headers_of(error), self.refusal(error))
+            await client.answer(error.status, envelope.headers_of(error), self.refusal(error, id))
