@@ -21,6 +21,7 @@ from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.gateway import Gateway
+from serving.images.fetching import Images, allowed_hosts
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
@@ -61,6 +62,7 @@ async def run(config: Settings) -> None:
         limits=RequestLimits(),
         credits=credits,
         engines=Engines(),
+        images=Images(allowed_hosts(config.image_hosts)),
         journal=journal,
         metrics=Metrics(),
         cache_salt_key=config.cache_salt_key.get_secret_value().encode(),

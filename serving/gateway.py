@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from serving.credit import Credits
 from serving.engines import Engines
 from serving.fleet.view import FleetView
+from serving.images.fetching import Images
 from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits import RequestLimits
@@ -22,6 +23,7 @@ class Gateway:
     limits: RequestLimits
     credits: Credits
     engines: Engines
+    images: Images
     journal: Journal
     metrics: Metrics
     cache_salt_key: bytes

@@ -107,6 +107,7 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
+        call = await self._gateway.images.handed_over(call, variant)
         reservation = self._gateway.credits.reserve(
             caller.id,
             self._gateway.view.fleet.prices.get(variant.id, ()),

@@ -40,6 +40,7 @@ FLEET = Fleet(
     adapters={TUNED.name: TUNED},
 )
 GOOD = line("good")
+REMOTE_IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
 def judged(*lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT) -> Validated | tuple[Finding, ...]:
@@ -67,6 +68,8 @@ def judged(*lines: str | bytes, endpoint: str = "chat", tenant: UUID = TENANT) -
         (line("x", model=EMBEDDING), "model_not_supported", "body.model", "is for embedding"),
         (line("x", model=CHAT_FAST), "mismatched_model", "body.model", "the same model"),
         (line("x", messages=[]), "invalid_request", "messages", "messages"),
+        (line("x", messages=[{"role": "user", "content": [REMOTE_IMAGE]}]), "invalid_request",
+         "messages[0].content[0].image_url", "must be `data:` URLs"),
         (line("x", temperature=9), "invalid_request", "temperature", "temperature"),
         (line("good"), "duplicate_custom_id", "custom_id", "already used in line 1"),
     ],
