@@ -5,6 +5,7 @@ What every answer has in common happens here once: request id, CORS, and OpenAI'
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -40,6 +41,7 @@ class PublicApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        began = time.perf_counter()
         id = ids.uuid7()
         scope["studio.request_id"] = id
         common = [(b"x-request-id", request_id(id).encode())]
@@ -48,7 +50,8 @@ class PublicApplication:
 
         async def send_with_common_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *common]
+                taken = (b"openai-processing-ms", b"%d" % ((time.perf_counter() - began) * 1000))
+                message["headers"] = [*message["headers"], *common, taken]
             await send(message)
 
         await self._route(scope)(scope, receive, send_with_common_headers)

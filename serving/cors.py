@@ -6,8 +6,9 @@ from serving.envelope import Headers
 from serving.tokens.client import Receive, Scope, Send
 
 _EXPOSED = (
-    b"x-request-id, retry-after, retry-after-ms, x-should-retry,"
-    b" x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
+    b"x-request-id, request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry,"
+    b" x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
+    b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 RESPONSE_HEADERS: Headers = [
     (b"access-control-allow-origin", b"*"),
