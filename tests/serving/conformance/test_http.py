@@ -21,10 +21,7 @@ JSON = {"content-type": "application/json"}
 
 def raw(content: str) -> bytes:
     """A chat whose one message is this JSON."""
-    return b'{"model":"%s","max_tokens":1,"messages":[{"role":"user","content":%s}]}' % (
-        CHAT.encode(),
-        content.encode(),
-    )
+    return f'{{"model":"{CHAT}","max_tokens":1,"messages":[{{"role":"user","content":{content}}}]}}'.encode()
 
 
 def assert_envelope(response: httpx.Response, status: int) -> None:
@@ -138,8 +135,8 @@ class TestHeaders:
 
     @pytest.mark.parametrize("value", ["a", "x" * 3_000, "req_1; drop", "\u00e9"])
     def test_a_clients_own_request_id_names_nothing(self, api: httpx.Client, value: str) -> None:
-        names = ("x-request-id", "x-client-request-id", "x-data-parallel-rank", "openai-organization")
-        response = api.post(PATH, json=BODY | {"request_id": "mine"}, headers={name: value.encode() for name in names})
+        names = (b"x-request-id", b"x-client-request-id", b"x-data-parallel-rank", b"openai-organization")
+        response = api.post(PATH, json=BODY | {"request_id": "mine"}, headers=dict.fromkeys(names, value.encode()))
         assert response.status_code == 200
         assert response.headers["x-request-id"] == "req_" + response.json()["id"].removeprefix("chatcmpl-")
         assert value not in response.headers.values()
@@ -176,7 +173,7 @@ class TestHeaders:
         "authorization", ["", "Bearer", "Basic abc", "bearer \u00e9", "Bearer xpu_a b", "Bearer " + "x" * 9_000]
     )
     def test_a_key_that_is_none_is_401(self, stranger: httpx.Client, authorization: str) -> None:
-        headers = {"authorization": authorization.encode()}
+        headers = {b"authorization": authorization.encode()}
         response = stranger.post(PATH, json=BODY, headers=headers)
         assert_envelope(response, 401)
         assert response.json()["error"]["code"] == "invalid_api_key"
