@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
@@ -87,8 +88,10 @@ def _framework(gateway: Gateway, database: Engine) -> FastAPI:
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(UnicodeEncodeError, _unstorable)
     app.add_exception_handler(Exception, _unforeseen)
-    openapi.declare_token_endpoints(app)
+    openapi.complete(app)
     return app
 
 
@@ -117,6 +120,12 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     }.get(error.status_code, error.detail)
     body = envelope.for_status(error.status_code, message)
     return Response(body, error.status_code, error.headers, "application/json")
+
+
+async def _unstorable(request: Request, error: Exception) -> Response:
+    """JSON can write texts that are no Unicode (NUL, half of a surrogate pair) and numbers that no column holds."""
+    log.warning("input_unstorable", path=request.url.path, kind=type(error).__name__)
+    return _refusal(InvalidRequest("A value holds a character or a number that cannot be stored. Leave it out."))
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

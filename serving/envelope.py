@@ -39,5 +39,6 @@ def for_status(status: int, message: str) -> bytes:
 
 
 def envelope(message: str, type: str, code: str, param: str | None) -> bytes:
-    """The bytes on the wire."""
+    """The bytes on the wire. A message may quote what a caller wrote, and that may be half of a surrogate pair."""
+    message = message.encode(errors="replace").decode()
     return orjson.dumps({"error": {"message": message, "type": type, "param": param, "code": code}})
