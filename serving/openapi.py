@@ -151,7 +151,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for status, why in _REFUSALS.items()
         for family in ("Error", "MessagesError")
     }
-    document["paths"] |= {endpoint.path: {"post": _operation(endpoint)} for endpoint in tokens}
+    document["paths"] = {endpoint.path: {"post": _operation(endpoint)} for endpoint in tokens} | document["paths"]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -67,6 +69,20 @@ def test_every_answer_is_one_that_is_described(storing: tuple[str, dict[str, str
             except FailureGroup as failures:
                 untrue += [f"{operation.label}: {failure}" for failure in failures.exceptions]
     assert not untrue, "\n\n".join(untrue)
+
+
+def test_the_reference_for_people_says_the_same_and_loads_nothing(stranger: httpx.Client) -> None:
+    document = stranger.get("/openapi.json").json()
+    page = stranger.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+    for path in document["paths"]:
+        assert f"<code>{html.escape(path)}</code>" in page.text
+    anchors = set(re.findall(r' id="([^"]+)"', page.text))
+    assert {f"schema-{name}" for name in document["components"]["schemas"]} <= anchors
+    assert set(re.findall(r'href="#([^"]+)"', page.text)) <= anchors
 
 
 @pytest.mark.parametrize(
