@@ -144,9 +144,6 @@ class TestHeaders:
     def test_the_engine_is_not_named(self, api: httpx.Client) -> None:
         assert "server" not in api.post(PATH, json=BODY).headers
 
-    def test_what_a_retry_cannot_change_is_not_retried(self, api: httpx.Client) -> None:
-        assert api.post(PATH, json={}).headers.get("x-should-retry") is None  # nobody retries a 400
-
     def test_a_browser_may_read_what_an_sdk_reads(self, api: httpx.Client) -> None:
         for path in (PATH, "/v1/messages"):
             headers = api.post(path, json=BODY, headers={"origin": "https://example.com"}).headers
