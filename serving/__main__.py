@@ -16,20 +16,26 @@ import uvicorn
 import uvloop
 
 from serving.app import public_application
-from serving.credit import Credits
+from serving.budgets.book import Budgets
+from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.gateway import Gateway
+from serving.idempotency.application import forget_expired
+from serving.idempotency.store import Store
 from serving.images.fetching import Images, allowed_hosts
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
+from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
+from serving.probing import probe_forever
 from serving.shipper import Shipper
 from studio import ids, logs
 from studio.db.sessions import engine_for
+from studio.sealing import seal
 from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
@@ -51,16 +57,19 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    keys, view, credits = Keys(), FleetView(), Credits()
-    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or an account not yet read.
-    feed = Feed(config.database_url("gateway"), (credits, view, keys))
     journal = Journal.create(config.journal_dir, ids.uuid7())
+    database = engine_for(config.database_url("gateway"))
+    keys, view, rules = Keys(), FleetView(seal()), RuleBook()
+    budgets = Budgets(Draws(database, journal.source_id))
+    # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
+    feed = Feed(config.database_url("gateway"), (budgets, rules, view, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
+    valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
     gateway = Gateway(
         keys=keys,
         view=view,
-        limits=RequestLimits(),
-        credits=credits,
+        limits=Limiter(rules, journal.source_id, valkey_url),
+        budgets=budgets,
         engines=Engines(),
         images=Images(allowed_hosts(config.image_hosts)),
         journal=journal,
@@ -69,14 +78,21 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    database = engine_for(config.database_url("gateway"))
-    public = _listener(public_application(gateway, database), config.gateway_host, config.gateway_port)
+    answers = Store(database, seal(), journal.source_id)
+    public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
     )
 
     shipper.start()
-    feeding = asyncio.create_task(feed.run())
+    works = (
+        feed.run(),
+        gateway.limits.run(),
+        budgets.tidy(),
+        forget_expired(answers),
+        probe_forever(gateway.engines, view),
+    )
+    background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
 
     def stop() -> None:
@@ -95,7 +111,9 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
-        feeding.cancel()
+        await gateway.limits.close()
+        for task in background:
+            task.cancel()
         database.dispose()
         internal.should_exit = True
         await serving_internal

@@ -17,9 +17,11 @@ from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
-from serving.messages.endpoint import CountTokensEndpoint, MessagesEndpoint
+from serving.idempotency.application import Idempotent, carries_key
+from serving.idempotency.store import Store
+from serving.messages.endpoint import CountTokensEndpoint, MessagesEndpoint, take_key
 from serving.messages.wire import COUNT_TOKENS, MESSAGES
-from serving.routes import batches, files, fine_tuning, models, pages, usage
+from serving.routes import batches, budgets, files, fine_tuning, idempotency, limits, models, pages, usage
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import request_id
@@ -35,9 +37,10 @@ log = structlog.get_logger()
 class PublicApplication:
     """Sends each request where it belongs."""
 
-    def __init__(self, token_endpoints: Mapping[str, Application], others: Application) -> None:
+    def __init__(self, token_endpoints: Mapping[str, Application], others: Application, idempotent: Idempotent) -> None:
         self._token_endpoints = token_endpoints
         self._others = others
+        self._idempotent = idempotent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +58,11 @@ class PublicApplication:
                 message["headers"] = [*message["headers"], *common, taken]
             await send(message)
 
-        await self._route(scope)(scope, receive, send_with_common_headers)
+        application = self._route(scope)
+        if carries_key(scope):
+            await self._idempotent.run(application, scope, receive, send_with_common_headers)
+        else:
+            await application(scope, receive, send_with_common_headers)
 
     def _route(self, scope: Scope) -> Application:
         if scope["method"] == "OPTIONS" and cors.is_preflight(scope["headers"]):
@@ -66,24 +73,27 @@ class PublicApplication:
             path = "/" + "/".join(filter(None, path.split("/")))
             scope["path"] = path
             scope["raw_path"] = path.encode()
+        if path.startswith(MESSAGES.path):
+            take_key(scope)
         return self._token_endpoints.get(path, self._others)
 
 
-def public_application(gateway: Gateway, database: Engine) -> PublicApplication:
+def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
     """Everything that a user can reach."""
     token_endpoints: dict[str, Application] = {one.path: TokenEndpoint(one, gateway) for one in ENDPOINTS}
     token_endpoints[MESSAGES.path] = MessagesEndpoint(gateway)
     token_endpoints[COUNT_TOKENS.path] = CountTokensEndpoint(gateway)
-    return PublicApplication(token_endpoints, _framework(gateway, database))
+    return PublicApplication(token_endpoints, _framework(gateway, database, answers), Idempotent(gateway, answers))
 
 
-def _framework(gateway: Gateway, database: Engine) -> FastAPI:
+def _framework(gateway: Gateway, database: Engine, answers: Store) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.gateway = gateway
     app.state.database = database
+    app.state.idempotency = answers
     app.state.keys = gateway.keys  # all that the operators' routes know of the gateway
-    for part in (models, files, batches, fine_tuning, usage, pages, admin):
+    for part in (models, files, batches, fine_tuning, usage, limits, budgets, idempotency, pages, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -6,10 +6,11 @@ Nothing of an answer has reached the caller when `ask` returns, so until then a 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from uuid import UUID
 
 import aiohttp
@@ -17,6 +18,7 @@ import structlog
 from yarl import URL
 
 from serving import routing
+from serving.balance import Balancer, Full, Place, Work
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
 from studio import clock
@@ -28,9 +30,13 @@ WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
 # uvicorn, which engines run on, closes idle connections after 5 s: reusing one at that moment fails.
 IDLE_CONNECTION = timedelta(seconds=4)
 RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
+PROBE = timedelta(seconds=3)  # for /health, which answers within milliseconds also under load
 DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client has left
 
+UNKNOWN_WORK = Work()
 _HEADERS = {"content-type": "application/json"}
+_NOT_LET_IN = (401, 403)  # by an attached engine whose key has changed: nothing that a caller can do
+_NOT_TAKEN = (*_NOT_LET_IN, 429, 503)  # and so not begun: another replica may take it
 _SHUTTING_DOWN = b"cannot schedule new futures after shutdown"
 
 log = structlog.get_logger()
@@ -52,7 +58,8 @@ class Answer:
     status: int
     first: bytes
     _response: aiohttp.ClientResponse
-    _outstanding: Counter[UUID]
+    _place: Place
+    _engines: Engines
     _drain: asyncio.TimerHandle | None = field(default=None)
 
     async def more(self) -> bytes:
@@ -60,6 +67,8 @@ class Answer:
         try:
             return await _read(self._response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if self._drain is None:  # at our own end of the connection an engine may break off, too
+                self._engines.note_unreachable(self.replica)
             raise ReplicaGone(str(error) or type(error).__name__) from error
 
     def half_close(self) -> None:
@@ -82,7 +91,7 @@ class Answer:
             self._drain.cancel()
             self._response.close()
         self._response.release()
-        self._outstanding[self.replica.id] -= 1
+        self._place.leave(time.monotonic(), answered=self.status < 500)
 
 
 class Engines:
@@ -96,57 +105,101 @@ class Engines:
             skip_auto_headers=("user-agent", "accept-encoding"),
         )
         self._urls: dict[tuple[str, str], URL] = {}
-        self.outstanding: Counter[UUID] = Counter()  # requests of ours per replica
+        self.balancer = Balancer()
 
     async def ask(
-        self, fleet: Fleet, target: Target, path: str, body_for: Callable[[Replica], bytes], *, stream: bool
+        self,
+        fleet: Fleet,
+        target: Target,
+        path: str,
+        body_for: Callable[[Replica], bytes],
+        work: Work = UNKNOWN_WORK,
+        *,
+        stream: bool,
     ) -> Answer:
-        """The answer of the least busy replica that gives one.
+        """The answer of the best replica that gives one; which is best is `balance.py`'s to say.
 
-        ModelAsleep or ServiceUnavailable when none is ready, ServiceUnavailable when all that are ready fail.
+        ModelAsleep or ServiceUnavailable when none is ready, ServiceUnavailable when all that are fail or are full.
         """
         tried: set[UUID] = set()
         while True:
-            replica = routing.choose_replica(fleet, target, self.outstanding, tried)
+            try:
+                replica = self.balancer.choose(fleet, target, work, tried, time.monotonic())
+            except Full as full:
+                raise routing.overloaded(target, timedelta(seconds=full.seconds)) from full
             if replica is None and not tried:
                 raise routing.unavailable(fleet, target, clock.now())
             if replica is None:
                 raise ServiceUnavailable(f"No replica of `{target.name}` answers at the moment.", retry_after=RETRY)
+            body = body_for(replica)
+            place = self.balancer.take(fleet, target, replica, work, len(body), time.monotonic())
             try:
-                return await self._ask(replica, path, body_for(replica), stream)
+                return await self._ask(place, path, body, stream)
             except ReplicaGone as error:
                 log.warning("replica_gone", replica=str(replica.id), variant=target.variant.id, error=str(error))
                 tried.add(replica.id)
+
+    async def probe(self, replica: Replica) -> None:
+        """Ask a replica whether it lives. Any answer will do that is not an error of its own: not every engine that is
+        attached knows this path."""
+        url, patience = self._url(replica, "/health"), aiohttp.ClientTimeout(total=PROBE.total_seconds())
+        try:
+            async with self._session.get(url, headers=_headers(replica), timeout=patience) as response:
+                lives = response.status < 500 or response.status == HTTPStatus.NOT_IMPLEMENTED
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            lives = False
+        if not lives:
+            self.note_unreachable(replica)
+        elif self.balancer.probed(replica, time.monotonic()):
+            _log_back(replica)
+
+    def note_unreachable(self, replica: Replica) -> None:
+        """It could not be reached, or went away in the middle of an answer."""
+        if self.balancer.health.unreachable(replica.id, time.monotonic()):
+            log.warning("replica_ejected", replica=str(replica.id), variant=replica.variant_id, why="unreachable")
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
 
-    async def _ask(self, replica: Replica, path: str, body: bytes, stream: bool) -> Answer:
+    async def _ask(self, place: Place, path: str, body: bytes, stream: bool) -> Answer:
+        replica = place.replica
         url = self._url(replica, path)
         patience = aiohttp.ClientTimeout(
             total=None,
             sock_connect=CONNECT.total_seconds(),
             sock_read=(STREAM_SILENCE if stream else WHOLE_ANSWER).total_seconds(),
         )
-        self.outstanding[replica.id] += 1
         try:
-            response, first = await self._post(url, body, patience, stream)
-        except BaseException:
-            self.outstanding[replica.id] -= 1
+            response, first = await self._post(url, body, _headers(replica), patience, stream)
+        except BaseException as error:
+            place.leave(time.monotonic(), answered=False)
+            if isinstance(error, ReplicaGone | AnswerLost):
+                self.note_unreachable(replica)
+            else:
+                self.balancer.health.left_open(replica.id)
             raise
-        answer = Answer(replica, response.status, first, response, self.outstanding)
-        if response.status == 503 or (response.status == 500 and _SHUTTING_DOWN in first):
+        answer = Answer(replica, response.status, first, response, place, self)
+        self._note_status(replica, response.status)
+        if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
             answer.close()
             raise ReplicaGone(f"status {response.status}")
         return answer
 
+    def _note_status(self, replica: Replica, status: int) -> None:
+        now = time.monotonic()
+        if status < 500 and status not in _NOT_LET_IN:
+            if self.balancer.answered(replica, now):
+                _log_back(replica)
+        elif self.balancer.health.failed(replica.id, now):
+            log.warning("replica_ejected", replica=str(replica.id), variant=replica.variant_id, why=f"status {status}")
+
     async def _post(
-        self, url: URL, body: bytes, patience: aiohttp.ClientTimeout, stream: bool
+        self, url: URL, body: bytes, headers: dict[str, str], patience: aiohttp.ClientTimeout, stream: bool
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         for is_last_try in (False, True):
             try:
-                response = await self._session.post(url, data=body, headers=_HEADERS, timeout=patience)
+                response = await self._session.post(url, data=body, headers=headers, timeout=patience)
                 return response, await _first_part(response, stream)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 raise ReplicaGone(str(error)) from error
@@ -163,6 +216,14 @@ class Engines:
         if key not in self._urls:
             self._urls[key] = URL(replica.url.rstrip("/") + path)
         return self._urls[key]
+
+
+def _headers(replica: Replica) -> dict[str, str]:
+    return _HEADERS if replica.authorization is None else {**_HEADERS, "authorization": replica.authorization}
+
+
+def _log_back(replica: Replica) -> None:
+    log.info("replica_back", replica=str(replica.id), variant=replica.variant_id)
 
 
 async def _first_part(response: aiohttp.ClientResponse, stream: bool) -> bytes:

@@ -7,7 +7,7 @@ from math import ceil
 
 import orjson
 
-from studio.errors import Conflict, InsufficientQuota, MethodNotAllowed, StudioError
+from studio.errors import Conflict, InsufficientQuota, MethodNotAllowed, ModelAsleep, RateLimited, StudioError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,8 +24,12 @@ def headers_of(error: StudioError) -> Headers:
         seconds = error.retry_after.total_seconds()
         headers.append((b"retry-after", b"%d" % max(1, ceil(seconds))))
         headers.append((b"retry-after-ms", b"%d" % ceil(seconds * 1000)))
-    if isinstance(error, InsufficientQuota | Conflict):
-        # SDKs retry each 429 and 409 by themselves; these two would fail the same way again.
+    if isinstance(error, ModelAsleep) and error.ready_in is not None:
+        # `retry-after` ends at what SDKs are willing to wait; this is the truth.
+        headers.append((b"x-model-ready-in-seconds", b"%d" % ceil(error.ready_in.total_seconds())))
+    is_for_ever = isinstance(error, RateLimited) and error.retry_after is None
+    if is_for_ever or isinstance(error, InsufficientQuota | Conflict):
+        # SDKs retry each 429 and 409 by themselves; these would fail the same way again.
         headers.append((b"x-should-retry", b"false"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.credit import Credits
+from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.images.fetching import Images
 from serving.journal import Journal
 from serving.keys import Keys
-from serving.limits import RequestLimits
+from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
 
 
@@ -20,8 +20,8 @@ class Gateway:
 
     keys: Keys
     view: FleetView
-    limits: RequestLimits
-    credits: Credits
+    limits: Limiter
+    budgets: Budgets
     engines: Engines
     images: Images
     journal: Journal

@@ -39,6 +39,7 @@ def internal_application(gateway: Gateway, feed: Feed, shipper: Shipper, lifecyc
             "status": "not_ready" if reasons else "ready",
             "reasons": reasons,
             "database": "connected" if feed.connected else "away",
+            "limits": gateway.limits.state,
             "usage_pending": shipper.pending,
         }
         return JSONResponse(body, 503 if reasons else 200)
@@ -47,6 +48,8 @@ def internal_application(gateway: Gateway, feed: Feed, shipper: Shipper, lifecyc
         gateway.metrics.journal_pending.set(shipper.pending)
         lag = (clock.now() - shipper.level_at).total_seconds() if shipper.pending and shipper.level_at else 0
         gateway.metrics.shipper_lag.set(lag)
+        gateway.metrics.limits_local.set(gateway.limits.state == "local_share")
+        gateway.metrics.observe_replicas(gateway.view.fleet, gateway.engines.balancer)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)])

@@ -27,7 +27,6 @@ class KeyRecord:
     tenant_id: UUID
     tenant_slug: str
     scopes: frozenset[str]
-    requests_per_second: int | None  # None: no limit of its own
     expires_at: datetime | None
 
 
@@ -43,12 +42,11 @@ class Keys:
     async def refresh(self, connection: AsyncConnection) -> None:
         """Replace the snapshot whole, so that a revoked key is gone with it."""
         cursor = await connection.execute(
-            "select secret_hash, id, prefix, tenant_id, tenant_slug, scopes, requests_per_second, expires_at"
-            " from api_key_snapshot()"
+            "select secret_hash, id, prefix, tenant_id, tenant_slug, scopes, expires_at from api_key_snapshot()"
         )
         self._by_hash = {
-            bytes(secret_hash): KeyRecord(id, prefix, tenant_id, slug, frozenset(scopes), rate, expires_at)
-            async for secret_hash, id, prefix, tenant_id, slug, scopes, rate, expires_at in cursor
+            bytes(secret_hash): KeyRecord(id, prefix, tenant_id, slug, frozenset(scopes), expires_at)
+            async for secret_hash, id, prefix, tenant_id, slug, scopes, expires_at in cursor
         }
 
     def authenticate(self, authorization: str | None, now: datetime) -> KeyRecord:

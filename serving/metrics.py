@@ -7,8 +7,10 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.fleet.view import Variant
+from serving.balance import Balancer
+from serving.fleet.view import Fleet, Variant
 from serving.tokens.usage import TokenCounts
+from studio import ids
 
 _LABELS = ("model", "variant", "tier")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -45,6 +47,21 @@ class Metrics:
         self.shipper_lag = Gauge(
             "studio_shipper_lag_seconds", "Since the database last had all usage", registry=self.registry
         )
+        self.limits_local = Gauge(
+            "studio_limits_local", "1 while Valkey is away and limits go on with a local share", registry=self.registry
+        )
+        self._replica_healthy = Gauge(
+            "studio_replica_healthy",
+            "Whether this gateway sends requests to a ready replica (0: ejected, it does not answer well)",
+            ("variant", "replica"),
+            registry=self.registry,
+        )
+        self._replica_outstanding = Gauge(
+            "studio_replica_outstanding",
+            "Requests of this gateway that a ready replica holds",
+            ("variant", "replica"),
+            registry=self.registry,
+        )
         # Looking a label set up costs more than counting, and there are few of them.
         self._requests_of = cache(self._requests.labels)
         self._tokens_of = cache(self._tokens.labels)
@@ -56,6 +73,17 @@ class Metrics:
         labels = _UNROUTED if variant is None else _labels(variant)
         self._requests_of(*labels, status).inc()
         self._duration_of(*labels).observe(duration.total_seconds())
+
+    def observe_replicas(self, fleet: Fleet, balancer: Balancer) -> None:
+        """The ready replicas as they are now; those that are gone leave no label behind."""
+        self._replica_healthy.clear()
+        self._replica_outstanding.clear()
+        for variant_id, replicas in fleet.replicas.items():
+            for replica in replicas:
+                if replica.state == "ready":
+                    labels = (variant_id, ids.to_wire(ids.REPLICA, replica.id))
+                    self._replica_healthy.labels(*labels).set(balancer.health.is_healthy(replica.id))
+                    self._replica_outstanding.labels(*labels).set(balancer.requests_of(replica))
 
     def metered(
         self, variant: Variant, counts: TokenCounts, started_at: datetime, first_token_at: datetime | None

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.messages.wire import COUNT_TOKENS, MESSAGES
+from serving.tokens import waiting
 from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, Endpoint
 from studio.settings import settings
 
@@ -31,6 +32,14 @@ _REFUSALS = {
     "429": "Over your limit, or out of money; `code` tells which.",
     "500": "The gateway failed; the header `x-request-id` names the case.",
     "503": "No engine can answer now; `retry-after` and the message say when.",
+}
+
+_MAX_WAIT = {
+    "name": waiting.HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "minimum": 0, "maximum": waiting.LONGEST_SECONDS},
+    "description": "How many seconds the request may wait for the model to be ready, instead of a 503 at once",
 }
 
 
@@ -174,6 +183,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "operationId": "post" + endpoint.path.replace("/", "_"),
         "summary": (endpoint.request.__doc__ or endpoint.path).strip("`"),
         "description": f"{whose} {endpoint.path}. Fields that are not listed here are passed to the engine.",
+        "parameters": [_MAX_WAIT],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {"200": {"description": f"{whose} object, or its stream of events", "content": content}},
     }

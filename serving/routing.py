@@ -1,11 +1,13 @@
-"""Which replica answers a request. Pure: a reading of the fleet and counts in, a replica out; no I/O, no HTTP."""
+"""What a request asks for, and why nothing answers it. Pure: a reading of the fleet in; no I/O, no HTTP.
+
+Which replica answers is `balance.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from uuid import UUID
 
 from serving.fleet.calendar import in_words
@@ -55,18 +57,12 @@ def target_named(fleet: Fleet, name: str, tenant_id: UUID) -> Target:
     return Target(fleet.variants[adapter.variant_id], adapter)
 
 
-def choose_replica(
-    fleet: Fleet, target: Target, outstanding: Mapping[UUID, int], tried: AbstractSet[UUID]
-) -> Replica | None:
-    """The ready replica with the fewest requests of ours; None when none is left that was not tried."""
-    ready = [
-        replica
+def is_ready(fleet: Fleet, target: Target) -> bool:
+    """Whether a replica answers for the target now."""
+    return any(
+        replica.state == "ready" and (target.adapter is None or replica.id in target.adapter.replicas)
         for replica in fleet.replicas_for(target.variant)
-        if replica.state == "ready"
-        and replica.id not in tried
-        and (target.adapter is None or replica.id in target.adapter.replicas)
-    ]
-    return min(ready, key=lambda replica: outstanding.get(replica.id, 0), default=None)
+    )
 
 
 def unavailable(fleet: Fleet, target: Target, now: datetime) -> ServiceUnavailable:
@@ -75,6 +71,15 @@ def unavailable(fleet: Fleet, target: Target, now: datetime) -> ServiceUnavailab
         return asleep(fleet, target.variant, now)
     return ServiceUnavailable(
         f"The model `{target.name}` is being loaded into its engine.", retry_after=_ADAPTER_LOADING
+    )
+
+
+def overloaded(target: Target, free_in: timedelta) -> ServiceUnavailable:
+    """Why a request is refused at once although replicas answer: it would wait longer than it is worth."""
+    return ServiceUnavailable(
+        f"All replicas of `{target.name}` are busy and their queues are full. At the rate at which they have been"
+        f" answering, there should be a place in about {max(1, ceil(free_in.total_seconds()))} s.",
+        retry_after=free_in,
     )
 
 

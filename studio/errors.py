@@ -112,13 +112,14 @@ class UnsupportedMediaType(StudioError):
 
 
 class RateLimited(StudioError):
-    """Over the caller's own limit."""
+    """Over the caller's own limit. `retry_after` None: this request never fits, however long one waits."""
 
     status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
 
-    def __init__(self, limit: str, retry_after: timedelta) -> None:
-        super().__init__(f"Rate limit reached: {limit}. Please retry in {retry_after.total_seconds():.3g} s.")
-        self.retry_after = retry_after
+    def __init__(self, limit: str, retry_after: timedelta | None) -> None:
+        what_next = "Please ask for less." if retry_after is None else f"Please retry in {_seconds(retry_after)} s."
+        super().__init__(f"Rate limit reached: {limit}. {what_next}")
+        self.retry_after = None if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
 
 
 class InsufficientQuota(StudioError):
@@ -146,13 +147,17 @@ class ModelAsleep(ServiceUnavailable):
     default_code = "model_asleep"
 
     def __init__(self, model: str, ready_at: datetime | None, now: datetime, why: str) -> None:
-        if ready_at is None:
+        self.ready_at = ready_at
+        self.ready_in = None if ready_at is None else max(ready_at - now, timedelta(seconds=1))
+        if self.ready_in is None:
             super().__init__(f"The model `{model}` has no running replica: {why}.", retry_after=MAX_RETRY_AFTER)
         else:
-            wait = max(ready_at - now, timedelta(seconds=1))
             super().__init__(
-                f"The model `{model}` is asleep: {why}. It should answer in about {wait.total_seconds():.0f} s"
+                f"The model `{model}` is asleep: {why}. It should answer in about {self.ready_in.total_seconds():.0f} s"
                 f" (at {ready_at:%Y-%m-%d %H:%M:%S %Z}).",
-                retry_after=wait,
+                retry_after=self.ready_in,
             )
-        self.ready_at = ready_at
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.3f}".rstrip("0").rstrip(".")

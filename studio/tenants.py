@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from studio import api_keys, clock, ids
+from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, AuditEntry, LegalEntity, Tenant, TenantBilling
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import Currency
@@ -94,9 +94,8 @@ def create_key(
     scopes: Collection[str] = ("inference", "usage"),
     expires_at: datetime | None = None,
     requests_per_second: int | None = None,
-    credit: Decimal | None = None,
 ) -> CreatedKey:
-    """Mint a key. InvalidRequest for an unknown scope or an expiry in the past."""
+    """Mint a key. InvalidRequest for an unknown scope or an expiry in the past. More limits: `studio/limits.py`."""
     unknown = set(scopes) - SCOPES
     if unknown or not scopes:
         raise InvalidRequest(f"scopes are {', '.join(sorted(SCOPES))}; not {', '.join(sorted(unknown)) or 'none'}")
@@ -112,12 +111,15 @@ def create_key(
             prefix=minted.prefix,
             secret_hash=minted.secret_hash,
             scopes=sorted(scopes),
-            requests_per_second=requests_per_second,
-            credit=credit,
             expires_at=expires_at,
         )
     )
-    audit(session, actor, "key.create", minted.prefix, tenant_id, {"name": name, "scopes": sorted(scopes)})
+    details: dict[str, Any] = {"name": name, "scopes": sorted(scopes)}
+    if requests_per_second is not None:
+        session.flush()  # the limit refers to the key
+        session.add(Limit(tenant_id=tenant_id, api_key_id=key_id, requests_per_second=requests_per_second))
+        details["requests_per_second"] = requests_per_second
+    audit(session, actor, "key.create", minted.prefix, tenant_id, details)
     return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
 
 

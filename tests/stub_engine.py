@@ -24,7 +24,7 @@ class EngineCounters:
 
 
 class StubEngine:
-    """Ready on a free loopback port inside the `with` block."""
+    """Ready on a loopback port (0: a free one) inside the `with` block."""
 
     def __init__(
         self,
@@ -33,14 +33,18 @@ class StubEngine:
         tokens_per_second: float = 0,
         die_after: int | None = None,
         cached: int = 0,
+        port: int = 0,
     ) -> None:
-        self._arguments = ["--model", model, "--tokens-per-second", str(tokens_per_second), "--cached", str(cached)]
+        self._arguments = [
+            *("--port", str(port), "--model", model, "--cached", str(cached)),
+            *("--tokens-per-second", str(tokens_per_second)),
+        ]
         if die_after is not None:
             self._arguments += ["--die-after", str(die_after)]
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.stub_engine", "--port", "0", *self._arguments],
+            [sys.executable, "-m", "benchmarks.stub_engine", *self._arguments],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,

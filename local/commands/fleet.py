@@ -30,10 +30,25 @@ def attach(
     model: Annotated[str, typer.Option(help="Model of the catalog whose replica it becomes.")],
     url: Annotated[str, typer.Option(help="Base URL of an OpenAI-compatible engine.")],
     engine_model: Annotated[str | None, typer.Option(help="The engine's own name for the weights.")] = None,
+    engine_key: Annotated[
+        str | None,
+        # Other users of a machine see the arguments of its processes, and not their environment.
+        typer.Option(envvar="STUDIO_ENGINE_KEY", help="Sent to the engine as `Authorization: Bearer`."),
+    ] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(help="How many requests it runs at once.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an engine that somebody else runs a replica: routed to and metered like our own."""
-    body = {"model": model, "url": url, "engine_model": engine_model}
+    """Make an engine that somebody else runs a replica: routed to and metered like our own.
+
+    Its key is sealed at rest and never shown again.
+    """
+    body = {
+        "model": model,
+        "url": url,
+        "engine_model": engine_model,
+        "engine_key": engine_key,
+        "max_num_seqs": max_num_seqs,
+    }
     replica = Api.from_environment().post("/admin/v1/fleet/replicas", body)
     show(replica, as_json, f"{replica['id']} answers for {replica['model']} at {replica['url']}.")
 

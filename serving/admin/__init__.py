@@ -6,11 +6,11 @@ own routes never see that role.
 
 from fastapi import APIRouter, Depends
 
-from serving.admin import clock, fleet, hours, invoices, tenants, usage, weights
+from serving.admin import budgets, clock, fleet, hours, invoices, limits, tenants, usage, weights
 from serving.admin.access import authenticate
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[Depends(authenticate)])
-for part in (tenants, weights, fleet, hours, clock, usage, invoices):
+for part in (tenants, limits, budgets, weights, fleet, hours, clock, usage, invoices):
     router.include_router(part.router)
 
 __all__ = ["router"]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, select
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy import delete, func, select
 
 from serving.admin.access import Caller, Transaction
+from serving.fleet import engine_keys
 from studio import clock, ids
 from studio.db.catalog import ModelVariant
-from studio.db.fleet import DesiredReplicas, Replica
+from studio.db.fleet import DesiredReplicas, EngineKey, Replica
 from studio.errors import Conflict, InvalidRequest, ModelNotFound, NotFound
+from studio.sealing import seal
 from studio.tenants import audit
 
 router = APIRouter()
@@ -29,7 +32,9 @@ class AttachedEngine(BaseModel):
 
     model: str
     url: str
-    engine_model: str | None = None  # its own name for the weights; None: asked from the engine
+    engine_model: str | None = None  # its own name for the weights; None: the first that it lists
+    engine_key: SecretStr | None = Field(None, min_length=1, max_length=4096)  # sent as `Authorization: Bearer`
+    max_num_seqs: int | None = Field(None, gt=0, lt=2**31)  # requests that it runs at once; None: never full for us
 
 
 class ReplicaView(BaseModel):
@@ -40,6 +45,8 @@ class ReplicaView(BaseModel):
     kind: str
     state: str
     url: str
+    has_key: bool
+    max_num_seqs: int | None
     reason: str | None
     created_at: datetime
     ready_at: datetime | None
@@ -91,9 +98,8 @@ def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> 
     variant = session.get(ModelVariant, body.model)
     if variant is None or variant.retired_at is not None:
         raise ModelNotFound(body.model)
-    url = body.url.rstrip("/").removesuffix("/v1")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise InvalidRequest(f"{body.url!r} is no http(s) URL", param="url")
+    url = _base_url(body.url)
+    key = _bearer_key(body.engine_key)
     if session.scalar(select(Replica.id).where(Replica.url == url, Replica.state.in_(("ready", "starting")))):
         raise Conflict(f"{url} is a replica already")
     now = clock.now()
@@ -104,12 +110,17 @@ def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> 
         kind="attached",
         state="ready",
         url=url,
-        engine_model=body.engine_model or _served_model(url),
+        engine_model=_served_model(url, key, body.engine_model),
         created_at=now,
         ready_at=now,
+        max_num_seqs=body.max_num_seqs,
+        needs_key=key is not None,
     )
     session.add(replica)
-    audit(session, caller.actor, "fleet.attach", body.model, None, {"url": url})
+    if key is not None:
+        session.flush()
+        session.add(EngineKey(replica_id=replica.id, sealed=engine_keys.close(seal(), replica.id, key)))
+    audit(session, caller.actor, "fleet.attach", body.model, None, {"url": url, "has_key": key is not None})
     session.flush()
     return _view(replica)
 
@@ -124,19 +135,50 @@ def delete_replica(replica_id: str, caller: Caller, session: Transaction) -> Rep
     if replica is None or replica.kind != "attached":
         raise NotFound("there is no attached engine with this id; our own replicas follow the desired number")
     replica.state, replica.stopped_at, replica.reason = "stopped", clock.now(), f"detached by {caller.actor}"
+    session.execute(delete(EngineKey).where(EngineKey.replica_id == replica.id))
     audit(session, caller.actor, "fleet.detach", replica.variant_id, None, {"url": replica.url})
     session.flush()
     return _view(replica)
 
 
-def _served_model(url: str) -> str:
+def _base_url(written: str) -> str:
+    url = written.rstrip("/").removesuffix("/v1")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequest(f"{written!r} is no http(s) URL", param="url")
+    if parts.username or parts.password:
+        # A replica's URL is shown to operators and written to logs.
+        raise InvalidRequest("a URL must not hold a password: give the engine's key as `engine_key`", param="url")
+    return url
+
+
+def _bearer_key(given: SecretStr | None) -> str | None:
+    if given is None:
+        return None
+    key = given.get_secret_value()
+    if not all("!" <= character <= "~" for character in key):
+        raise InvalidRequest("an engine's key is one word of visible ASCII characters", param="engine_key")
+    return key
+
+
+def _served_model(url: str, key: str | None, wanted: str | None) -> str:
+    """The engine's name for its weights. It must answer now, with the key that it will be asked with."""
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
-        answer = httpx.get(f"{url}/v1/models", timeout=PROBE_SECONDS, trust_env=False)
+        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=PROBE_SECONDS, trust_env=False)
+        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            what = "asks for a key: give it as `engine_key`" if key is None else "refused this key"
+            raise InvalidRequest(f"the engine at {url} {what} (status {answer.status_code})", param="engine_key")
         answer.raise_for_status()
-        name: str = answer.json()["data"][0]["id"]
+        names: list[str] = [model["id"] for model in answer.json()["data"]]
+        first = names[0]
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InvalidRequest(f"the engine at {url} did not list its models: {error}", param="url") from error
-    return name
+    if wanted is not None and wanted not in names:
+        raise InvalidRequest(
+            f"the engine at {url} does not serve {wanted!r}; it serves {', '.join(names[:10])}", param="engine_model"
+        )
+    return wanted or first
 
 
 def _view(replica: Replica) -> ReplicaView:
@@ -146,6 +188,8 @@ def _view(replica: Replica) -> ReplicaView:
         kind=replica.kind,
         state=replica.state,
         url=replica.url,
+        has_key=replica.needs_key,
+        max_num_seqs=replica.max_num_seqs,
         reason=replica.reason,
         created_at=replica.created_at,
         ready_at=replica.ready_at,

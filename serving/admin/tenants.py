@@ -8,10 +8,12 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from serving.admin.access import Caller, Transaction
 from studio import clock, ids
+from studio.budgets import put_budget
+from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, Tenant
 from studio.errors import InvalidRequest
 from studio.money import Currency
@@ -60,8 +62,8 @@ class NewKey(_Body):
     name: str = "unnamed"
     scopes: list[str] = ["inference", "usage"]
     expires_in_seconds: int | None = Field(None, gt=0)
-    requests_per_second: int | None = Field(None, gt=0)
-    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # in the tenant's currency
+    requests_per_second: int | None = Field(None, gt=0, le=2**31 - 1)
+    credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
 
 
 class CreatedKeyView(BaseModel):
@@ -83,7 +85,6 @@ class KeyView(BaseModel):
     name: str
     scopes: list[str]
     requests_per_second: int | None
-    credit: Decimal | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -125,8 +126,10 @@ def post_key(slug: str, body: NewKey, caller: Caller, session: Transaction) -> C
         scopes=body.scopes,
         expires_at=clock.now() + timedelta(seconds=body.expires_in_seconds) if body.expires_in_seconds else None,
         requests_per_second=body.requests_per_second,
-        credit=body.credit,
     )
+    if body.credit is not None:
+        session.flush()
+        put_budget(session, tenant.id, created.id, "prepaid", body.credit, caller.actor)
     return CreatedKeyView(
         id=ids.to_wire(ids.API_KEY, created.id),
         key=created.text,
@@ -142,10 +145,15 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
     tenant = find_tenant(session, slug)
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.requests_per_second, ApiKey.credit,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, Limit.requests_per_second,
         ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at,
     )  # fmt: skip
-    rows = session.execute(select(*columns).where(ApiKey.tenant_id == tenant.id).order_by(ApiKey.created_at))
+    rows = session.execute(
+        select(*columns)
+        .outerjoin(Limit, and_(Limit.api_key_id == ApiKey.id, Limit.variant_id.is_(None)))
+        .where(ApiKey.tenant_id == tenant.id)
+        .order_by(ApiKey.created_at)
+    )
     return [KeyView(**row | {"id": ids.to_wire(ids.API_KEY, row["id"])}) for row in map(dict, rows.mappings())]
 
 

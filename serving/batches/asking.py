@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,14 +16,16 @@ from serving.batches import results
 from serving.batches.lines import BatchRequest
 from serving.batches.metering import LineUsage, line_id
 from serving.batches.shards import Shard
+from serving.budgets.book import Budgets, Reservation
 from serving.engines import RETRY, Answer, AnswerLost, Engines
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import CompletionsDialect
 from serving.tokens.usage import TokenCounts, read_usage
-from serving.tokens.wire import BATCH_PRIORITY, cache_salt, engine_body
-from serving.usage_event import UsageEvent
+from serving.tokens.weighing import work_of
+from serving.tokens.wire import BATCH_PRIORITY, Call, cache_salt, engine_body
+from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
 from studio.errors import ModelAsleep, ServiceUnavailable, StudioError
 
@@ -59,9 +61,10 @@ class PutBack:
 class Asker:
     """Puts lines to the engines of the fleet."""
 
-    def __init__(self, engines: Engines, fleet: Callable[[], Fleet], cache_salt_key: bytes) -> None:
+    def __init__(self, engines: Engines, fleet: Callable[[], Fleet], budgets: Budgets, cache_salt_key: bytes) -> None:
         self._engines = engines
         self._fleet = fleet
+        self._budgets = budgets
         self._cache_salt_key = cache_salt_key
         self.has_lost_work = False  # engines have counted tokens that will be nobody's event
 
@@ -88,20 +91,50 @@ class Asker:
         call = request.call
         target = routing.target_named(self._fleet(), call.model, shard.tenant_id)
         salt = cache_salt(self._cache_salt_key, shard.tenant_id, call.client_salt)
+        reservation = await self._reserve(shard, call, target, id)
+        affordable = reservation.max_tokens if reservation else None
 
         def body_for(replica: Replica) -> bytes:
-            return engine_body(call, target, replica, salt, None, BATCH_PRIORITY)
+            return engine_body(call, target, replica, salt, affordable, BATCH_PRIORITY)
 
-        answer = await self._engines.ask(self._fleet(), target, call.endpoint.engine_path, body_for, stream=False)
+        work = replace(work_of(call, target, salt), patient=True)
         try:
-            if answer.status != 200:
-                raise answers.engine_error(answer.status, answer.first, target, answer.replica)
-            return _answered(shard, number, request, target, answer, id)
+            answer = await self._engines.ask(
+                self._fleet(), target, call.endpoint.engine_path, body_for, work, stream=False
+            )
+            try:
+                if answer.status != 200:
+                    raise answers.engine_error(answer.status, answer.first, target, answer.replica)
+                return _answered(shard, number, request, target, answer, id, reservation)
+            finally:
+                answer.close()
         finally:
-            answer.close()
+            if reservation is not None:
+                reservation.release()
+
+    async def _reserve(self, shard: Shard, call: Call, target: Target, id: UUID) -> Reservation | None:
+        context_tokens = target.variant.context_tokens
+        return await self._budgets.reserve(
+            shard.tenant_id,
+            shard.api_key_id,
+            ids.instant_of(id),
+            self._fleet().prices.get(target.variant.id, ()),
+            call.most_prompt_tokens(len(orjson.dumps(call.payload)), context_tokens),
+            call.choices,
+            call.most_tokens(target.variant.max_output_tokens or context_tokens),
+            batch=True,
+        )
 
 
-def _answered(shard: Shard, number: int, request: BatchRequest, target: Target, answer: Answer, id: UUID) -> Answered:
+def _answered(
+    shard: Shard,
+    number: int,
+    request: BatchRequest,
+    target: Target,
+    answer: Answer,
+    id: UUID,
+    reservation: Reservation | None,
+) -> Answered:
     try:
         content = orjson.loads(answer.first)
         counts = read_usage(content["usage"], request.call.choices_per_prompt)
@@ -110,13 +143,20 @@ def _answered(shard: Shard, number: int, request: BatchRequest, target: Target, 
         raise AnswerLost(
             "The engine gave an answer that cannot be read; it is not billed.", retry_after=RETRY
         ) from error
-    event = _event(shard, target, answer.replica, id, counts)
+    is_cut = reservation is not None and reservation.ended(counts)
+    if reservation is not None:
+        reservation.settle(counts)
+    if is_cut:
+        answers.mark_budget_stop(content["choices"])
+    event = _event(shard, target, answer.replica, id, counts, "budget" if is_cut else "complete")
     body = orjson.loads(CompletionsDialect.of(request.call, id.hex).whole(content))
     line = results.answered(id, event.request_id, request.custom_id, answer.status, body)
     return Answered(line, LineUsage(number, event))
 
 
-def _event(shard: Shard, target: Target, replica: Replica, id: UUID, counts: TokenCounts) -> UsageEvent:
+def _event(
+    shard: Shard, target: Target, replica: Replica, id: UUID, counts: TokenCounts, end_reason: EndReason
+) -> UsageEvent:
     variant = target.variant
     return UsageEvent(
         usage_day_utc=ids.day_utc_of(id),
@@ -139,7 +179,7 @@ def _event(shard: Shard, target: Target, replica: Replica, id: UUID, counts: Tok
         completion_tokens=counts.completion,
         reasoning_tokens=counts.reasoning,
         http_status=200,
-        end_reason="complete",
+        end_reason=end_reason,
         engine_prompt_tokens=counts.engine_prompt,
         adapter_id=target.adapter_id,
     )

@@ -33,6 +33,8 @@ from serving.batches.planner import plan
 from serving.batches.shards import LeaseLost, Outcome
 from serving.batches.validation import Finding, Validated, finding
 from serving.batches.workers import WorkerClosed
+from serving.budgets.book import Budgets
+from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -104,18 +106,19 @@ class Drain:
         await self._write(lambda session: workers.close_the_dead(session, clock.now(), self._pace.lease))
         await self._write(lambda session: workers.register(session, self.id, clock.now()))
         log.info("batch_worker_started", worker=str(self.id))
-        feed = Feed(self._database.url.render_as_string(hide_password=False), (self._view,))
+        budgets = Budgets(Draws(self._database, self.id))
+        feed = Feed(self._database.url.render_as_string(hide_password=False), (budgets, self._view))
         engines = Engines()
         lanes = Lanes(self._room_for)
-        asker = Asker(engines, lambda: self._view.fleet, self._cache_salt_key)
-        following = asyncio.create_task(feed.run())
+        asker = Asker(engines, lambda: self._view.fleet, budgets, self._cache_salt_key)
+        following = [asyncio.create_task(work) for work in (feed.run(), budgets.tidy())]
         beating = asyncio.create_task(self._beat())
         try:
             await feed.loaded.wait()
             await self._work(lanes, asker, beating)
         finally:
             await self._wind_up()
-            for task in (following, beating):
+            for task in (*following, beating):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError, WorkerClosed):
                 await beating

@@ -8,7 +8,7 @@ import socket
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from studio.db.usage import UsageSource
@@ -63,6 +63,7 @@ def close(session: Session, worker_id: UUID, now: datetime, *, lost_work: bool) 
         .where(_open(worker_id))
         .values(closed_at=now, heartbeat_at=now, crashed_at=now if lost_work else None)
     )
+    _settle(session, worker_id)
 
 
 def close_the_dead(session: Session, now: datetime, lease: timedelta = LEASE) -> int:
@@ -73,7 +74,18 @@ def close_the_dead(session: Session, now: datetime, lease: timedelta = LEASE) ->
         .values(closed_at=now, crashed_at=now)
         .returning(UsageSource.id)
     )
-    return len(session.scalars(statement).all())
+    dead = session.scalars(statement).all()
+    for worker_id in dead:
+        _settle(session, worker_id)
+    return len(dead)
+
+
+def _settle(session: Session, worker_id: UUID) -> None:
+    """Its events came with its results, so what it spent of budgets is known, and the rest is free."""
+    session.execute(_SETTLE, {"worker": worker_id})
+
+
+_SETTLE = text("select settle_draws(:worker)")
 
 
 def alive(session: Session) -> int:

@@ -5,25 +5,31 @@ Which replica a request goes to is `serving/routing.py`. The snapshot keeps serv
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from statistics import median
 from typing import Literal, LiteralString, TypeVar
 from uuid import UUID
 
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import AsyncRowFactory, class_row, tuple_row
 
+from serving.fleet import engine_keys
 from serving.fleet.desired import Override, SiteVariant
 from serving.fleet.hours import Hours, assemble
 from studio import clock
 from studio.hours_clock import is_movable
+from studio.sealing import Seal, Unreadable
 
 UNMEASURED_WARMUP = timedelta(seconds=60)  # expected of a variant that has never been warm here
 
 Row = TypeVar("Row")
+
+log = structlog.get_logger()
 
 VariantState = Literal["warm", "starting", "cold", "not_deployed"]
 ReplicaState = Literal["starting", "ready", "draining"]
@@ -91,6 +97,10 @@ class Replica:
     url: str
     engine_model: str
     created_at: datetime
+    ready_at: datetime | None = None
+    max_num_seqs: int | None = None  # requests that it runs at once; None: an attached engine that did not say
+    needs_key: bool = False
+    authorization: str | None = field(default=None, repr=False)  # the header's value, of one that needs a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Valid now. Shown, and reserved with by `serving/credit.py`: what is billed is computed from the tables."""
+    """Valid now. Shown, and reserved with by `serving/budgets`: what is billed is computed from the tables."""
 
     variant_id: str
     unit: str
@@ -125,6 +135,13 @@ class Fleet:
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by name, of all tenants
     hours: Hours = field(default_factory=Hours)
+    read_at: datetime | None = None
+
+    def seconds_ready(self, replica: Replica) -> float | None:
+        """For how long a replica had been ready at the time of this reading."""
+        if self.read_at is None or replica.ready_at is None:
+            return None
+        return (self.read_at - replica.ready_at).total_seconds()
 
     def adapters_of(self, tenant_id: UUID) -> list[Adapter]:
         """A tenant's own, oldest first, as long as their base is in the catalog. Nobody else may learn of them."""
@@ -176,15 +193,24 @@ class FleetView:
     channel = "studio_fleet"
     poll_interval = timedelta(seconds=2)  # prices begin and end without anybody announcing it
 
-    def __init__(self) -> None:
+    def __init__(self, seal: Seal | None = None) -> None:
+        """Without a seal, engines that ask for a key are left out: only who holds the secret can use them."""
         self.fleet = Fleet()
+        self._seal = seal
+        self._unreadable: set[UUID] = set()
+        self._next = asyncio.Event()
+
+    async def next(self) -> Fleet:
+        """The next reading. All who wait for it are woken by it; nobody polls."""
+        await self._next.wait()
+        return self.fleet
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read all tables in one transaction, so that they fit together."""
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read read only")
             variants = await _rows(connection, class_row(Variant), _VARIANTS)
-            replicas = await _rows(connection, class_row(Replica), _REPLICAS)
+            replicas = await self._replicas(connection)
             prices = await _rows(connection, class_row(Price), _PRICES)
             adapters = await _rows(connection, class_row(Adapter), _ADAPTERS)
             hours = await _hours(connection)
@@ -200,7 +226,32 @@ class FleetView:
             },
             adapters={adapter.name: adapter for adapter in adapters},
             hours=hours,
+            read_at=clock.now(),
         )
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def _replicas(self, connection: AsyncConnection) -> list[Replica]:
+        replicas = await _rows(connection, class_row(Replica), _REPLICAS)
+        if not any(replica.needs_key for replica in replicas):
+            return replicas
+        headers = {} if self._seal is None else self._opened(self._seal, await _rows(connection, tuple_row, _KEYS))
+        return [
+            replace(replica, authorization=headers.get(replica.id))
+            for replica in replicas
+            if not replica.needs_key or replica.id in headers
+        ]
+
+    def _opened(self, seal: Seal, rows: list[tuple[UUID, bytes]]) -> dict[UUID, str]:
+        headers: dict[UUID, str] = {}
+        for replica_id, sealed in rows:
+            try:
+                headers[replica_id] = engine_keys.open_header(seal, replica_id, sealed)
+            except Unreadable as error:
+                if replica_id not in self._unreadable:
+                    log.error("engine_key_unreadable", replica=str(replica_id), error=str(error))
+                    self._unreadable.add(replica_id)
+        return headers
 
 
 async def _rows(
@@ -238,10 +289,13 @@ _VARIANTS = """
     order by m.listed_at, v.id
 """
 _REPLICAS = """
-    select id, variant_id, state, url, engine_model, created_at from replicas
-    where state in ('starting', 'ready', 'draining')
-    order by created_at
+    select r.id, r.variant_id, r.state, r.url, r.engine_model, r.created_at, r.ready_at,
+           case r.kind when 'process' then v.max_num_seqs else r.max_num_seqs end as max_num_seqs, r.needs_key
+    from replicas r join model_variants v on v.id = r.variant_id
+    where r.state in ('starting', 'ready', 'draining')
+    order by r.created_at
 """
+_KEYS = "select replica_id, sealed from engine_keys"
 _OVERRIDES = """
     select id, variant_id, starts_at, ends_at, replicas, reason, created_by, created_at from hours_overrides
     where ends_at is null or ends_at > %s

@@ -20,14 +20,18 @@ from serving.tokens.wire import Call, engine_body
 from studio.errors import StudioError
 
 
+def take_key(scope: Scope) -> None:
+    """Anthropic's clients send the key in a header of its own. It is the same key, so it goes where all others are."""
+    key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
+    if key is not None:
+        scope["headers"] = [(b"authorization", b"Bearer " + key), *scope["headers"]]
+
+
 class _AnthropicEndpoint(TokenEndpoint):
     """What both have in common."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The key may come in `x-api-key`, and the SDK looks for the request's name in `request-id`."""
-        key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
-        if key is not None:
-            scope["headers"] = [(b"authorization", b"Bearer " + key), *scope["headers"]]
+        """The SDK looks for the request's name in `request-id`."""
         named = (b"request-id", request_id(scope["studio.request_id"]).encode())
 
         async def send_named(message: Message) -> None:

@@ -20,9 +20,8 @@ from serving.tokens.wire import ENDPOINTS
 from studio import clock, ids
 from studio.db.jobs import Batch
 from studio.db.sessions import tenant_scope
-from studio.db.tenancy import ApiKey
 from studio.db.usage import UsageEvent
-from studio.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+from studio.errors import Conflict, InvalidRequest, NotFound
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -144,9 +143,6 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
             raise InvalidRequest(
                 f"The file {body.input_file_id} has the purpose `{source.purpose}`, not `batch`.", param="input_file_id"
             )
-        if session.scalars(select(ApiKey.credit).where(ApiKey.id == caller.id)).one() is not None:
-            # The account of a credit is kept by a gateway, which batches do not pass: nobody would stop the spending.
-            raise PermissionDenied("An API key with a credit cannot create batches. Use a key without one.")
         row = Batch(
             id=ids.uuid7(),
             tenant_id=caller.tenant_id,

@@ -84,6 +84,13 @@ class CompletionsDialect:
             _strip(choice)
 
 
+def mark_budget_stop(choices: list[dict[str, Any]]) -> None:
+    """Say that money ended an answer. `finish_reason` stays `length`: strict clients know OpenAI's five values only."""
+    for choice in choices:
+        if choice.get("finish_reason") == "length":
+            choice["stop_reason"] = "budget"
+
+
 class EventSplitter:
     """Cuts a stream of bytes into the payloads of its events, wherever the network cut it."""
 

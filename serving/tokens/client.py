@@ -23,6 +23,7 @@ class Client:
     """`left` turns true when the caller closes its connection; from then on nothing is sent any more."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._headers: Headers = scope["headers"]
         self._receive = receive
         self._send = send
@@ -85,6 +86,11 @@ class Client:
         """The last part of the body."""
         self.stop_watching()
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def break_off(self, data: bytes) -> None:
+        """The last part of a body that is not what was asked for, although its status says so."""
+        self._scope["studio.broke_off"] = True
+        await self.finish(data)
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer."""

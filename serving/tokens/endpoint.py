@@ -6,18 +6,18 @@ A plain ASGI application. Every refusal is a StudioError, translated in one plac
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
-from serving import envelope, routing
-from serving.envelope import Headers
+from serving import envelope
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord, require
+from serving.limits.readings import OverLimit
+from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
@@ -68,7 +68,7 @@ class TokenEndpoint:
                 raise MethodNotAllowed(scope["method"], self._endpoint.path, ("POST",))
             request = await self._admit(client, id)
             variant = request.variant
-            await self.answer(client, request)
+            await self._answer(client, request)
             if client.left:
                 status = CLIENT_LEFT_STATUS
         except ClientLeft:
@@ -96,33 +96,43 @@ class TokenEndpoint:
     async def _admit(self, client: Client, id: UUID) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(self._gateway.keys.authenticate(client.header(b"authorization"), started_at), "inference")
-        headers = self._count(caller)
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
-        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
+        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        call = await self._gateway.images.handed_over(call, variant)
-        reservation = self._gateway.credits.reserve(
-            caller.id,
-            self._gateway.view.fleet.prices.get(variant.id, ()),
-            call.most_prompt_tokens(len(body), variant.context_tokens),
-            call.choices,
-            call.most_tokens(variant.max_output_tokens or variant.context_tokens),
-        )
-        dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, headers, reservation)
+        lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        try:
+            call = await self._gateway.images.handed_over(call, variant)
+            reservation = await self._gateway.budgets.reserve(
+                caller.tenant_id,
+                caller.id,
+                started_at,
+                self._gateway.view.fleet.prices.get(variant.id, ()),
+                call.most_prompt_tokens(len(body), variant.context_tokens),
+                call.choices,
+                call.most_tokens(variant.max_output_tokens or variant.context_tokens),
+            )
+        except BaseException:
+            if lease is not None:
+                lease.end(0)
+            raise
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation)
 
-    def _count(self, caller: KeyRecord) -> Headers:
-        if caller.requests_per_second is None:
-            return []
-        return self._gateway.limits.take(caller.id, caller.requests_per_second, time.monotonic_ns()).headers()
+    async def _answer(self, client: Client, request: Request) -> None:
+        try:
+            await self.answer(client, request)
+        finally:
+            # Before a refusal is told. Nothing of the answer was counted, or this has happened already.
+            if request.lease is not None:
+                request.lease.end(0)
 
     async def _refuse(self, client: Client, error: StudioError, id: UUID) -> None:
         if not client.has_first_byte:
-            await client.answer(error.status, envelope.headers_of(error), self.refusal(error, id))
+            headers = error.headers if isinstance(error, OverLimit) else []
+            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error, id))

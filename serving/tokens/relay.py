@@ -12,18 +12,20 @@ from uuid import UUID
 import orjson
 import structlog
 
-from serving.credit import Reservation
+from serving.budgets.book import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica, Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord
+from serving.limits.limiter import Lease
 from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
@@ -49,13 +51,18 @@ class Request:
     call: Call
     target: Target
     dialect: Dialect
-    headers: Headers  # of a good answer
-    reservation: Reservation | None = None  # of a key that has a credit
+    lease: Lease | None = None  # of a caller that has limits
+    reservation: Reservation | None = None  # where a budget holds
 
     @property
     def variant(self) -> Variant:
         """What is metered and priced."""
         return self.target.variant
+
+    @property
+    def headers(self) -> Headers:
+        """What a good answer carries."""
+        return [] if self.lease is None else self.lease.headers
 
 
 class Relay:
@@ -81,7 +88,12 @@ class Relay:
 
         self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet, request.target, call.endpoint.engine_path, body_for, stream=call.stream
+            self._gateway.view.fleet,
+            request.target,
+            call.endpoint.engine_path,
+            body_for,
+            work_of(call, request.target, salt),
+            stream=call.stream,
         )
         try:
             if answer.status != 200:
@@ -106,6 +118,8 @@ class Relay:
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
+        if self._request.reservation is not None and self._request.reservation.ended(counts):
+            answers.mark_budget_stop(content["choices"])
         body = self._request.dialect.whole(content)
         await self._keep(self._request)
         await self._client.answer(200, JSON + self._request.headers, body)
@@ -128,7 +142,7 @@ class Relay:
             await self._keep(self._request)
             await self._client.finish(stream.held_back + self._request.dialect.end())
         elif self._client.has_first_byte:
-            await self._client.finish(self._request.dialect.failure(failure))
+            await self._client.break_off(self._request.dialect.failure(failure))
         elif not self._client.left:
             raise failure
 
@@ -136,6 +150,8 @@ class Relay:
         self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
     ) -> None:
         request, variant = self._request, self._request.variant
+        if request.lease is not None:
+            request.lease.end(counts.prompt + counts.completion)
         if request.reservation is not None:
             request.reservation.settle(counts)
             if reason == "complete" and request.reservation.ended(counts):
@@ -177,6 +193,8 @@ class _Stream:
         self._client = client
         self._request = request
         self._dialect = request.dialect
+        reservation = request.reservation
+        self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.EventSplitter()
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
@@ -218,6 +236,8 @@ class _Stream:
                     self._refusal = self._read_error(event["error"], payload)
                     break
                 self.meter.observe(event)
+                if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
+                    answers.mark_budget_stop(event["choices"])
                 visible.append(self._dialect.event(event))
             except (ValueError, KeyError, TypeError):
                 # Not what an engine speaks. The caller gets an end, and pays for what was right before it.

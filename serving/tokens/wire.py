@@ -274,7 +274,7 @@ def engine_body(
     priority: int | None = None,
 ) -> bytes:
     """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
-    what the caller's credit affords (None: as many as asked for). Without a `priority` its tier's holds."""
+    what the caller's budget affords (None: as many as asked for). Without a `priority` its tier's holds."""
     # An absent field is a null one to every client, but not to every engine.
     payload = {name: value for name, value in call.payload.items() if name not in STEERING and value is not None}
     variant = target.variant

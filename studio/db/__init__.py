@@ -1,6 +1,18 @@
 """The tables, one module per group of `docs/architecture.md`, and sessions for the roles that use them."""
 
-from studio.db import catalog, fleet, hours, invoices, jobs, tenancy, usage
+from studio.db import budgets, catalog, fleet, hours, idempotency, invoices, jobs, limits, tenancy, usage
 from studio.db.base import Base
 
-__all__ = ["Base", "catalog", "fleet", "hours", "invoices", "jobs", "tenancy", "usage"]
+__all__ = [
+    "Base",
+    "budgets",
+    "catalog",
+    "fleet",
+    "hours",
+    "idempotency",
+    "invoices",
+    "jobs",
+    "limits",
+    "tenancy",
+    "usage",
+]

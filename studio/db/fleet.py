@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import Base, RecordedAt, Tokens, UuidKey
@@ -47,6 +47,18 @@ class Replica(Base):
     stopped_at: Mapped[datetime | None]
     baseline_prompt_tokens: Mapped[Tokens] = mapped_column(server_default="0")
     baseline_completion_tokens: Mapped[Tokens] = mapped_column(server_default="0")
+    # Of an attached engine; our own run as many requests at once as their variant says.
+    max_num_seqs: Mapped[int | None] = mapped_column(CheckConstraint("max_num_seqs > 0", "max_num_seqs_positive"))
+    needs_key: Mapped[bool] = mapped_column(server_default="false")
+
+
+class EngineKey(Base):
+    """The key that an attached engine asks for, sealed. A table of its own: everybody reads `replicas`."""
+
+    __tablename__ = "engine_keys"
+
+    replica_id: Mapped[UUID] = mapped_column(ForeignKey("replicas.id"), primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Warmup(Base):

@@ -83,17 +83,11 @@ class ApiKey(Base):
     prefix: Mapped[str]
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    requests_per_second: Mapped[int | None]
-    credit: Mapped[Decimal | None] = mapped_column(Numeric(18, 6))  # tenant's currency; None: no cap of its own
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
-    __table_args__ = (
-        CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),
-        CheckConstraint("requests_per_second > 0", "rate_positive"),
-        CheckConstraint("credit >= 0", "credit_not_negative"),
-    )
+    __table_args__ = (CheckConstraint("scopes <@ array['inference', 'usage', 'admin']", "scopes_known"),)
 
 
 class AuditEntry(Base):

@@ -104,7 +104,9 @@ class GatewayProcess:
             return False
 
 
-def attach(operator: Engine, url: str, variant_id: str = CHAT, *, state: str = "ready") -> UUID:
+def attach(
+    operator: Engine, url: str, variant_id: str = CHAT, *, state: str = "ready", max_num_seqs: int | None = None
+) -> UUID:
     """Make an engine that runs at `url` a replica, as `studio fleet attach` does."""
     replica_id = ids.uuid7()
     with unit_of_work(operator) as session:
@@ -117,6 +119,7 @@ def attach(operator: Engine, url: str, variant_id: str = CHAT, *, state: str = "
                 url=url,
                 engine_model="stub",
                 ready_at=clock.now(),
+                max_num_seqs=max_num_seqs,
             )
         )
     return replica_id

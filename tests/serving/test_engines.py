@@ -43,7 +43,7 @@ async def answer_of(*chunks: bytes) -> AsyncIterator[Answer]:
         yield answer
         answer.close()
     finally:
-        assert engines.outstanding[REPLICA.id] == 0
+        assert engines.balancer.requests_of(REPLICA) == 0
         await engines.close()
         server.close()
         await asyncio.wait([handler for handler in handlers if handler])
@@ -56,6 +56,17 @@ async def test_what_arrived_before_a_break_is_read_first() -> None:
         assert await answer.more() == b"twothree"
         with pytest.raises(ReplicaGone):
             await answer.more()
+
+
+async def test_an_engine_that_breaks_off_is_suspect_unless_we_had_hung_up() -> None:
+    for hang_up, suspects in ((False, {REPLICA.id}), (True, set())):
+        async with answer_of(b"one") as answer:
+            if hang_up:
+                answer.half_close()
+            answer._engines.balancer.health.unreachable(REPLICA.id, 0.0)  # the second in a row ejects
+            with pytest.raises(ReplicaGone):
+                await answer.more()
+            assert answer._engines.balancer.health.avoided(0.0) == suspects
 
 
 async def test_an_engine_that_sends_nothing_is_gone() -> None:

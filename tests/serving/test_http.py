@@ -24,6 +24,8 @@ ROUTES = [
     ("GET", "/v1/models"),
     ("GET", f"/v1/models/{CHAT}"),
     ("GET", "/v1/usage"),
+    ("GET", "/v1/limits"),
+    ("GET", "/v1/limits/explain/req_0"),
 ]
 BODY: dict[str, Any] = {"model": CHAT, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
 
@@ -83,8 +85,14 @@ class TestRateLimit:
         assert [answer.headers.get("x-ratelimit-remaining-requests") for answer in answers[:2]] == ["1", "0"]
         assert_envelope(answers[2], 429, "rate_limit_exceeded")
         assert int(answers[2].headers["retry-after"]) == 1
+        told = api.get(f"/v1/limits/explain/{answers[2].headers['x-request-id']}", headers=headers).json()
+        assert (told["counted"], told["limits"][0]["kind"]) == ("alone", "requests_per_second")
         time.sleep(int(answers[2].headers["retry-after-ms"]) / 1000)
         assert api.post("/v1/chat/completions", json=BODY, headers=headers).status_code == 200
+
+    def test_a_key_without_limits_has_none_to_show(self, api: httpx.Client) -> None:
+        assert api.get("/v1/limits").json() == {"object": "list", "counted": "alone", "data": []}
+        assert_envelope(api.get("/v1/limits/explain/req_0"), 404, "not_found")
 
 
 class TestEnvelopes:

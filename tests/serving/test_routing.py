@@ -12,10 +12,9 @@ import pytest
 from serving import routing
 from serving.fleet.hours import Hours
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
-from serving.limits import RequestLimits
 from serving.routing import Target
 from studio import ids
-from studio.errors import ModelNotFound, RateLimited
+from studio.errors import ModelNotFound
 from tests.serving.test_calendar import OFFICE, berlin
 from tests.serving.test_wire import BASE, NOW
 
@@ -30,21 +29,7 @@ def fleet(*replicas: Replica, variant: Variant = BASE) -> Fleet:
     return Fleet({"m": variant, "m-fast": FAST}, {"m": replicas})
 
 
-class TestChoice:
-    def test_the_least_busy_ready_replica_answers(self) -> None:
-        busy, idle, draining = replica("ready"), replica("ready"), replica("draining")
-        outstanding = {busy.id: 2, idle.id: 1}
-        assert routing.choose_replica(fleet(busy, idle, draining), Target(BASE), outstanding, set()) == idle
-
-    def test_one_that_was_tried_is_not_asked_again(self) -> None:
-        one, two = replica("ready"), replica("ready")
-        assert routing.choose_replica(fleet(one, two), Target(BASE), {}, {one.id}) == two
-        assert routing.choose_replica(fleet(one, two), Target(BASE), {}, {one.id, two.id}) is None
-
-    def test_a_shared_engine_answers_for_both_tiers(self) -> None:
-        one = replica("ready")
-        assert routing.choose_replica(fleet(one), Target(FAST), {}, set()) == one
-
+class TestNames:
     def test_an_unknown_name_is_an_error(self) -> None:
         with pytest.raises(ModelNotFound):
             routing.variant_named(fleet(), "x")
@@ -69,10 +54,11 @@ class TestAdapters:
         with pytest.raises(ModelNotFound):
             routing.target_named(replace(fleet(), adapters={adapter.name: adapter}), "id-hash", self.OWNER)
 
-    def test_only_replicas_that_have_loaded_it_answer(self) -> None:
+    def test_it_is_ready_where_a_replica_has_loaded_it(self) -> None:
         without, having = replica("ready"), replica("ready")
         target = Target(BASE, self.adapter(having))
-        assert routing.choose_replica(fleet(without, having), target, {having.id: 9}, set()) == having
+        assert routing.is_ready(fleet(without, having), target)
+        assert not routing.is_ready(fleet(without), target)
         assert target.engine_name(having) == "id-hash"
 
     def test_a_warm_engine_without_it_is_about_to_load_it(self) -> None:
@@ -117,26 +103,3 @@ class TestAsleep:
         asleep = routing.asleep(fleet(), BASE, NOW)
         assert asleep.ready_at is None
         assert "switched off" in asleep.message
-
-
-class TestRequestLimits:
-    def test_a_second_holds_as_many_as_the_limit(self) -> None:
-        limits, key = RequestLimits(), ids.uuid7()
-        assert [limits.take(key, 3, 0).remaining for _ in range(3)] == [2, 1, 0]
-        with pytest.raises(RateLimited) as refused:
-            limits.take(key, 3, 0)
-        assert refused.value.retry_after is not None
-        at = refused.value.retry_after // timedelta(microseconds=1) * 1000
-        assert limits.take(key, 3, at).remaining == 0
-
-    def test_a_refusal_counts_nothing(self) -> None:
-        limits, key = RequestLimits(), ids.uuid7()
-        limits.take(key, 1, 0)
-        for _ in range(5):
-            with pytest.raises(RateLimited):
-                limits.take(key, 1, 0)
-        assert limits.take(key, 1, 1_000_000_000).remaining == 0
-
-    def test_headers_are_in_gos_notation(self) -> None:
-        allowance = RequestLimits().take(ids.uuid7(), 4, 0)
-        assert dict(allowance.headers())[b"x-ratelimit-reset-requests"] == b"250ms"

@@ -13,6 +13,7 @@ import pytest
 from openai.types import Batch
 
 from studio import ids
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.serving.batches.books import (
@@ -292,14 +293,34 @@ def test_batches_of_another_tenant_do_not_exist(sdk: openai.OpenAI, rival: Custo
         )
 
 
-def test_a_key_with_a_credit_cannot_spend_it_by_batches(
-    customer: Customer, batch_gateway: GatewayProcess, house: House
+def test_a_batch_spends_a_budget_to_its_end_and_no_further(
+    customer: Customer, batch_workers: Workers, batch_gateway: GatewayProcess, house: House
 ) -> None:
     with unit_of_work(house.operator) as session:
-        purse = create_key(session, customer.tenant_id, "purse", "tests", credit=Decimal(1))
+        purse = create_key(session, customer.tenant_id, "purse", "tests")
+        session.flush()
+        put_budget(session, customer.tenant_id, purse.id, "prepaid", Decimal("0.10"), "tests")
     wait_for_key(batch_gateway, purse)
-    with pytest.raises(openai.PermissionDeniedError, match="credit"):
-        submit(customer.sdk.with_options(api_key=purse.text), [line("x")])
+    client = customer.sdk.with_options(api_key=purse.text)
+    with serving_engine(house):
+        batch = submit(client, (line(f"b-{n}", max_tokens=100) for n in range(20)))
+        batch_workers.drain()
+    done = client.batches.retrieve(batch.id)
+    assert done.request_counts is not None
+    assert done.request_counts.completed + done.request_counts.failed == 20
+    refused = results(client, done.error_file_id)
+    assert {one["response"]["body"]["error"]["code"] for one in refused} == {"credit_balance_exhausted"}
+    assert done.usage is not None
+    # Half of 0.0001 and 0.0002 EUR a token; the last lines may not be begun, since their bound is above their cost.
+    spent = Decimal("0.00005") * done.usage.input_tokens + Decimal("0.0001") * done.usage.output_tokens
+    assert Decimal("0.07") < spent <= Decimal("0.10")
+    with house.database.superuser() as connection:
+        settled = connection.execute(
+            "select spent, (select count(*) from budget_draws) from budget_accounts join budgets b on b.id = budget_id"
+            " where api_key_id = %s",
+            (purse.id,),
+        ).fetchall()
+    assert settled == [(spent, 0)]
 
 
 def test_a_list_of_batches_is_paged_newest_first(sdk: openai.OpenAI) -> None:

@@ -10,12 +10,15 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine
 
 from serving import engines
 from serving.batches import asking
 from serving.batches.asking import Asker, PutBack
 from serving.batches.lines import read_request
 from serving.batches.shards import Shard
+from serving.budgets.book import Budgets
+from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.fleet.view import Fleet
 from serving.tokens.wire import CHAT
@@ -46,7 +49,9 @@ async def asker_of(response: bytes) -> AsyncIterator[Asker]:
     replica = replace(REPLICA, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     connections = Engines()
     try:
-        yield Asker(connections, lambda: Fleet({BASE.id: BASE}, {BASE.id: (replica,)}), b"a secret of the tests")
+        budgets = Budgets(Draws(create_engine("postgresql+psycopg://"), uuid4()))  # none is known, so nobody asks it
+        fleet = Fleet({BASE.id: BASE}, {BASE.id: (replica,)})
+        yield Asker(connections, lambda: fleet, budgets, b"a secret of the tests")
     finally:
         await connections.close()
         server.close()

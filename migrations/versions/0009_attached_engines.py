@@ -1,0 +1,33 @@
+"""engines that somebody else runs: their keys, and how much they take
+
+Revision ID: 0009
+Revises: 0008
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    _run("0009_attached_engines_up.sql")
+
+
+def downgrade() -> None:
+    _run("0009_attached_engines_down.sql")
+
+
+def _run(file: str) -> None:
+    """Many statements at once, straight to the driver: SQLAlchemy would take the % of format() for a placeholder."""
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute((HERE / file).read_text())

@@ -1,0 +1,193 @@
+"""Before all routes: runs a request that carries an `Idempotency-Key` once, and answers its repetitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving import envelope
+from serving.gateway import Gateway
+from serving.idempotency.store import LEASE, Claim, KeptAnswer, Mine, OtherRequest, Request, Running, Store
+from serving.tokens.client import Client, ClientLeft, Message, Receive, Scope, Send
+from studio import clock
+from studio.errors import Conflict, InvalidApiKey, InvalidRequest, ServiceUnavailable, StudioError
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HEADER = b"idempotency-key"
+KEY_LENGTH = 255
+MOST_BYTES = 16 * 1024 * 1024  # of an answer that is kept
+RETRY = timedelta(seconds=2)
+POLL = timedelta(milliseconds=200)
+FORGETTING = timedelta(minutes=1)
+
+log = structlog.get_logger()
+
+
+def carries_key(scope: Scope) -> bool:
+    """Whether a request wants this. Only what changes or costs something needs it."""
+    return scope["method"] == "POST" and any(name == HEADER for name, _ in scope["headers"])
+
+
+class Idempotent:
+    """Runs requests through `application`."""
+
+    def __init__(self, gateway: Gateway, store: Store) -> None:
+        self._gateway = gateway
+        self._store = store
+
+    async def run(self, application: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from what is kept, join what runs, or run it."""
+        client = Client(scope, receive, send)
+        try:
+            key = _key(client)
+            try:
+                caller = self._gateway.keys.authenticate(client.header(b"authorization"), clock.now())
+            except InvalidApiKey:
+                await application(scope, receive, send)  # which says it in the words of its own API
+                return
+            body = await client.read_body(self._gateway.max_body_bytes)
+            request = Request.of(caller, key, scope["path"], body)
+            claim = await self._settled_claim(request, scope, client)
+        except ClientLeft:
+            return
+        except StudioError as error:
+            await client.answer(error.status, envelope.headers_of(error), envelope.body_of(error))
+            return
+        if isinstance(claim, KeptAnswer):
+            headers = [(b"content-type", claim.content_type), (b"idempotent-replayed", b"true")]
+            await client.answer(claim.status, headers, claim.body)
+            return
+        scope["studio.request_id"] = claim.request_id
+        await self._run(application, scope, body, send, request)
+
+    async def _settled_claim(self, request: Request, scope: Scope, client: Client) -> Mine | KeptAnswer:
+        gone = asyncio.Event()
+        client.watch(gone.set)
+        try:
+            while True:
+                claim = await self._claim(request, scope)
+                if isinstance(claim, OtherRequest):
+                    raise Conflict(
+                        "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for a"
+                        " new request, or send the same body again.",
+                        code="idempotency_key_reused",
+                    )
+                if not isinstance(claim, Running):
+                    return claim
+                try:
+                    await asyncio.wait_for(gone.wait(), POLL.total_seconds())
+                except TimeoutError:
+                    continue
+                raise ClientLeft
+        finally:
+            client.stop_watching()
+
+    async def _claim(self, request: Request, scope: Scope) -> Claim:
+        try:
+            return await asyncio.to_thread(self._store.claim, request, scope["studio.request_id"])
+        except SQLAlchemyError as error:
+            log.warning("idempotency_unknown", error=type(error).__name__)
+            raise ServiceUnavailable(
+                "Whether this Idempotency-Key was used cannot be known at the moment, so nothing was started.",
+                retry_after=RETRY,
+            ) from error
+
+    async def _run(self, application: Application, scope: Scope, body: bytes, send: Send, request: Request) -> None:
+        recorder = _Recorder(self, scope, send, request)
+        renewal = asyncio.create_task(self._renew(request))
+        try:
+            await application(scope, _whole_body(body), recorder.send)
+        finally:
+            renewal.cancel()
+            if not recorder.is_kept:
+                await asyncio.shield(self.settle(request, None))
+
+    async def settle(self, request: Request, answer: KeptAnswer | None) -> bool:
+        """Keep an answer, or give the key up. False when that was not possible: then the lease runs out."""
+        try:
+            if answer is None:
+                await asyncio.to_thread(self._store.give_up, request)
+            else:
+                await asyncio.to_thread(self._store.keep, request, answer)
+        except SQLAlchemyError as error:
+            log.warning("idempotent_answer_not_kept", error=type(error).__name__)
+            return False
+        return True
+
+    async def _renew(self, request: Request) -> None:
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            try:
+                await asyncio.to_thread(self._store.renew, request)
+            except SQLAlchemyError as error:
+                log.warning("idempotency_lease_not_renewed", error=type(error).__name__)
+
+
+async def forget_expired(store: Store) -> None:
+    """For ever: what is kept goes when its time is over."""
+    while True:
+        try:
+            await asyncio.to_thread(store.forget_expired)
+        except SQLAlchemyError as error:
+            log.warning("expired_answers_not_forgotten", error=type(error).__name__)
+        await asyncio.sleep(FORGETTING.total_seconds())
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """Passes an answer on, and keeps it before its last byte leaves."""
+
+    owner: Idempotent
+    scope: Scope
+    downstream: Send
+    request: Request
+    is_kept: bool = False
+    _status: int = 0
+    _content_type: bytes = b""
+    _parts: list[bytes] = field(default_factory=list)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._content_type = next((v for name, v in message["headers"] if name.lower() == b"content-type"), b"")
+        elif message["type"] == "http.response.body":
+            self._parts.append(message.get("body", b""))
+            if not message.get("more_body") and self._is_good():
+                answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
+                self.is_kept = await self.owner.settle(self.request, answer)
+        await self.downstream(message)
+
+    def _is_good(self) -> bool:
+        size = sum(map(len, self._parts))
+        return 200 <= self._status < 300 and "studio.broke_off" not in self.scope and size <= MOST_BYTES
+
+
+def _whole_body(body: bytes) -> Receive:
+    """A client that has sent everything and never leaves: what it began is finished, so that it can be repeated."""
+    is_read = False
+
+    async def receive() -> Message:
+        nonlocal is_read
+        if is_read:
+            await asyncio.Event().wait()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _key(client: Client) -> str:
+    key = client.header(HEADER) or ""
+    if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"`Idempotency-Key` must have 1 to {KEY_LENGTH} printable ASCII characters.", param="Idempotency-Key"
+        )
+    if (client.header(b"content-type") or "").startswith("multipart/"):
+        raise InvalidRequest("`Idempotency-Key` is not supported for uploads. Leave it out.", param="Idempotency-Key")
+    return key

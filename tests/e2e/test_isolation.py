@@ -1,0 +1,99 @@
+"""Tenants on one engine: nobody is served from another's prompts, and nobody can tell that there were any."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Cloud
+from tests.e2e.test_main_job import CHAT, authenticates, eventually
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+WORDS = 1_500  # about as many tokens, of the model's 2,048
+ROUNDS = 3
+
+
+def prompt(subject: int) -> str:
+    """Long, and from its first word on unlike any other subject's."""
+    return " ".join(f"{subject}{word}" if word % 9 == 0 else "and" for word in range(WORDS // 3)) + " end"
+
+
+class Asker:
+    """One tenant, or whoever stands at the engine itself."""
+
+    def __init__(self, url: str, model: str, key: str | None = None) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._model = model
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=120)
+
+    def ask(self, text: str, **fields: Any) -> tuple[int, int, float]:
+        """Prompt tokens, those of them from the cache, and seconds."""
+        body = {"model": self._model, "messages": [{"role": "user", "content": text}], "max_tokens": 1} | fields
+        began = time.monotonic()
+        answer = self._http.post("/v1/chat/completions", json=body)
+        seconds = time.monotonic() - began
+        answer.raise_for_status()
+        usage = answer.json()["usage"]
+        return usage["prompt_tokens"], (usage["prompt_tokens_details"] or {}).get("cached_tokens") or 0, seconds
+
+
+@pytest.fixture(scope="module")
+def tenants(cloud: Cloud) -> tuple[Asker, Asker]:
+    """Two tenants of the same gateway."""
+    url, keys = cloud.status["gateway_url"], []
+    for slug in ("canary-a", "canary-b"):
+        cloud.studio("tenant", "create", slug, "--name", slug)
+        keys.append(cloud.studio("key", "create", "--tenant", slug)["key"])
+    eventually(lambda: all(authenticates(cloud, key) for key in keys), "the gateway knows both keys")
+    return Asker(url, CHAT, keys[0]), Asker(url, CHAT, keys[1])
+
+
+@pytest.fixture(scope="module")
+def engine(cloud: Cloud) -> Asker:
+    """The engine that both tenants' requests go to, asked past the gateway."""
+    ((url, model),) = cloud.query(
+        "select url, engine_model from replicas where variant_id = %s and state = 'ready'", CHAT
+    )
+    return Asker(url, model)
+
+
+def test_a_tenant_hits_its_own_prompts_and_nobody_elses(tenants: tuple[Asker, Asker]) -> None:
+    a, b = tenants
+    own, foreign = [], []
+    for subject in range(ROUNDS):
+        text = prompt(1_000 + subject)
+        tokens, cached, first = a.ask(text)
+        assert cached < 64, "at most the template's own beginning"
+        _, cached_again, again = a.ask(text)
+        assert cached_again > 0.9 * tokens
+        _, cached_of_b, of_b = b.ask(text)
+        assert cached_of_b < 64
+        _, salted, _ = a.ask(text, cache_salt="a session of its own")
+        assert salted < 64, "a client's own salt is mixed in"
+        own.append(again / first)
+        foreign.append(of_b / first)
+    # By time, too: B's answer takes as long as one that nobody asked before. Wide bounds; both are the same engine.
+    assert median(own) < 0.5
+    assert median(foreign) > 0.5
+
+
+def test_without_the_salt_the_same_engine_does_share(engine: Asker, tenants: tuple[Asker, Asker]) -> None:
+    """The control: were the salt left out, the hits would be there, and the test above would see them."""
+    text = prompt(2_000)
+    tokens, cached, _ = engine.ask(text)
+    assert cached < 64
+    _, shared, _ = engine.ask(text)
+    assert shared > 0.9 * tokens
+
+
+def test_a_client_cannot_choose_another_tenants_salt(tenants: tuple[Asker, Asker]) -> None:
+    a, b = tenants
+    text = prompt(3_000)
+    a.ask(text, cache_salt="shared secret")
+    tokens, cached, _ = b.ask(text, cache_salt="shared secret")
+    assert cached < 64 < tokens

@@ -1,0 +1,124 @@
+"""Replicas that die, come back, are full or not there yet, as callers of a running gateway see it.
+
+Each test has a model of the catalog to itself.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from studio.db.fleet import Replica
+from studio.db.sessions import unit_of_work
+from tests.server import free_port
+from tests.serving.conftest import House
+from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
+from tests.stub_engine import StubEngine
+
+DYING, FULL, WAKING = "qwen3-32b", "qwen2.5-vl-7b", "deepseek-v2-236b"
+SLEEPING, LEFT = "baichuan2-13b-chat", "qwen2-vl-72b"
+
+
+def ask(api: httpx.Client, model: str, *, wait: str | None = None, max_tokens: int = 1) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": max_tokens}
+    headers = {} if wait is None else {"x-max-wait": wait}
+    return api.post("/v1/chat/completions", json=body, headers=headers, timeout=30)
+
+
+def metric(gateway: GatewayProcess, name: str, model: str = "") -> list[float]:
+    exposition = httpx.get(f"{gateway.internal_url}/metrics").text
+    labels = rf'{{.*variant="{re.escape(model)}".*}}' if model else ""
+    return sorted(float(value) for value in re.findall(rf"^{name}{labels} (\S+)$", exposition, re.MULTILINE))
+
+
+def in_flight(gateway: GatewayProcess) -> int:
+    (requests,) = metric(gateway, "studio_requests_in_flight")
+    return int(requests)
+
+
+def test_a_dead_engine_is_left_alone_and_comes_back_by_itself(
+    gateway: GatewayProcess, api: httpx.Client, house: House
+) -> None:
+    def health() -> list[float]:
+        return metric(gateway, "studio_replica_healthy", DYING)
+
+    port = free_port()
+    with StubEngine() as steady:
+        attach(house.operator, steady.url, DYING)
+        with StubEngine(port=port) as frail:
+            attach(house.operator, frail.url, DYING)
+            wait_until(lambda: health() == [1, 1])
+        assert {ask(api, DYING).status_code for _ in range(10)} == {200}
+        wait_until(lambda: health() == [0, 1], seconds=30)
+        assert "replica_ejected" in gateway.log_path.read_text()
+        with StubEngine(port=port):
+            wait_until(lambda: health() == [1, 1], seconds=30)
+            assert "replica_back" in gateway.log_path.read_text()
+
+
+def test_a_full_engine_refuses_early_and_says_when_to_come_back(
+    gateway: GatewayProcess, api: httpx.Client, house: House
+) -> None:
+    with StubEngine(tokens_per_second=20) as slow, ThreadPoolExecutor(4) as pool:
+        attach(house.operator, slow.url, FULL, max_num_seqs=2)
+        wait_until(lambda: ask(api, FULL).status_code == 200)
+        held = [pool.submit(ask, api, FULL, max_tokens=40) for _ in range(4)]
+        wait_until(lambda: metric(gateway, "studio_replica_outstanding", FULL) == [4])
+        refused = ask(api, FULL)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "server_is_overloaded"
+        assert "queues are full" in refused.json()["error"]["message"]
+        assert 1 <= int(refused.headers["retry-after"]) <= 120
+        assert {one.result().status_code for one in held} == {200}
+        assert ask(api, FULL).status_code == 200
+
+
+class TestMaxWait:
+    def test_a_request_waits_for_a_replica_and_is_answered(
+        self, gateway: GatewayProcess, api: httpx.Client, house: House
+    ) -> None:
+        with StubEngine() as engine, ThreadPoolExecutor(1) as pool:
+            starting = attach(house.operator, engine.url, WAKING, state="starting")
+            asked = pool.submit(ask, api, WAKING, wait="20.5")
+            wait_until(lambda: in_flight(gateway) == 1)
+            time.sleep(0.3)
+            assert not asked.done()
+            with unit_of_work(house.operator) as session:
+                session.execute(update(Replica).where(Replica.id == starting).values(state="ready"))
+            assert asked.result().status_code == 200
+
+    def test_when_its_patience_is_over_it_is_told_how_long_it_still_takes(
+        self, api: httpx.Client, house: House
+    ) -> None:
+        attach(house.operator, "http://127.0.0.1:9", SLEEPING, state="starting")
+        wait_until(lambda: "starting" in ask(api, SLEEPING).text)
+        began = time.monotonic()
+        refused = ask(api, SLEEPING, wait="0.6")
+        assert time.monotonic() - began >= 0.6
+        assert refused.status_code == 503
+        assert refused.json()["error"].keys() == {"message", "type", "param", "code"}
+        assert refused.json()["error"]["code"] == "model_asleep"
+        assert 1 <= int(refused.headers["x-model-ready-in-seconds"]) <= 60
+        assert int(refused.headers["retry-after"]) <= 120
+
+    def test_a_caller_that_leaves_is_let_go_at_once(self, gateway: GatewayProcess, api: httpx.Client) -> None:
+        body: dict[str, Any] = {"model": LEFT, "messages": [{"role": "user", "content": "hi"}]}
+        with pytest.raises(httpx.ReadTimeout):
+            api.post("/v1/chat/completions", json=body, headers={"x-max-wait": "60"}, timeout=1)
+        wait_until(lambda: in_flight(gateway) == 0, seconds=5)
+
+    @pytest.mark.parametrize("wait", ["-1", "121", "soon", "nan", ""])
+    def test_another_header_is_refused_by_name(self, api: httpx.Client, wait: str) -> None:
+        refused = ask(api, CHAT, wait=wait)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "x-max-wait"
+        assert "0 to 120" in refused.json()["error"]["message"]
+
+    def test_a_warm_model_answers_at_once(self, api: httpx.Client) -> None:
+        assert ask(api, CHAT, wait="120").status_code == 200
