@@ -30,6 +30,9 @@ class EngineSpec:
             *("--max-model-len", str(self.context_tokens), "--max-num-seqs", str(self.max_num_seqs)),
             *("--scheduling-policy", "priority"),  # fast before base before batch, by the gateway's `priority`
             "--enable-prompt-tokens-details",  # cached tokens are priced apart
+            # Images come as data (`serving/images`); an engine never fetches what a caller names. The list may not be
+            # empty, so it holds a name that nobody can own.
+            *("--allowed-media-domains", "images-come-as-data.invalid"),
             "--disable-uvicorn-access-log",  # we ask /metrics every second
             *self.flags,
         )

@@ -29,6 +29,7 @@ from serving.identity.directory import Directory
 from serving.identity.provider import Provider
 from serving.identity.sign_ins import SignIns
 from serving.identity.uses import KeyUses
+from serving.images.fetching import Images, allowed_hosts
 from serving.internal import Lifecycle, internal_application
 from serving.journal import Journal
 from serving.keys import Keys
@@ -76,6 +77,7 @@ async def run(config: Settings) -> None:
         limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
         engines=Engines(),
+        images=Images(allowed_hosts(config.image_hosts)),
         journal=journal,
         metrics=Metrics(),
         cache_salt_key=config.cache_salt_key.get_secret_value().encode(),

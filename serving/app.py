@@ -5,18 +5,22 @@ What every answer has in common happens here once: request id, CORS, and OpenAI'
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
+from serving.messages.endpoint import CountTokensEndpoint, MessagesEndpoint, take_key
+from serving.messages.wire import COUNT_TOKENS, MESSAGES
 from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
 from serving.responses.request import INPUT_TOKENS, RESPONSES
 from serving.responses.store import ResponseStore
@@ -65,6 +69,7 @@ class PublicApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        began = time.perf_counter()
         id = ids.uuid7()
         scope["studio.request_id"] = id
         common = [(b"x-request-id", request_id(id).encode())]
@@ -73,7 +78,8 @@ class PublicApplication:
 
         async def send_with_common_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *common]
+                taken = (b"openai-processing-ms", b"%d" % ((time.perf_counter() - began) * 1000))
+                message["headers"] = [*message["headers"], *common, taken]
             await send(message)
 
         application = self._route(scope)
@@ -91,10 +97,9 @@ class PublicApplication:
             path = "/" + "/".join(filter(None, path.split("/")))
             scope["path"] = path
             scope["raw_path"] = path.encode()
-        endpoint = self._token_endpoints.get(path)
-        if endpoint is None:
-            return self._others
-        return endpoint if scope["method"] == "POST" else _only_post
+        if path.startswith(MESSAGES.path):
+            take_key(scope)
+        return self._token_endpoints.get(path, self._others)
 
 
 def public_application(gateway: Gateway, database: Engine, answers: Store) -> PublicApplication:
@@ -105,6 +110,8 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
         **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
         RESPONSES.path: ResponsesEndpoint(gateway, store),
         INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
+        MESSAGES.path: MessagesEndpoint(gateway),
+        COUNT_TOKENS.path: CountTokensEndpoint(gateway),
     }
     for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
         # Engines have them at the root, so that is where their clients look.
@@ -126,8 +133,10 @@ def _framework(gateway: Gateway, database: Engine, answers: Store, store: Respon
     app.add_exception_handler(StudioError, _studio_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(UnicodeEncodeError, _unstorable)
     app.add_exception_handler(Exception, _unforeseen)
-    openapi.declare_token_endpoints(app)
+    openapi.complete(app)
     return app
 
 
@@ -158,13 +167,12 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, error.headers, "application/json")
 
 
+async def _unstorable(request: Request, error: Exception) -> Response:
+    """JSON can write texts that are no Unicode (NUL, half of a surrogate pair) and numbers that no column holds."""
+    log.warning("input_unstorable", path=request.url.path, kind=type(error).__name__)
+    return _refusal(InvalidRequest("A value holds a character or a number that cannot be stored. Leave it out."))
+
+
 async def _unforeseen(_: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error)
     return _refusal(StudioError("The gateway failed. The header `x-request-id` names this case."))
-
-
-async def _only_post(scope: Scope, receive: Receive, send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"allow", b"POST")]
-    await send({"type": "http.response.start", "status": 405, "headers": headers})
-    message = f"{scope['method']} is not allowed for {scope['path']}."
-    await send({"type": "http.response.body", "body": envelope.for_status(405, message), "more_body": False})

@@ -6,7 +6,8 @@ from serving.envelope import Headers
 from serving.tokens.client import Receive, Scope, Send
 
 _EXPOSED = (
-    b"x-request-id, idempotent-replayed, retry-after, retry-after-ms, x-should-retry, x-model-ready-in-seconds,"
+    b"x-request-id, request-id, openai-processing-ms, idempotent-replayed, retry-after, retry-after-ms, x-should-retry,"
+    b" x-model-ready-in-seconds,"
     b" x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
     b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )

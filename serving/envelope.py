@@ -7,7 +7,7 @@ from math import ceil
 
 import orjson
 
-from studio.errors import Conflict, InsufficientQuota, ModelAsleep, RateLimited, StudioError
+from studio.errors import Conflict, InsufficientQuota, MethodNotAllowed, ModelAsleep, RateLimited, StudioError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,6 +31,8 @@ def headers_of(error: StudioError) -> Headers:
     if is_for_ever or isinstance(error, InsufficientQuota | Conflict):
         # SDKs retry each 429 and 409 by themselves; these would fail the same way again.
         headers.append((b"x-should-retry", b"false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     return headers
 
 
@@ -41,5 +43,6 @@ def for_status(status: int, message: str) -> bytes:
 
 
 def envelope(message: str, type: str, code: str, param: str | None) -> bytes:
-    """The bytes on the wire."""
+    """The bytes on the wire. A message may quote what a caller wrote, and that may be half of a surrogate pair."""
+    message = message.encode(errors="replace").decode()
     return orjson.dumps({"error": {"message": message, "type": type, "param": param, "code": code}})

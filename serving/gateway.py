@@ -8,6 +8,7 @@ from serving.budgets.book import Budgets
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.identity.callers import Callers
+from serving.images.fetching import Images
 from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits.limiter import Limiter
@@ -24,6 +25,7 @@ class Gateway:
     limits: Limiter
     budgets: Budgets
     engines: Engines
+    images: Images
     journal: Journal
     metrics: Metrics
     cache_salt_key: bytes

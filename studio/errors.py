@@ -8,6 +8,7 @@
       PermissionDenied              403     permission_denied
       NotFound                      404     not_found
         ModelNotFound               404     model_not_found
+      MethodNotAllowed              405     method_not_allowed
       Conflict                      409     conflict
       PayloadTooLarge               413     payload_too_large
       UnsupportedMediaType          415     unsupported_media_type
@@ -87,6 +88,16 @@ class ModelNotFound(NotFound):
 
     def __init__(self, model: str) -> None:
         super().__init__(f"The model `{model}` does not exist or you do not have access to it.", param="model")
+
+
+class MethodNotAllowed(StudioError):
+    """The path exists, but not for this method."""
+
+    status, type, default_code = 405, "invalid_request_error", "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not allowed for {path}; use {' or '.join(allowed)}.")
+        self.allowed = allowed
 
 
 class Conflict(StudioError):

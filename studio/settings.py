@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     dagster_url: str = Field("http://127.0.0.1:3070", description="where operators reach Dagster's UI")
     journal_dir: Path = Field(Path(".studio/journal"), description="usage journal; must outlive the process")
     max_body_bytes: int = Field(32 * 1024 * 1024, description="largest request body of a token route")
+    image_hosts: str = Field("", description="hosts that images may be fetched from, by commas; empty: all public ones")
     max_file_bytes: int = Field(512 * 1024 * 1024, description="largest file that a tenant may upload")
     batch_lines_per_replica: int = Field(32, description="batch lines that one worker keeps in flight per replica")
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")

@@ -235,13 +235,15 @@ def _usage(asked: Generation) -> dict[str, Any]:
 def _finish_reason(asked: Generation) -> str:
     if not asked.ends_itself:
         return "length"
-    return "tool_calls" if asked.call else "stop"
+    return "tool_calls" if asked.call and not asked.call_by_name else "stop"
 
 
 def _argument_pieces(asked: Generation) -> list[str]:
     """One for each token of the call; whole they are an object."""
-    pieces = asked.max_tokens - asked.thoughts
-    return ["{}"] if pieces == 1 else ['{"text":"', *[WORD] * (pieces - 2), '"}']
+    pieces = [WORD] * (asked.max_tokens - asked.thoughts)
+    pieces[0] = '{"text": "' + pieces[0]
+    pieces[-1] += '"}'
+    return pieces
 
 
 def _reading(prompt_tokens: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Generation:
     continuous_usage: bool
     thoughts: int = 0  # of the completion tokens, the first ones
     call: str | None = None  # the function that is called instead of a text
+    call_by_name: bool = False  # and not because some function must be called
     ends_itself: bool = False  # before its limit
 
     @property
@@ -168,11 +169,10 @@ class Reader:
 
     def chat(self, body: bytes) -> Generation:
         asked = _chat_body.decode(body)
-        prompt = " ".join(message.text for message in asked.messages)
         max_tokens = asked.max_completion_tokens or asked.max_tokens
         script = script_of(asked.messages[-1].text) if asked.messages else PLAIN
         call = asked.forced_call or (script.call if asked.tools else None)
-        plain = self._generation(asked, self._next_id("chatcmpl"), (_tokens(prompt),), max_tokens)
+        plain = self._generation(asked, self._next_id("chatcmpl"), (_chat_tokens(asked.messages),), max_tokens)
         if script is PLAIN and call is None:
             return plain
         produced = plain.max_tokens if script.words is None else min(plain.max_tokens, script.thoughts + script.words)
@@ -181,7 +181,10 @@ class Reader:
             max_tokens=max(1, produced),
             thoughts=min(script.thoughts, produced),
             call=call,
-            ends_itself=script.words is not None and script.thoughts + script.words <= plain.max_tokens,
+            call_by_name=isinstance(asked.tool_choice, _Tool),
+            # A call that is forced and has no length of its own is as long as it may be.
+            ends_itself=(call is not None and script.words is None)
+            or (script.words is not None and script.thoughts + script.words <= plain.max_tokens),
         )
 
     def completion(self, body: bytes) -> Generation:
@@ -236,6 +239,10 @@ class Reader:
     def _next_id(self, prefix: str) -> str:
         self.requests += 1
         return f"{prefix}-{self.requests:032x}"
+
+
+def _chat_tokens(messages: list[_Message]) -> int:
+    return _tokens(" ".join(message.text for message in messages))
 
 
 def _separate(prompt: str | list[str | int | list[int]]) -> tuple[str | list[int], ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from serving.images.parts import read_parts
+from serving.images.rules import check_data_url
 from serving.tokens.wire import COMPLETIONS, EMBEDDINGS, Call, Endpoint, read_call
 from studio.errors import InvalidRequest
 
@@ -80,7 +82,7 @@ def read_request(text: bytes, endpoint: Endpoint) -> BatchRequest:
     call = read_call(endpoint, _dumped(_field(line, "body", dict)))
     if call.stream:
         raise InvalidRequest("A line of a batch cannot stream.", code="stream_not_supported", param="body.stream")
-    return BatchRequest(custom_id, call)
+    return BatchRequest(custom_id, _self_contained(call))
 
 
 def custom_id_of(text: bytes) -> str:
@@ -97,6 +99,18 @@ def inputs_of(call: Call) -> int:
     name = {EMBEDDINGS: "input", COMPLETIONS: "prompt"}.get(call.endpoint)
     given = call.payload[name] if name else None
     return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+
+
+def _self_contained(call: Call) -> Call:
+    """A worker fetches nothing for a tenant, and an engine must not."""
+    if "messages" not in call.payload:
+        return call
+    messages, images = read_parts(call.payload["messages"])
+    for image in images:
+        if image.url[:5].lower() != "data:":
+            raise InvalidRequest("Images of a batch must be `data:` URLs.", param=image.where)
+        check_data_url(image.url, image.where)
+    return replace(call, payload=call.payload | {"messages": messages})
 
 
 def _dumped(body: dict[str, Any]) -> bytes:

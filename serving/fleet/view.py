@@ -61,6 +61,7 @@ class Variant:
     closed_replicas: int
     calendar_id: str | None
     warmup_seconds: list[Decimal]  # the last few
+    vision: bool = False  # whether its model reads images
 
     @property
     def replicas_of(self) -> str:
@@ -276,7 +277,7 @@ async def _hours(connection: AsyncConnection) -> Hours:
 _VARIANTS = """
     select v.id, v.model_id, m.name, m.publisher, m.task, v.tier, m.licence, m.licence_url, v.context_tokens,
            v.max_output_tokens, v.deployed, v.served_by,
-           v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at,
+           v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at, m.vision,
            coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
                  where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds

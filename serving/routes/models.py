@@ -37,6 +37,7 @@ class Model(BaseModel):
     name: str
     task: Literal["chat", "completion", "embedding"]
     tier: Literal["base", "fast"]
+    vision: bool  # whether it reads images
     context_tokens: int
     max_output_tokens: int | None
     state: VariantState
@@ -130,6 +131,7 @@ def _variant(fleet: Fleet, variant: Variant, now: datetime) -> Model:
         name=variant.name,
         task=variant.task,
         tier=variant.tier,
+        vision=variant.vision,
         context_tokens=variant.context_tokens,
         max_output_tokens=variant.max_output_tokens,
         state=fleet.state(variant),

@@ -1,16 +1,19 @@
-"""The first page: what this is, what runs, where to go. No script, nothing from elsewhere."""
+"""Pages for people: the first one, and the API reference. No script, nothing from elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from serving.identity.needs import PUBLIC
+from serving.reference import reference
 from serving.routes import models
 from serving.routes.caller import Parts
 from studio import clock
@@ -20,16 +23,34 @@ PAGES = Path(__file__).parent.parent / "pages"
 
 router = APIRouter(include_in_schema=False)
 _templates = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-_STYLE = (PAGES / "first.css").read_text()
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = {
-    # The one style sheet stands in the page and is named by its hash; nothing else may load, run or frame.
-    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none';"
-    " form-action 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
+
+
+def _coded(text: str) -> Markup:
+    """Text in which `backticks` mark code, as this project's docstrings and refusals have it."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped just before)
+
+
+_templates.filters["coded"] = _coded
+
+
+def _style(*sheets: str) -> str:
+    return "".join((PAGES / sheet).read_text() for sheet in sheets)
+
+
+def _headers(style: str) -> dict[str, str]:
+    """The one style sheet stands in the page and is named by its hash; nothing else may load, run or frame."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return {
+        "content-security-policy": f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+    }
+
+
+_FIRST_STYLE = _style("first.css")
+_DOCS_STYLE = _style("first.css", "docs.css")
 
 
 @router.get("/", dependencies=[PUBLIC])
@@ -42,6 +63,17 @@ async def first_page(parts: Parts) -> HTMLResponse:
         here=[model for model in catalog if model.state != "not_deployed"],
         gateway_url=settings().gateway_url,
         dagster_url=settings().dagster_url,
-        style=_STYLE,
+        style=_FIRST_STYLE,
     )
-    return HTMLResponse(page, headers=_HEADERS)
+    return HTMLResponse(page, headers=_headers(_FIRST_STYLE))
+
+
+@router.get("/docs")
+def api_reference(request: Request) -> HTMLResponse:
+    """The OpenAPI document for people. It is one and the same until the process ends."""
+    page: str | None = getattr(request.app.state, "api_reference", None)
+    if page is None:
+        api = reference(request.app.openapi())
+        page = _templates.get_template("docs.html").render(api=api, style=_DOCS_STYLE)
+        request.app.state.api_reference = page
+    return HTMLResponse(page, headers=_headers(_DOCS_STYLE))

@@ -25,7 +25,7 @@ from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Call, Endpoint, read_call, read_tag
 from studio import clock, ids
-from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
+from studio.errors import InvalidRequest, MethodNotAllowed, ServiceUnavailable, StudioError
 
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in metrics only
 
@@ -55,7 +55,7 @@ class TokenEndpoint:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
         await Relay(self._gateway, client, request, self.keep).run()
 
-    def refusal(self, error: StudioError) -> bytes:
+    def refusal(self, error: StudioError, id: UUID) -> bytes:
         """The body of a refusal."""
         return envelope.body_of(error)
 
@@ -67,6 +67,8 @@ class TokenEndpoint:
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(scope["method"], self._endpoint.path, ("POST",))
             request = await self._admit(client, id)
             variant = request.variant
             await self._answer(client, request)
@@ -78,14 +80,15 @@ class TokenEndpoint:
             # The gateway stops and its time of grace is over; the relay has already ended what was streaming.
             stopping = ServiceUnavailable("The gateway is stopping.", retry_after=timedelta(seconds=1))
             status = stopping.status
-            await self._refuse(client, stopping)
+            await self._refuse(client, stopping, id)
         except StudioError as error:
             status = error.status
-            await self._refuse(client, error)
+            await self._refuse(client, error, id)
         except Exception:
             log.exception("request_failed", request=request_id(id))
             status = 500
-            await self._refuse(client, StudioError("The gateway failed. The header `x-request-id` names this case."))
+            failed = StudioError("The gateway failed. The header `x-request-id` names this case.")
+            await self._refuse(client, failed, id)
         finally:
             client.stop_watching()
             if request is not None and request.reservation is not None:
@@ -111,6 +114,7 @@ class TokenEndpoint:
             )
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
         try:
+            call = await self._gateway.images.handed_over(call, variant)
             reservation = None
             if self._endpoint.is_metered:
                 reservation = await self._reserve(caller, started_at, call, variant, len(body))
@@ -141,7 +145,7 @@ class TokenEndpoint:
             if request.lease is not None:
                 request.lease.end(0)
 
-    async def _refuse(self, client: Client, error: StudioError) -> None:
+    async def _refuse(self, client: Client, error: StudioError, id: UUID) -> None:
         if not client.has_first_byte:
             headers = error.headers if isinstance(error, OverLimit) else []
-            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error))
+            await client.answer(error.status, envelope.headers_of(error) + headers, self.refusal(error, id))

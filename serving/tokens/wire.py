@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from serving.fleet.view import Replica
 from serving.routing import Target
+from serving.tokens.tools import Tool, ToolChoice, check_choice, held_to_schema
 from studio.errors import InvalidRequest
 
 # Priorities, salts and ids are set by us. Everything here would let one caller steer another's requests or ours.
@@ -47,9 +48,24 @@ class StreamOptions(Struct):
 
 
 class Message(Struct):
-    """An unknown role would go straight into the engine's chat template."""
+    """An unknown role would go straight into the engine's chat template. Parts of a content are `images/parts.py`."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class JsonSchema(Struct):
+    """The schema of an answer, under a name."""
+
+    name: str
+    schema: dict[str, Any] | None = None
+
+
+class ResponseFormat(Struct):
+    """What an answer must look like. `structural_tag` is vLLM's own."""
+
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
+    json_schema: JsonSchema | None = None
 
 
 class TokenRequest(Struct, kw_only=True):
@@ -80,6 +96,11 @@ class ChatRequest(GenerationRequest, kw_only=True):
     max_completion_tokens: AtLeastOne | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Meta(min_length=1)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    functions: Any = None  # what `tools` were before 2024; engines overlook it
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):
@@ -227,7 +248,11 @@ class Call:
 def read_call(endpoint: Endpoint, body: bytes) -> Call:
     """Parse and check a body. InvalidRequest names the field."""
     payload = parse(body)
+    if endpoint.request is ChatRequest:
+        return read_chat(endpoint, payload)
     request = typed(payload, endpoint.request)
+    # vLLM would take a chat here, too, and fetch the images that nobody has looked at.
+    payload.pop("messages", None)
     if isinstance(request, CompletionRequest):
         _check_inputs("prompt", request.prompt)
     if isinstance(request, EmbeddingRequest):
@@ -237,8 +262,25 @@ def read_call(endpoint: Endpoint, body: bytes) -> Call:
     if not isinstance(request, GenerationRequest):
         assert isinstance(request, TokenRequest)
         return Call(endpoint, payload, request.model, request.cache_salt or "", False, False, False)
-    if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
+    return _generation(endpoint, payload, request)
+
+
+def read_chat(endpoint: Endpoint, payload: Any) -> Call:
+    """A chat completion, whoever has put it into these words. InvalidRequest names the field."""
+    request = typed(payload, ChatRequest)
+    if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
+    if request.functions is not None:
+        raise InvalidRequest("`functions` are not read here; write them as `tools`.", param="functions")
+    if request.response_format == ResponseFormat("json_schema"):
+        raise InvalidRequest("Missing required field `json_schema`.", param="response_format.json_schema")
+    check_choice(request.tools, request.tool_choice)
+    if request.tools is not None:
+        payload = payload | {"tools": held_to_schema(payload["tools"], request.tool_choice)}
+    return _generation(endpoint, payload, request)
+
+
+def _generation(endpoint: Endpoint, payload: dict[str, Any], request: GenerationRequest) -> Call:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("`stream_options` is only allowed with `stream: true`.", param="stream_options")
     options = request.stream_options or StreamOptions()
@@ -296,7 +338,8 @@ def engine_body(
 ) -> bytes:
     """What the engine gets: its own name of the model, our steering, and the limits on each answer: the variant's, and
     what the caller's budget affords (None: as many as asked for). Without a `priority` its tier's holds."""
-    payload = {name: value for name, value in call.payload.items() if name not in STEERING}
+    # An absent field is a null one to every client, but not to every engine.
+    payload = {name: value for name, value in call.payload.items() if name not in STEERING and value is not None}
     variant = target.variant
     payload["model"] = target.engine_name(replica)
     payload["priority"] = PRIORITY[variant.tier] if priority is None else priority

@@ -135,7 +135,7 @@ class TestScript:
             names = [call["function"]["name"] for call in choice["message"]["tool_calls"]]
             arguments = choice["message"]["tool_calls"][0]["function"]["arguments"]
             finish_reason, counted = choice["finish_reason"], answer.json()["usage"]
-        assert (names, json.loads(arguments), finish_reason) == (["look"], {"text": "word "}, "tool_calls")
+        assert (names, json.loads(arguments), finish_reason) == (["look"], {"text": "word word word "}, "tool_calls")
         assert (counted["completion_tokens"], counted["completion_tokens_details"]["reasoning_tokens"]) == (5, 2)
         assert engine.counters().generation_tokens == 5
 

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
+from anthropic.types import MessageParam
 
 from local.demo.auditor import Auditor
 from tests.e2e.conftest import Cloud
@@ -119,6 +121,21 @@ def test_responses_are_told_by_the_same_engine(cloud: Cloud, key: str) -> None:
     eventually(lambda: len(events_of(cloud, key)) == 2, "both are in the database, and the count is not")
     auditor = Auditor(cloud.status["database_url"])
     eventually(lambda: all(total.agree for total in auditor.engine_totals()), "events equal the engines' counters")
+
+
+def test_anthropics_sdk_is_answered_streamed_and_counted(cloud: Cloud, key: str) -> None:
+    """The count is the tokenizer's and the usage the engine's: they must be the same number."""
+    words: list[MessageParam] = [{"role": "user", "content": "Say something."}]
+    gateway_url = cloud.status["gateway_url"]
+    with anthropic.Anthropic(base_url=gateway_url, api_key=key, max_retries=0, timeout=120) as claude:
+        counted = claude.messages.count_tokens(model=CHAT, messages=words, system="Be brief.")
+        with claude.messages.stream(model=CHAT, max_tokens=6, messages=words, system="Be brief.") as stream:
+            text = "".join(stream.text_stream)
+            message = stream.get_final_message()
+    assert text
+    assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == counted.input_tokens
+    assert message.stop_reason in ("max_tokens", "end_turn")
+    eventually(lambda: len(events_of(cloud, key)) == 1, "the message is in the database, and the count is not")
 
 
 def test_a_final_invoice_can_be_listed_and_fetched(cloud: Cloud, told: str, tmp_path: Path) -> None:

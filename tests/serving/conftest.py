@@ -4,6 +4,7 @@ starve a gateway start theirs on a fresh database."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -33,9 +34,9 @@ class House:
     key: CreatedKey
 
 
-@pytest.fixture(scope="module")
-def house(server: TestServer) -> Iterator[House]:
-    """One for all tests of a file."""
+@contextmanager
+def furnished(server: TestServer) -> Iterator[House]:
+    """A house of its own."""
     database = server.database()
     worker, operator = engine_for(database.url("worker")), engine_for(database.url("operator"))
     with unit_of_work(worker) as session:
@@ -48,12 +49,26 @@ def house(server: TestServer) -> Iterator[House]:
     operator.dispose()
 
 
-@pytest.fixture(scope="module")
-def engine(house: House) -> Iterator[StubEngine]:
+@contextmanager
+def stub_of(house: House) -> Iterator[StubEngine]:
     """A stub engine that answers for chat (base and fast) and for embeddings."""
     with StubEngine() as stub:
         attach(house.operator, stub.url)
         attach(house.operator, stub.url, EMBEDDING)
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def house(server: TestServer) -> Iterator[House]:
+    """One for all tests of a file."""
+    with furnished(server) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def engine(house: House) -> Iterator[StubEngine]:
+    """The one of this file's house."""
+    with stub_of(house) as stub:
         yield stub
 
 

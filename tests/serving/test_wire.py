@@ -73,7 +73,7 @@ class TestEngineBody:
         assert sent(COMPLETIONS, stream=True, stream_options={"include_usage": False})["stream_options"] == wanted
 
     def test_what_can_be_read_but_not_written_again_is_refused(self) -> None:
-        body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": %s}' % (
+        body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "metadata": %s}' % (
             b"[" * 300 + b"]" * 300
         )
         call = wire.read_call(CHAT, body)

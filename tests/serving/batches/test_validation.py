@@ -40,6 +40,7 @@ FLEET = Fleet(
     adapters={TUNED.name: TUNED},
 )
 GOOD = line("good")
+REMOTE_IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
 def judged(
@@ -77,6 +78,8 @@ def test_a_key_that_is_confined_to_other_models_cannot_use_this_one_in_a_batch_e
         (line("x", model=EMBEDDING), "model_not_supported", "body.model", "is for embedding"),
         (line("x", model=CHAT_FAST), "mismatched_model", "body.model", "the same model"),
         (line("x", messages=[]), "invalid_request", "messages", "messages"),
+        (line("x", messages=[{"role": "user", "content": [REMOTE_IMAGE]}]), "invalid_request",
+         "messages[0].content[0].image_url", "must be `data:` URLs"),
         (line("x", temperature=9), "invalid_request", "temperature", "temperature"),
         (line("good"), "duplicate_custom_id", "custom_id", "already used in line 1"),
     ],

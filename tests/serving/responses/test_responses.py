@@ -132,7 +132,7 @@ class TestStream:
             response = stream.get_final_response()
         (call,) = response.output
         assert call.type == "function_call"
-        assert (call.name, call.arguments) == ("weather", '{"text":"word word "}')
+        assert (call.name, call.arguments) == ("weather", '{"text": "word word word word "}')
 
 
 class TestConversation:

@@ -1,0 +1,201 @@
+"""Fetches the images that callers name, so that engines never do. The rules are `rules.py`.
+
+A name is resolved here, each of its addresses is checked, and the connection goes to a checked address and nowhere
+else: a second answer of the DNS changes nothing. Redirects start again from the first rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from serving.fleet.view import Variant
+from serving.images import rules
+from serving.images.parts import ImagePart, read_parts, with_urls
+from serving.images.rules import refused
+from serving.tokens.wire import Call
+from studio.errors import InvalidRequest
+
+MOST_IMAGES = 20  # of one request
+MOST_BYTES = 20 * 1024 * 1024  # of all that one request has fetched
+MOST_AT_ONCE = 32  # fetches of this process
+MOST_REDIRECTS = 3
+PATIENCE = timedelta(seconds=15)  # with all images of one request
+_PIECE_BYTES = 64 * 1024
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """All addresses of a host, as the system's resolver says, however the name is written."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(sockaddr[0]) for *_, sockaddr in found]
+
+
+class Images:
+    """Makes every image of a call one that an engine can read without asking anybody."""
+
+    def __init__(
+        self,
+        allowed_hosts: frozenset[str] = frozenset(),
+        *,
+        resolve: Resolve = resolve,
+        is_allowed: Callable[[Address], bool] = rules.is_public,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allowed_hosts = allowed_hosts
+        self._resolve = resolve
+        self._is_allowed = is_allowed
+        self._tls = tls or ssl.create_default_context()
+        self._fetches = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def handed_over(self, call: Call, variant: Variant) -> Call:
+        """The same call with each image in it. InvalidRequest names the image and the rule that it breaks."""
+        given = call.payload.get("messages")
+        if given is None:
+            return call
+        messages, images = read_parts(given)
+        if images:
+            if not variant.vision:
+                raise InvalidRequest(
+                    f"The model `{call.model}` does not read images; `/v1/models` shows which do (`vision`).",
+                    param=images[0].where,
+                )
+            messages = with_urls(messages, await self._as_data(images))
+        return replace(call, payload=call.payload | {"messages": messages})
+
+    async def _as_data(self, images: list[ImagePart]) -> dict[ImagePart, str]:
+        if len(images) > MOST_IMAGES:
+            raise refused(f"a request may have at most {MOST_IMAGES} images", images[MOST_IMAGES].where)
+        remote: dict[ImagePart, URL] = {}
+        for image in images:
+            if image.url[:5].lower() == "data:":
+                rules.check_data_url(image.url, image.where)
+            else:
+                remote[image] = rules.check_url(image.url, self._allowed_hosts, image.where)
+        allowance = _Allowance(MOST_BYTES)
+        fetched: dict[ImagePart, str] = {}
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                # One after the other: a request shall not have many connections of ours.
+                for image, url in remote.items():
+                    async with self._fetches:
+                        fetched[image] = await self._fetch(url, allowance, image.where)
+        except TimeoutError as error:
+            late = next(image for image in remote if image not in fetched)
+            raise refused(f"it did not arrive within {PATIENCE.total_seconds():.0f} s", late.where) from error
+        return fetched
+
+    async def _fetch(self, url: URL, allowance: _Allowance, where: str) -> str:
+        for _ in range(1 + MOST_REDIRECTS):
+            addresses = await self._checked_addresses(url, where)
+            connector = aiohttp.TCPConnector(
+                resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
+            )
+            async with aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            ) as session:
+                try:
+                    async with session.get(url, headers=_HEADERS, allow_redirects=False) as response:
+                        if not 300 <= response.status < 400:
+                            return await _read(response, allowance, where)
+                        location = response.headers.get("location", "")
+                except (aiohttp.ClientError, OSError, ValueError) as error:
+                    raise refused("its server could not be reached or broke off", where) from error
+            url = rules.check_url(_joined(url, location, where), self._allowed_hosts, where)
+        raise refused(f"it is redirected more than {MOST_REDIRECTS} times", where)
+
+    async def _checked_addresses(self, url: URL, where: str) -> list[Address]:
+        assert url.host is not None  # `check_url` has looked
+        assert url.port is not None
+        try:
+            addresses = await self._resolve(url.host, url.port)
+        except (OSError, ValueError, UnicodeError) as error:
+            raise refused("the name of its host cannot be resolved", where) from error
+        # All of them, not one that fits: a name with a public and a private address is somebody's trick.
+        if not addresses or not all(self._is_allowed(address) for address in addresses):
+            raise refused("its host is not on the public internet", where)
+        return addresses
+
+
+_HEADERS = {"accept": "image/png, image/jpeg, image/webp, image/gif", "accept-encoding": "identity"}
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What the images of one request may still weigh."""
+
+    bytes: int
+
+    def take(self, bytes: int, where: str) -> None:
+        self.bytes -= bytes
+        if self.bytes < 0:
+            raise refused(f"the images of a request may have {MOST_BYTES:,} bytes in all", where)
+
+
+class _Pinned(AbstractResolver):
+    """A resolver that knows one answer."""
+
+    def __init__(self, addresses: list[Address]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def _read(response: aiohttp.ClientResponse, allowance: _Allowance, where: str) -> str:
+    if response.status != 200:
+        raise refused(f"its server answered {response.status}", where)
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not content_type.startswith("image/"):
+        raise refused(f"its server calls it {content_type[:80] or 'nothing'!r}, not an image", where)
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise refused("its server compressed it although asked not to", where)
+    if (response.content_length or 0) > allowance.bytes:
+        allowance.take(response.content_length or 0, where)
+    content = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        allowance.take(len(piece), where)
+        content += piece
+    kind = rules.image_type(bytes(content[:16]))
+    if kind is None:
+        raise refused("it is no PNG, JPEG, GIF or WebP", where)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _joined(url: URL, location: str, where: str) -> str:
+    try:
+        return str(url.join(URL(location)))
+    except ValueError as error:
+        raise refused("it is redirected to something that is no URL", where) from error
+
+
+def allowed_hosts(setting: str) -> frozenset[str]:
+    """From the setting: hosts, or hosts with a port, with commas between."""
+    return frozenset(filter(None, (one.strip().rstrip(".").lower() for one in setting.split(","))))

@@ -1,0 +1,111 @@
+"""Which addresses an image may come from, and what is an image. Pure; `fetching.py` keeps the rules.
+
+A caller chooses the address and we connect from inside our network, so everything that is not plainly public is
+refused: by the addresses that a name resolves to, never by how the name is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from yarl import URL
+
+from studio.errors import InvalidRequest
+
+HTTPS_PORT = 443
+
+# IANA's special-purpose registries, and what is not unicast. 192.88.99.0/24 leads to 6to4 relays.
+_SPECIAL_V4 = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# All public unicast addresses of today begin with 001; loopback, link-local, unique-local, multicast, IPv4-mapped and
+# NAT64 addresses do not. What within hides an IPv4 address (Teredo, 6to4) or is for examples is taken out again.
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_SPECIAL_V6 = tuple(
+    IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
+
+_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+_HEAD_CHARACTERS = 32  # of base64; each signature lies within
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it is an address of the public internet, and of nothing else."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _SPECIAL_V4)
+    return address.scope_id is None and address in _GLOBAL_V6 and not any(address in one for one in _SPECIAL_V6)
+
+
+def check_data_url(url: str, where: str) -> None:
+    """That it holds an image of a kind that models read."""
+    match = _DATA_URL.match(url)
+    if match is None:
+        raise refused("a `data:` URL must look like `data:image/png;base64,...`", where)
+    try:
+        head = base64.b64decode(url[match.end() : match.end() + _HEAD_CHARACTERS], validate=True)
+    except binascii.Error as error:
+        raise refused("the `data:` URL is not valid base64", where) from error
+    if image_type(head) is None:
+        raise refused("the `data:` URL holds no PNG, JPEG, GIF or WebP", where)
+
+
+def check_url(text: str, allowed_hosts: frozenset[str], where: str) -> URL:
+    """An address that may be asked, if its name resolves to public addresses. `allowed_hosts`: empty for all; with a
+    port in it, that port."""
+    try:
+        url = URL(text)
+        host, port = url.host, url.port
+    except ValueError as error:
+        raise refused("it is not a valid URL", where) from error
+    if url.scheme != "https":
+        raise refused(f"only `https:` and `data:` URLs are read, not `{url.scheme[:20]}:`", where)
+    if not host:
+        raise refused("the URL names no host", where)
+    if url.user is not None or url.password is not None:
+        raise refused("the URL must not contain a user or a password", where)
+    name = host.rstrip(".").lower()
+    if f"{name}:{port}" in allowed_hosts:
+        return url
+    if port != HTTPS_PORT:
+        raise refused(f"only port {HTTPS_PORT} is allowed, not {port}", where)
+    if allowed_hosts and name not in allowed_hosts:
+        raise refused(f"the host `{name[:100]}` is not among those that this gateway may ask", where)
+    return url
+
+
+def image_type(head: bytes) -> str | None:
+    """By the first bytes of a file. Vector images and whatever else a browser might show are none."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def refused(why: str, where: str) -> InvalidRequest:
+    """An image that is not taken, and the rule that says so."""
+    return InvalidRequest(f"The image in `{where}` cannot be used: {why}.", code="invalid_image_url", param=where)

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API, spoken by the engines' chat completions: metered, limited and ended exactly like those."""

@@ -1,0 +1,176 @@
+"""What every route owes to clients beneath the API: methods, headers, bodies of all kinds, browsers."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.serving.conftest import House
+from tests.serving.gateway_process import CHAT, GatewayProcess
+
+PATH = "/v1/chat/completions"
+BODY: dict[str, Any] = {"model": CHAT, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+JSON = {"content-type": "application/json"}
+
+
+def raw(content: str) -> bytes:
+    """A chat whose one message is this JSON."""
+    return f'{{"model":"{CHAT}","max_tokens":1,"messages":[{{"role":"user","content":{content}}}]}}'.encode()
+
+
+def assert_envelope(response: httpx.Response, status: int) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"].startswith("req_")
+    error = response.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert all(isinstance(error[name], str) for name in ("message", "type", "code"))
+
+
+class TestBodies:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(b"", b"null", b"[]", b'"text"', b"7", b"{", b"\xff\xfe", b"{}", b"[" * 2_000 + b"]" * 2_000),
+            raw('"\\ud800"'),
+            raw('"a\nb"'),
+            raw('"\\x"'),
+            raw("NaN"),
+            raw('[{"type":"text","text":"a","b":' + "[" * 900 + "]" * 900 + "}], " + '"x":' + "[" * 300 + "]" * 300),
+            b'{"n":1e999,' + raw('"a"')[1:],
+            b'{"n":' + b"9" * 400 + b"," + raw('"a"')[1:],
+        ],
+    )
+    def test_what_is_no_request_is_400(self, api: httpx.Client, body: bytes) -> None:
+        assert_envelope(api.post(PATH, content=body, headers=JSON), 400)
+
+    @pytest.mark.parametrize("content", ['"\\u0000"', '"\\ud83d\\ude00"', '"\U0001f600"', '"' + "a" * 100_000 + '"'])
+    def test_unusual_texts_are_texts(self, api: httpx.Client, content: str) -> None:
+        assert api.post(PATH, content=raw(content), headers=JSON).status_code == 200
+
+    def test_of_a_key_that_comes_twice_the_last_counts_everywhere(self, api: httpx.Client) -> None:
+        body = b'{"model":"gpt-17",' + raw('"a"')[1:]
+        response = api.post(PATH, content=body, headers=JSON)
+        assert (response.status_code, response.json()["model"]) == (200, CHAT)
+
+    def test_it_may_come_in_chunks(self, api: httpx.Client) -> None:
+        def pieces() -> Iterator[bytes]:
+            for byte in orjson.dumps(BODY):
+                yield bytes([byte])
+
+        assert api.post(PATH, content=pieces(), headers=JSON).status_code == 200
+
+    def test_a_huge_one_in_chunks_is_413(self, api: httpx.Client) -> None:
+        pieces = (b"x" * (1 << 20) for _ in range(40))
+        try:
+            response = api.post(PATH, content=pieces, headers=JSON)
+        except httpx.WriteError:
+            return  # the refusal closed the connection before everything was written
+        assert_envelope(response, 413)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd"])
+    def test_a_compressed_one_is_415(self, api: httpx.Client, encoding: str) -> None:
+        packed = gzip.compress(orjson.dumps(BODY))
+        assert_envelope(api.post(PATH, content=packed, headers=JSON | {"content-encoding": encoding}), 415)
+
+    @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", None])
+    def test_its_type_may_be_written_in_all_ways(self, api: httpx.Client, kind: str | None) -> None:
+        headers = {} if kind is None else {"content-type": kind}
+        assert api.post(PATH, content=orjson.dumps(BODY), headers=headers).status_code == 200
+
+    @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+    def test_another_type_is_415(self, api: httpx.Client, kind: str) -> None:
+        assert_envelope(api.post(PATH, content=orjson.dumps(BODY), headers={"content-type": kind}), 415)
+
+    def test_who_asks_first_is_told_to_continue(self, gateway: GatewayProcess, house: House) -> None:
+        body = orjson.dumps(BODY)
+        head = (
+            f"POST {PATH} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {house.key.text}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\nexpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+            connection.sendall(body)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+class TestMethods:
+    @pytest.mark.parametrize("path", [PATH, "/v1/completions", "/v1/embeddings", "/v1/messages"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_a_wrong_one_is_405_and_names_the_right_one(self, api: httpx.Client, path: str, method: str) -> None:
+        response = api.request(method, path)
+        assert response.status_code == 405
+        assert response.headers["allow"] == "POST"
+        assert response.headers["content-type"] == "application/json"
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/v1", "/v1/", "/v2/chat/completions", "/chat/completions", "/v1/chat", "/v1/chat/completions/x"),
+            *("/tokenizer_info", "/inference/v1/generate", "/sleep", "/collective_rpc", "/scale_elastic_ep"),
+            *("/generative_scoring", "/kv_event_sources", "/load", "/v1/unload_lora_adapter", "/%00", "/..%2f"),
+        ],
+    )
+    def test_an_unknown_path_is_404(self, api: httpx.Client, method: str, path: str) -> None:
+        assert_envelope(api.request(method, path), 404)
+
+    def test_a_slash_at_the_end_is_no_redirect(self, api: httpx.Client) -> None:
+        for path in ("/v1/chat/completions/", "/v1//chat/completions"):
+            assert api.post(path, json=BODY).status_code == 200
+        assert api.get("/v1/models/").status_code == 200
+
+
+class TestHeaders:
+    def test_each_answer_says_how_long_it_took(self, api: httpx.Client) -> None:
+        for response in (api.post(PATH, json=BODY), api.post(PATH, json={}), api.get("/v1/models"), api.get("/none")):
+            assert int(response.headers["openai-processing-ms"]) >= 0
+
+    @pytest.mark.parametrize("value", ["a", "x" * 3_000, "req_1; drop", "\u00e9"])
+    def test_a_clients_own_request_id_names_nothing(self, api: httpx.Client, value: str) -> None:
+        names = (b"x-request-id", b"x-client-request-id", b"x-data-parallel-rank", b"openai-organization")
+        response = api.post(PATH, json=BODY | {"request_id": "mine"}, headers=dict.fromkeys(names, value.encode()))
+        assert response.status_code == 200
+        assert response.headers["x-request-id"] == "req_" + response.json()["id"].removeprefix("chatcmpl-")
+        assert value not in response.headers.values()
+
+    def test_the_engine_is_not_named(self, api: httpx.Client) -> None:
+        assert "server" not in api.post(PATH, json=BODY).headers
+
+    def test_a_browser_may_read_what_an_sdk_reads(self, api: httpx.Client) -> None:
+        for path in (PATH, "/v1/messages"):
+            headers = api.post(path, json=BODY, headers={"origin": "https://example.com"}).headers
+            assert headers["access-control-allow-origin"] == "*"
+            exposed = set(headers["access-control-expose-headers"].split(", "))
+            assert {"x-request-id", "retry-after", "retry-after-ms", "openai-processing-ms"} <= exposed
+            for kind in ("requests", "tokens"):
+                assert {f"x-ratelimit-{one}-{kind}" for one in ("limit", "remaining", "reset")} <= exposed
+
+    @pytest.mark.parametrize("path", [PATH, "/v1/models", "/v1/files", "/v1/messages", "/none"])
+    def test_a_preflight_is_always_answered(self, stranger: httpx.Client, path: str) -> None:
+        wanted = "authorization, content-type, idempotency-key, openai-organization, x-stainless-lang, x-api-key"
+        headers = {
+            "origin": "https://example.com",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": wanted,
+        }
+        response = stranger.options(path, headers=headers)
+        assert response.status_code == 204
+        assert response.headers["access-control-allow-headers"] == wanted
+        assert "POST" in response.headers["access-control-allow-methods"]
+
+    @pytest.mark.parametrize(
+        "authorization", ["", "Bearer", "Basic abc", "bearer \u00e9", "Bearer xpu_a b", "Bearer " + "x" * 9_000]
+    )
+    def test_a_key_that_is_none_is_401(self, stranger: httpx.Client, authorization: str) -> None:
+        headers = {b"authorization": authorization.encode()}
+        response = stranger.post(PATH, json=BODY, headers=headers)
+        assert_envelope(response, 401)
+        assert response.json()["error"]["code"] == "invalid_api_key"
