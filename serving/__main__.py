@@ -38,6 +38,7 @@ from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
 from serving.probing import probe_forever
 from serving.shipper import Shipper
+from serving.traces import Traces
 from studio import ids, logs
 from studio.db.sessions import engine_for
 from studio.sealing import seal
@@ -80,6 +81,7 @@ async def run(config: Settings) -> None:
         images=Images(allowed_hosts(config.image_hosts)),
         journal=journal,
         metrics=Metrics(),
+        traces=Traces(config.traces_url, config.traces_share),
         cache_salt_key=config.cache_salt_key.get_secret_value().encode(),
         max_body_bytes=config.max_body_bytes,
     )
@@ -118,6 +120,7 @@ async def run(config: Settings) -> None:
         await journal.close()
         await asyncio.to_thread(shipper.stop)
         await gateway.engines.close()
+        await asyncio.to_thread(gateway.traces.close)
         await gateway.limits.close()
         for task in background:
             task.cancel()

@@ -13,6 +13,7 @@ from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
+from serving.traces import Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +29,6 @@ class Gateway:
     images: Images
     journal: Journal
     metrics: Metrics
+    traces: Traces
     cache_salt_key: bytes
     max_body_bytes: int

@@ -24,6 +24,7 @@ from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.relay import Relay, Request, request_id
 from serving.tokens.wire import Call, Endpoint, read_call, read_tag
+from serving.traces import Timeline
 from studio import clock, ids
 from studio.errors import InvalidRequest, MethodNotAllowed, ServiceUnavailable, StudioError
 
@@ -64,12 +65,13 @@ class TokenEndpoint:
         id: UUID = scope["studio.request_id"]
         variant: Variant | None = None
         request: Request | None = None
+        timeline = self._gateway.traces.begin(id, self._endpoint.path)
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(scope["method"], self._endpoint.path, ("POST",))
-            request = await self._admit(client, id)
+            request = await self._admit(client, id, timeline)
             variant = request.variant
             await self._answer(client, request)
             if client.left:
@@ -95,8 +97,10 @@ class TokenEndpoint:
                 request.reservation.release()
             self._gateway.metrics.in_flight.dec()
             self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
+            if timeline is not None:
+                self._gateway.traces.end(timeline, id, ids.instant_of(id), status)
 
-    async def _admit(self, client: Client, id: UUID) -> Request:
+    async def _admit(self, client: Client, id: UUID, timeline: Timeline | None) -> Request:
         started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
         require_endpoint(caller, self._endpoint.path)
@@ -122,7 +126,10 @@ class TokenEndpoint:
             if lease is not None:
                 lease.end(0)
             raise
-        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag)
+        if timeline is not None:
+            timeline.model, timeline.variant_id, timeline.tier = call.model, variant.id, variant.tier
+            timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, clock.now()
+        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag, timeline)
 
     async def _reserve(
         self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int

@@ -28,6 +28,7 @@ from serving.tokens.patching import EventPatcher
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
+from serving.traces import Timeline
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
 from studio.errors import ServiceUnavailable, StudioError
@@ -55,6 +56,7 @@ class Request:
     lease: Lease | None = None  # of a caller that has limits
     reservation: Reservation | None = None  # where a budget holds
     tag: str | None = None  # the caller's own word for what it is for
+    timeline: Timeline | None = None  # of a request that is traced
 
     @property
     def variant(self) -> Variant:
@@ -101,6 +103,8 @@ class Relay:
             work_of(call, request.target, salt),
             stream=call.stream,
         )
+        if request.timeline is not None:
+            request.timeline.answered_at, request.timeline.replica_id = clock.now(), answer.replica.id
         try:
             if answer.status != 200:
                 raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
@@ -188,6 +192,8 @@ class Relay:
             adapter_id=request.target.adapter_id,
         )
         self._gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
+        if request.timeline is not None:
+            request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
         await self._gateway.journal.append(event)
 
 
