@@ -123,6 +123,22 @@ def test_responses_are_told_by_the_same_engine(cloud: Cloud, key: str) -> None:
     eventually(lambda: all(total.agree for total in auditor.engine_totals()), "events equal the engines' counters")
 
 
+def test_a_forced_tool_is_called_with_an_object(cloud: Cloud, key: str) -> None:
+    """However small the model is: its words are held to the schema by the engine."""
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Berlin", "Shanghai"]}}, "required": ["city"]}
+    answer = client(cloud, key).chat.completions.create(
+        model=CHAT,
+        messages=[{"role": "user", "content": "What is the weather in Berlin?"}],
+        tools=[{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+        max_tokens=60,
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert call.type == "function"
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Berlin", "Shanghai")
+
+
 def test_anthropics_sdk_is_answered_streamed_and_counted(cloud: Cloud, key: str) -> None:
     """The count is the tokenizer's and the usage the engine's: they must be the same number."""
     words: list[MessageParam] = [{"role": "user", "content": "Say something."}]
