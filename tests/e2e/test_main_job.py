@@ -133,7 +133,8 @@ def test_a_forced_tool_is_called_with_an_object(cloud: Cloud, key: str) -> None:
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=60,
     )
-    (call,) = answer.choices[0].message.tool_calls or ()
+    assert answer.choices[0].message.tool_calls is not None
+    (call,) = answer.choices[0].message.tool_calls
     assert call.type == "function"
     assert call.function.name == "weather"
     assert json.loads(call.function.arguments)["city"] in ("Berlin", "Shanghai")
