@@ -123,7 +123,14 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
 
 def _framework(gateway: Gateway, database: Engine, answers: Store, store: ResponseStore) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
-    app = FastAPI(title="XPULINK AI Studio", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="XPULINK AI Studio",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # A body is read before its caller is known. Routes that stream files have a bound of their own.
+        max_body_size=gateway.max_body_bytes,
+    )
     app.state.gateway = gateway
     app.state.database = database
     app.state.responses = store
@@ -162,6 +169,7 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     message = {
         404: f"There is nothing at {request.url.path}.",
         405: f"{request.method} is not allowed for {request.url.path}.",
+        413: "The request body is too large.",
     }.get(error.status_code, error.detail)
     body = envelope.for_status(error.status_code, message)
     return Response(body, error.status_code, error.headers, "application/json")

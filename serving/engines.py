@@ -46,6 +46,10 @@ class ReplicaGone(Exception):
     """The replica cannot be reached, or went away before it answered."""
 
 
+class ReplicaDied(ReplicaGone):
+    """It had the request when it went away: perhaps because of it."""
+
+
 class AnswerLost(ServiceUnavailable):
     """The engine may have worked on the request, but its counts are lost with its answer: nobody pays for them."""
 
@@ -80,10 +84,14 @@ class Answer:
         connection = self._response.connection
         if connection is None or connection.transport is None:
             return  # the answer has already been read to its end
-        connection.transport.write_eof()
+        patience = DRAIN.total_seconds()
+        if connection.transport.can_write_eof():
+            connection.transport.write_eof()
+        else:
+            patience = 0  # TLS has no half: the engine hears of it by the end of the whole connection
         if connection.protocol is not None:
             connection.protocol.force_close()  # never again in the pool: it can only be read
-        self._drain = asyncio.get_running_loop().call_later(DRAIN.total_seconds(), self._response.close)
+        self._drain = asyncio.get_running_loop().call_later(patience, self._response.close)
 
     def close(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
@@ -122,6 +130,7 @@ class Engines:
         ModelAsleep or ServiceUnavailable when none is ready, ServiceUnavailable when all that are fail or are full.
         """
         tried: set[UUID] = set()
+        deaths = 0
         while True:
             try:
                 replica = self.balancer.choose(fleet, target, work, tried, time.monotonic())
@@ -138,13 +147,20 @@ class Engines:
             except ReplicaGone as error:
                 log.warning("replica_gone", replica=str(replica.id), variant=target.variant.id, error=str(error))
                 tried.add(replica.id)
+                deaths += isinstance(error, ReplicaDied)
+                if deaths > 1:  # a request that kills engines must not be tried on all of them
+                    raise ServiceUnavailable(
+                        f"Two replicas of `{target.name}` went away with this request.", retry_after=RETRY
+                    ) from error
 
     async def probe(self, replica: Replica) -> None:
         """Ask a replica whether it lives. Any answer will do that is not an error of its own: not every engine that is
         attached knows this path."""
         url, patience = self._url(replica, "/health"), aiohttp.ClientTimeout(total=PROBE.total_seconds())
         try:
-            async with self._session.get(url, headers=_headers(replica), timeout=patience) as response:
+            async with self._session.get(
+                url, headers=_headers(replica), timeout=patience, allow_redirects=False
+            ) as response:
                 lives = response.status < 500 or response.status == HTTPStatus.NOT_IMPLEMENTED
         except (aiohttp.ClientError, TimeoutError, OSError):
             lives = False
@@ -199,7 +215,9 @@ class Engines:
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         for is_last_try in (False, True):
             try:
-                response = await self._session.post(url, data=body, headers=headers, timeout=patience)
+                response = await self._session.post(
+                    url, data=body, headers=headers, timeout=patience, allow_redirects=False
+                )
                 return response, await _first_part(response, stream)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 raise ReplicaGone(str(error)) from error
@@ -208,7 +226,7 @@ class Engines:
             except (aiohttp.ClientError, OSError) as error:
                 # Perhaps only a kept connection that the engine had just closed: once more, on a new one.
                 if is_last_try:
-                    raise ReplicaGone(str(error) or type(error).__name__) from error
+                    raise ReplicaDied(str(error) or type(error).__name__) from error
         raise AssertionError("the last try returns or raises")
 
     def _url(self, replica: Replica, path: str) -> URL:

@@ -50,6 +50,9 @@ class Feed:
                     log.warning("database_away", error=str(error).strip())
                     is_reported = True
                 self.connected = False
+            except Exception:  # a defect in one snapshot must not stop the others: revoked keys would go on
+                log.exception("snapshot_failed")
+                self.connected = False
             await asyncio.sleep(RECONNECT_AFTER.total_seconds())
 
     async def _follow(self) -> None:

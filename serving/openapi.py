@@ -15,17 +15,16 @@ from fastapi.routing import iter_route_contexts
 
 from serving.identity.needs import Need, described, in_words, needs_of
 from serving.identity.permissions import Permission
+from serving.languages import TOKEN_ENDPOINTS
 from serving.messages.wire import COUNT_TOKENS, MESSAGES
-from serving.responses.request import ENDPOINTS as RESPONSES
 from serving.tokens import waiting
 from serving.tokens.absent import ABSENT
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
-from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, TAG_LENGTH, Endpoint
+from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, TAG_LENGTH, Endpoint
 from studio.settings import settings
 
 _REF = "#/components/schemas/{name}"
 _ANTHROPIC = (MESSAGES, COUNT_TOKENS)
-_TOKENS = (*ENDPOINTS, *RESPONSES, *_ANTHROPIC, *ABSENT, TOKENIZE, DETOKENIZE)
 
 _REFUSALS = {
     "400": "The request cannot be right; `param` names the field.",
@@ -153,7 +152,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
-    _, types = msgspec.json.schema_components([one.request for one in _TOKENS], ref_template=_REF)
+    _, types = msgspec.json.schema_components([one.request for one in TOKEN_ENDPOINTS], ref_template=_REF)
     for more in (types, _SCHEMAS):
         assert not schemas.keys() & more.keys(), "two types of the document have the same name"
         schemas.update(more)
@@ -176,7 +175,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for status, why in _REFUSALS.items()
         for family in ("Error", "MessagesError")
     }
-    paths = {endpoint.path: {"post": _operation(endpoint)} for endpoint in _TOKENS}
+    paths = {endpoint.path: {"post": _operation(endpoint)} for endpoint in TOKEN_ENDPOINTS}
     paths |= {one.engine_path: {"post": _operation(one) | _at_the_root(one)} for one in (TOKENIZE, DETOKENIZE)}
     document["paths"] = paths | document["paths"]
     _declare_needs(app, document["paths"])

@@ -192,8 +192,11 @@ def _register(connection: psycopg.Connection, source_id: UUID) -> None:
 
 
 def _close(connection: psycopg.Connection, source_id: UUID) -> None:
-    connection.execute("select settle_draws(%s)", (source_id,))  # all its events are there: what it spent is known
-    connection.execute(
-        "update usage_sources set closed_at = coalesce(closed_at, %s), pending = 0, heartbeat_at = %s where id = %s",
-        (clock.now(), clock.now(), source_id),
-    )
+    with connection.transaction():
+        connection.execute(
+            "update usage_sources set closed_at = coalesce(closed_at, %s), pending = 0, heartbeat_at = %s"
+            " where id = %s",
+            (clock.now(), clock.now(), source_id),
+        )
+        # All its events are there: what it spent of budgets is known. In one transaction, so that it draws no more.
+        connection.execute("select settle_draws(%s)", (source_id,))

@@ -42,9 +42,39 @@ join tenant_billing b on b.tenant_id = k.tenant_id and b.valid_from <= current_d
      and (b.valid_until is null or current_date < b.valid_until)
 where k.credit is not null;
 
+-- What they have spent, by the source that told of it. Sources that may still tell more (a gateway that was killed, whose
+-- journal nobody has adopted yet) hold theirs as a draw, so that it is settled when everything has arrived.
+create temporary table spent_by_source on commit drop as
+select k.id as api_key_id, (k.created_at at time zone 'UTC')::date as period, e.source_id,
+       sum(u.tokens * p.per_million) / 1000000 as spent
+from api_keys k
+join budgets g on g.id = k.id
+join usage_events e on e.api_key_id = k.id and e.tenant_id = k.tenant_id and e.batch_id is null
+     and e.started_at >= k.created_at and e.usage_day_utc >= (k.created_at at time zone 'UTC')::date
+join models m on m.id = e.model_id
+cross join lateral (values
+    ('embedding', case when m.task = 'embedding' then e.prompt_tokens else 0 end),
+    ('prompt', case when m.task = 'embedding' then 0 else e.prompt_tokens - e.cached_tokens end),
+    ('cached_prompt', case when m.task = 'embedding' then 0 else e.cached_tokens end),
+    ('completion', e.completion_tokens)) as u (unit, tokens)
+join prices p on p.variant_id = e.variant_id and p.unit = u.unit and p.currency = g.currency
+     and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
+group by 1, 2, 3;
+
 insert into budget_accounts (budget_id, period, spent)
-select s.api_key_id, (k.created_at at time zone 'UTC')::date, s.spent
-from key_spending(array[]::uuid[]) s join api_keys k on k.id = s.api_key_id;
+select k.id, (k.created_at at time zone 'UTC')::date, coalesce(sum(s.spent) filter (where u.closed_at is not null), 0)
+from api_keys k
+join budgets g on g.id = k.id
+left join spent_by_source s on s.api_key_id = k.id
+left join usage_sources u on u.id = s.source_id
+group by 1, 2;
+
+insert into budget_draws (budget_id, period, source_id, amount)
+select a.budget_id, a.period, u.id, coalesce(s.spent, 0)
+from budget_accounts a
+cross join usage_sources u
+left join spent_by_source s on s.api_key_id = a.budget_id and s.source_id = u.id
+where u.closed_at is null and u.kind = 'journal';
 
 drop function key_spending(uuid[]);
 alter table api_keys drop column credit;
@@ -79,9 +109,15 @@ create function draw_budget(budget uuid, in_period date, source uuid, needed num
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     total numeric;
+    closed timestamptz;
 begin
     if needed <= 0 then
         raise exception 'nothing is drawn by drawing %', needed using errcode = 'check_violation';
+    end if;
+    -- Whoever closes a source settles it in the same transaction: what is drawn afterwards would never be settled.
+    select u.closed_at into closed from usage_sources u where u.id = source for share;
+    if closed is not null then
+        raise exception 'source % is closed', source using errcode = 'object_not_in_prerequisite_state';
     end if;
     insert into budget_accounts (budget_id, period) values (budget, in_period) on conflict do nothing;
     select g.amount - a.spent into total
@@ -116,36 +152,43 @@ create function settle_draws(source uuid) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     draw record;
-    cost numeric;
 begin
+    -- What it all cost is known before anything is locked: others draw from the same accounts meanwhile.
     for draw in
-        select d.budget_id, d.period, g.tenant_id, g.api_key_id, g.kind, g.currency, g.created_at, g.ended_at, b.time_zone
-        from budget_draws d
-        join budgets g on g.id = d.budget_id
-        join tenant_billing b on b.tenant_id = g.tenant_id and b.valid_from <= current_date
-             and (b.valid_until is null or current_date < b.valid_until)
-        where d.source_id = source
-        order by d.budget_id, d.period
+        with held as (
+            select d.budget_id, d.period, g.tenant_id, g.api_key_id, g.kind, g.currency, g.created_at, g.ended_at,
+                   b.time_zone
+            from budget_draws d
+            join budgets g on g.id = d.budget_id
+            join tenant_billing b on b.tenant_id = g.tenant_id and b.valid_from <= current_date
+                 and (b.valid_until is null or current_date < b.valid_until)
+            where d.source_id = source
+        ), costs as (
+            select h.budget_id, h.period, sum(u.tokens * p.per_million) / 1000000 as cost
+            from held h
+            join usage_events e on e.source_id = source and e.tenant_id = h.tenant_id
+                 and (h.api_key_id is null or e.api_key_id = h.api_key_id)
+                 and e.usage_day_utc >= (h.created_at at time zone 'UTC')::date and e.started_at >= h.created_at
+                 and (h.ended_at is null or e.started_at < h.ended_at)
+                 and (h.kind = 'prepaid' or date_trunc('month', e.started_at at time zone h.time_zone)::date = h.period)
+            join models m on m.id = e.model_id
+            cross join lateral (values
+                ('embedding', case when m.task = 'embedding' then e.prompt_tokens else 0 end),
+                ('prompt', case when m.task = 'embedding' then 0 else e.prompt_tokens - e.cached_tokens end),
+                ('cached_prompt', case when m.task = 'embedding' then 0 else e.cached_tokens end),
+                ('completion', e.completion_tokens)) as u (unit, tokens)
+            join prices p on p.variant_id = e.variant_id
+                 and p.unit = case when e.batch_id is null then '' else 'batch_' end || u.unit
+                 and p.currency = h.currency
+                 and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
+            group by 1, 2
+        )
+        select h.budget_id, h.period, coalesce(c.cost, 0) as cost
+        from held h left join costs c using (budget_id, period)
+        order by 1, 2
     loop
-        perform 1 from budget_accounts a where a.budget_id = draw.budget_id and a.period = draw.period for update;
-        select coalesce(sum(u.tokens * p.per_million) / 1000000, 0) into cost
-        from usage_events e
-        join models m on m.id = e.model_id
-        cross join lateral (values
-            ('embedding', case when m.task = 'embedding' then e.prompt_tokens else 0 end),
-            ('prompt', case when m.task = 'embedding' then 0 else e.prompt_tokens - e.cached_tokens end),
-            ('cached_prompt', case when m.task = 'embedding' then 0 else e.cached_tokens end),
-            ('completion', e.completion_tokens)) as u (unit, tokens)
-        join prices p on p.variant_id = e.variant_id
-             and p.unit = case when e.batch_id is null then '' else 'batch_' end || u.unit and p.currency = draw.currency
-             and p.valid_from <= e.started_at and (p.valid_until is null or e.started_at < p.valid_until)
-        where e.source_id = source and e.tenant_id = draw.tenant_id
-          and (draw.api_key_id is null or e.api_key_id = draw.api_key_id)
-          and e.usage_day_utc >= (draw.created_at at time zone 'UTC')::date and e.started_at >= draw.created_at
-          and (draw.ended_at is null or e.started_at < draw.ended_at)
-          and (draw.kind = 'prepaid'
-               or date_trunc('month', e.started_at at time zone draw.time_zone)::date = draw.period);
-        update budget_accounts set spent = spent + cost where budget_id = draw.budget_id and period = draw.period;
+        update budget_accounts set spent = spent + draw.cost
+        where budget_id = draw.budget_id and period = draw.period;
         delete from budget_draws
         where budget_id = draw.budget_id and period = draw.period and source_id = source;
     end loop;

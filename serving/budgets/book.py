@@ -26,6 +26,7 @@ DECENT_ANSWER = 512
 # A request waits this long for what running ones give back, before it makes do with less or is refused.
 PATIENCE = timedelta(seconds=5)
 DRY = timedelta(milliseconds=500)  # how long an empty budget is not asked again
+TICK = timedelta(milliseconds=200)
 IDLE = timedelta(seconds=1)  # after which what is not needed goes back for others to spend
 
 
@@ -36,8 +37,14 @@ class _Purse:
     account: Account
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     drawing: asyncio.Task[Decimal] | None = None
+    claims: int = 0  # requests that are being decided
     dry_until: float = 0.0  # of the loop's clock
     used_at: float = 0.0
+
+    @property
+    def key(self) -> tuple[UUID, date]:
+        """By which it is kept."""
+        return self.account.budget.id, self.account.period
 
     @property
     def is_drawing(self) -> bool:
@@ -105,6 +112,7 @@ class Budgets:
         self._of_tenant: dict[UUID, tuple[Budget, ...]] = {}
         self._of_key: dict[UUID, tuple[Budget, ...]] = {}
         self._purses: dict[tuple[UUID, date], _Purse] = {}
+        self._changed: set[tuple[UUID, date]] = set()  # whose part is to be drawn anew
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read all again. A budget that was changed is drawn anew, so that its new amount holds at once."""
@@ -124,10 +132,10 @@ class Budgets:
         for purse in self._purses.values():
             current = known.get(purse.account.budget.id)
             if current != purse.account.budget:
-                purse.dry_until = purse.used_at = 0.0
                 purse.account.budget = current or purse.account.budget
-                await self._give_back(purse)
-                purse.wake_one()
+                purse.dry_until = 0.0
+                # `tidy` gives it back: whoever reads snapshots, keys among them, must not wait for a row of money.
+                self._changed.add(purse.key)
         self._of_tenant = {id: tuple(found) for id, found in of_tenant.items()}
         self._of_key = {id: tuple(found) for id, found in of_key.items()}
 
@@ -158,15 +166,25 @@ class Budgets:
             )
             for budget in budgets
         ]
-        return await self._claim(claims, choices, max_tokens)
+        for claim in claims:
+            claim.purse.claims += 1
+        try:
+            return await self._claim(claims, choices, max_tokens)
+        finally:
+            for claim in claims:
+                claim.purse.claims -= 1
 
     async def tidy(self) -> None:
         """For ever: return what is not needed any more."""
         while True:
-            await asyncio.sleep(IDLE.total_seconds())
+            await asyncio.sleep(TICK.total_seconds())
             idle_since = asyncio.get_running_loop().time() - IDLE.total_seconds()
             for key, purse in list(self._purses.items()):
-                if purse.used_at > idle_since or purse.account.reserved or purse.is_drawing:
+                if key in self._changed:
+                    self._changed.discard(key)
+                    await self._give_back(purse)
+                    purse.wake_one()
+                if purse.claims or purse.used_at > idle_since or purse.account.reserved or purse.is_drawing:
                     continue
                 # Dropped as well: what it has spent is in the database, as a part of what was drawn and not returned.
                 del self._purses[key]

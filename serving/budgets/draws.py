@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -34,18 +35,22 @@ class Draws:
     def __init__(self, database: Engine, source_id: UUID) -> None:
         self._database = database
         self._source_id = source_id
+        self._late: set[asyncio.Task[None]] = set()
 
     async def draw(self, account: Account, needed: Decimal) -> Decimal:
         """Up to `needed`, or more while there is plenty, added to what the account holds. BudgetUnknown."""
+        drawing = asyncio.create_task(self._hold(account, needed))
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
-                granted: Decimal = await asyncio.to_thread(self._draw, account, needed)
+                return await asyncio.shield(drawing)
         except (SQLAlchemyError, TimeoutError) as error:
-            # It may have been granted all the same: then it is held by nobody until this gateway's account is settled.
             log.warning("budget_unknown", budget=str(account.budget.id), error=type(error).__name__)
+            if not drawing.done():
+                # What comes too late for who waited is nobody's, and goes back.
+                late = asyncio.create_task(self._return_late(account, drawing))
+                self._late.add(late)
+                late.add_done_callback(self._late.discard)
             raise BudgetUnknown from error
-        account.held += granted
-        return granted
 
     async def give_back(self, account: Account, unused: Decimal) -> None:
         """Return what is not needed."""
@@ -55,6 +60,16 @@ class Draws:
         except SQLAlchemyError as error:
             # Perhaps returned, perhaps not: never taken back, since it must not be spent twice.
             log.warning("budget_not_returned", budget=str(account.budget.id), error=type(error).__name__)
+
+    async def _hold(self, account: Account, needed: Decimal) -> Decimal:
+        granted: Decimal = await asyncio.to_thread(self._draw, account, needed)
+        account.held += granted
+        return granted
+
+    async def _return_late(self, account: Account, drawing: asyncio.Task[Decimal]) -> None:
+        with suppress(SQLAlchemyError):
+            if granted := await drawing:
+                await self.give_back(account, granted)
 
     def _draw(self, account: Account, needed: Decimal) -> Decimal:
         with unit_of_work(self._database) as session:

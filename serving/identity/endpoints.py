@@ -7,7 +7,7 @@ from collections.abc import Collection
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from serving.tokens.wire import ENDPOINTS
+from serving.languages import TOKEN_ENDPOINTS
 from studio.errors import InvalidRequest
 
 
@@ -15,7 +15,7 @@ def require_known_endpoints(app: FastAPI, endpoints: Collection[str] | None) -> 
     """InvalidRequest for a path at and below which nothing is."""
     if endpoints is None:
         return
-    paths = [endpoint.path for endpoint in ENDPOINTS]
+    paths = [endpoint.path for endpoint in TOKEN_ENDPOINTS]
     paths += [route.path for route in iter_route_contexts(app.routes) if route.path]
     ours = [path for path in paths if path.startswith("/v1/")]
     for endpoint in endpoints:

@@ -33,6 +33,7 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 UploadPurpose = Literal["batch", "fine-tune", "assistants", "vision", "user_data", "evals"]
 UPLOAD_PURPOSES = get_args(UploadPurpose)
 Purpose = Literal[UploadPurpose, "batch_output", "fine-tune-results"]
+BOUNDED_AS_IT_ARRIVES = 2**62  # by `receive`, once the caller is known: nothing of it is kept in memory
 EXPIRY_SECONDS = range(3600, 2_592_000 + 1)
 _FORM = {
     "type": "object",
@@ -78,7 +79,11 @@ class DeletedFile(BaseModel):
     deleted: Literal[True]
 
 
-@router.post("", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}})
+@router.post(
+    "",
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}},
+    max_body_size=BOUNDED_AS_IT_ARRIVES,
+)
 async def upload_file(
     request: Request, caller: InferenceCaller, store: Objects, database: TenantDatabase
 ) -> FileObject:

@@ -68,7 +68,7 @@ async def first_page(parts: Parts) -> HTMLResponse:
     return HTMLResponse(page, headers=_headers(_FIRST_STYLE))
 
 
-@router.get("/docs")
+@router.get("/docs", dependencies=[PUBLIC])
 def api_reference(request: Request) -> HTMLResponse:
     """The OpenAPI document for people. It is one and the same until the process ends."""
     page: str | None = getattr(request.app.state, "api_reference", None)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from serving.files import arrival, parts
 from serving.routes.caller import InferenceCaller
-from serving.routes.files import EXPIRY_SECONDS, FileObject, UploadPurpose, file_object
+from serving.routes.files import BOUNDED_AS_IT_ARRIVES, EXPIRY_SECONDS, FileObject, UploadPurpose, file_object
 from serving.routes.stores import Objects, TenantDatabase
 from studio import clock, ids
 from studio.db.jobs import File, Upload, UploadPart
@@ -107,7 +107,9 @@ def retrieve_upload(upload_id: str, caller: InferenceCaller, database: TenantDat
 
 
 @router.post(
-    "/{upload_id}/parts", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _PART_FORM}}}}
+    "/{upload_id}/parts",
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _PART_FORM}}}},
+    max_body_size=BOUNDED_AS_IT_ARRIVES,
 )
 async def add_part(
     upload_id: str, request: Request, caller: InferenceCaller, store: Objects, database: TenantDatabase

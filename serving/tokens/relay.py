@@ -227,7 +227,8 @@ class _Stream:
                 if self._is_done:
                     self.held_back = visible
                     return None
-                await self._client.write(visible)
+                if visible:  # nothing may leave before the status
+                    await self._client.write(visible)
                 if self._refusal is not None:
                     return self._refusal
                 data = await self._answer.more()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -232,3 +233,31 @@ class TestPages:
         wait_until(lambda: gateway.health()["usage_pending"] == 0, seconds=HEARTBEAT.total_seconds())
         exposition = httpx.get(f"{gateway.internal_url}/metrics").text
         assert f'studio_requests_total{{model="{CHAT}",status="200",tier="base",variant="{CHAT}"}}' in exposition
+
+
+class TestStrangersBodies:
+    """What somebody without a key sends is not taken in without bounds, whichever route it is for."""
+
+    @pytest.mark.parametrize("path", ["/v1/keys", "/v1/batches", "/v1/uploads", "/v1/responses"])
+    def test_a_body_without_end_is_cut_off(self, stranger: httpx.Client, path: str) -> None:
+        sent = 0
+
+        def without_end() -> Iterator[bytes]:
+            nonlocal sent
+            yield b'{"name": "'
+            while True:
+                sent += 1 << 20
+                yield b"x" * (1 << 20)
+
+        try:
+            response = stranger.post(path, content=without_end(), headers={"content-type": "application/json"})
+        except httpx.WriteError:
+            pass  # the gateway has closed the connection while we were still sending
+        else:
+            assert response.status_code in (401, 413)
+            assert response.json()["error"]["code"] in ("invalid_api_key", "request_entity_too_large")
+        assert sent < 80 << 20
+
+    def test_a_body_that_says_how_large_it_is_is_refused_in_our_envelope(self, stranger: httpx.Client) -> None:
+        response = stranger.post("/v1/batches", content=b"x" * (33 << 20), headers={"content-type": "application/json"})
+        assert_envelope(response, 413, "request_entity_too_large")

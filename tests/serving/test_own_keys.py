@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.languages import TOKEN_ENDPOINTS
 from studio import ids
 from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
@@ -65,6 +66,12 @@ class TestConfinedKeys:
         assert refused(embed(key), "may not call `/v1/embeddings`, only /v1/chat/completions. Use a key that may.")
         assert refused(key.get("/v1/usage"), "/v1/usage")
         assert refused(key.get("/v1/files"), "/v1/files")
+
+    def test_every_path_that_an_engine_answers_can_be_named(self, minted: Minted, gateway: GatewayProcess) -> None:
+        maker = minted(scopes=["inference", "keys"])
+        for endpoint in TOKEN_ENDPOINTS:
+            made = maker.post("/v1/keys", json={"name": "one", "scopes": ["inference"], "endpoints": [endpoint.path]})
+            assert made.status_code in (200, 201), endpoint.path
 
     def test_what_is_named_covers_what_lies_below_it(self, minted: Minted) -> None:
         key = minted(endpoints=["/v1/batches"])
