@@ -92,6 +92,7 @@ class _GenerationBody(msgspec.Struct, kw_only=True):
     model: str | None = None
     max_tokens: int | None = None
     n: int | None = None
+    min_tokens: int | None = None  # one of vLLM's own, which nobody before it looks at
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
 

@@ -287,7 +287,8 @@ class TestBeginning:
 
     def test_an_answer_weighs_what_it_may_become_up_to_what_is_usual(self) -> None:
         def tokens(endpoint: Endpoint = CHAT, **body: object) -> int:
-            whole = {"model": "m", "messages": [{"role": "user"}], "input": "x"} | body
+            asked: dict[str, object] = {"input": "x"} if endpoint is EMBEDDINGS else {"messages": [{"role": "user"}]}
+            whole = {"model": "m"} | asked | body
             return work_of(read_call(endpoint, orjson.dumps(whole)), TARGET, self.SALT).tokens
 
         assert tokens(max_tokens=7) == 7

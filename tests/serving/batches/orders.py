@@ -17,7 +17,10 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 def line(custom_id: str, url: str = "/v1/chat/completions", method: str = "POST", **body: Any) -> str:
     """One good line, unless told otherwise."""
-    request = {"model": CHAT, "messages": [{"role": "user", "content": f"say {custom_id}"}], "max_tokens": 10} | body
+    request: dict[str, Any] = {"model": CHAT, "max_tokens": 10}
+    if url == "/v1/chat/completions":
+        request["messages"] = [{"role": "user", "content": f"say {custom_id}"}]
+    request |= body
     return json.dumps({"custom_id": custom_id, "method": method, "url": url, "body": request})
 
 

@@ -211,7 +211,7 @@ def test_a_line_that_the_engine_refuses_fails_alone_and_costs_nothing(
     sdk: openai.OpenAI, batch_workers: Workers, house: House
 ) -> None:
     with serving_engine(house):
-        batch = submit(sdk, [line("good"), line("bad", messages=[{"role": "user", "content": 7}])])
+        batch = submit(sdk, [line("good"), line("bad", min_tokens="many")])
         batch_workers.drain()
     done = sdk.batches.retrieve(batch.id)
     assert done.status == "completed"
