@@ -126,10 +126,11 @@ def test_responses_are_told_by_the_same_engine(cloud: Cloud, key: str) -> None:
 def test_a_forced_tool_is_called_with_an_object(cloud: Cloud, key: str) -> None:
     """However small the model is: its words are held to the schema by the engine."""
     parameters = {"type": "object", "properties": {"city": {"enum": ["Berlin", "Shanghai"]}}, "required": ["city"]}
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
     answer = client(cloud, key).chat.completions.create(
         model=CHAT,
         messages=[{"role": "user", "content": "What is the weather in Berlin?"}],
-        tools=[{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
+        tools=[tool],
         tool_choice={"type": "function", "function": {"name": "weather"}},
         max_tokens=60,
     )
