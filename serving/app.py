@@ -70,19 +70,21 @@ class PublicApplication:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        id = ids.uuid7()
-        scope["studio.request_id"] = id
-        common = [(b"x-request-id", request_id(id).encode())]
-        if any(name == b"origin" for name, _ in scope["headers"]):
-            common += cors.RESPONSE_HEADERS
+        scope["studio.request_id"] = ids.uuid7()
+        application = self._route(scope)
+        is_cross_origin = any(name == b"origin" for name, _ in scope["headers"])
+        common = cors.RESPONSE_HEADERS if is_cross_origin else []
 
         async def send_with_common_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 taken = (b"openai-processing-ms", b"%d" % ((time.perf_counter() - began) * 1000))
-                message["headers"] = [*message["headers"], *common, taken]
+                name = request_id(scope["studio.request_id"]).encode()  # another one if it takes over a dead gateway's
+                named = [(b"x-request-id", name)]
+                if scope["path"].startswith(MESSAGES.path):
+                    named.append((b"request-id", name))  # where Anthropic's SDK looks for it
+                message["headers"] = [*message["headers"], *named, *common, taken]
             await send(message)
 
-        application = self._route(scope)
         if carries_key(scope):
             await self._idempotent.run(application, scope, receive, send_with_common_headers)
         else:

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from serving import texts
 from serving.admin.access import Caller, Transaction
 from studio import budgets, ids
 from studio.budgets import Kind
@@ -84,10 +85,7 @@ def views(session: Session, tenant_id: UUID) -> list[BudgetView]:
 def _key(session: Session, tenant_id: UUID, wire_id: str | None) -> UUID | None:
     if wire_id is None:
         return None
-    try:
-        id = ids.from_wire(ids.API_KEY, wire_id)
-    except ValueError as error:
-        raise NotFound(str(error), param="key_id") from error
+    id = texts.key_id(wire_id, "key_id")
     if session.query(ApiKey.id).filter(ApiKey.id == id, ApiKey.tenant_id == tenant_id).one_or_none() is None:
         raise NotFound("the tenant has no key with this id", param="key_id")
     return id

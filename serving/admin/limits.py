@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.admin.access import Caller, Transaction
+from serving.texts import key_id
 from studio import ids
 from studio.db.limits import Limit
-from studio.errors import InvalidRequest
 from studio.limits import MOST_REQUESTS, MOST_TOKENS, Ceilings, Scope, clear_limits, limits_of, set_limits
 from studio.tenants import find_tenant
 
@@ -55,7 +55,7 @@ def get_limits(slug: str, session: Transaction) -> list[LimitsView]:
 @router.put("")
 def put_limits(slug: str, body: NewLimits, caller: Caller, session: Transaction) -> LimitsView:
     """Set the limits of a tenant, a key, a model, or a key with a model."""
-    scope = Scope(find_tenant(session, slug).id, _key_id(body.key), body.model)
+    scope = Scope(find_tenant(session, slug).id, _key(body.key), body.model)
     ceilings = Ceilings(
         body.requests_per_second, body.requests_per_minute, body.tokens_per_minute, body.concurrent_requests
     )
@@ -65,14 +65,11 @@ def put_limits(slug: str, body: NewLimits, caller: Caller, session: Transaction)
 @router.delete("", status_code=204)
 def delete_limits(slug: str, caller: Caller, session: Transaction, key: OfKey = None, model: OfModel = None) -> None:
     """End the limits of a tenant, a key, a model, or a key with a model."""
-    clear_limits(session, Scope(find_tenant(session, slug).id, _key_id(key), model), caller.actor)
+    clear_limits(session, Scope(find_tenant(session, slug).id, _key(key), model), caller.actor)
 
 
-def _key_id(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else ids.from_wire(ids.API_KEY, text)
-    except ValueError as error:
-        raise InvalidRequest(str(error), param="key") from error
+def _key(text: str | None) -> UUID | None:
+    return None if text is None else key_id(text, "key")
 
 
 def _view(row: Limit) -> LimitsView:

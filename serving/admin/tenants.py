@@ -62,7 +62,7 @@ class NewKey(_Body):
 
     name: str = "unnamed"
     scopes: list[str] = ["inference", "usage"]
-    expires_in_seconds: int | None = Field(None, gt=0)
+    expires_in_seconds: int | None = Field(None, gt=0, le=10 * 366 * 86400)
     requests_per_second: int | None = Field(None, gt=0, le=2**31 - 1)
     credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
     models: Annotated[list[str], Field(min_length=1)] | None = None  # names as in `/v1/models`

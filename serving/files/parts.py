@@ -12,12 +12,14 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
 from serving.files import records
+from serving.keys import KeyRecord
 from studio import ids
 from studio.db.jobs import File, Upload, UploadPart
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.object_streams import ObjectWriter, read_pieces
 from studio.objects import Bucket, ObjectStore
+from studio.tenants import audit_own
 
 LIFE = timedelta(hours=1)
 PART_BYTES = 64 * 1024 * 1024  # what the official SDK cuts a file into
@@ -93,7 +95,7 @@ def add(session: Session, upload: Upload, part_id: UUID, size_bytes: int, now: d
 def complete(
     database: Engine,
     store: ObjectStore,
-    tenant_id: UUID,
+    caller: KeyRecord,
     wire_id: str,
     part_ids: Sequence[UUID],
     md5: str | None,
@@ -103,6 +105,7 @@ def complete(
 
     A second call with the same list has the answer of the first: a client may not have received that.
     """
+    tenant_id = caller.tenant_id
     with tenant_scope(database, tenant_id) as session:
         upload = find(session, tenant_id, wire_id)
         if upload.state == "completed":
@@ -134,6 +137,7 @@ def complete(
             session.add(file)
             session.flush()
             upload.state, upload.ended_at, upload.part_ids, upload.file_id = "completed", now, list(part_ids), file_id
+            audit_own(session, caller.actor, "file.create", ids.to_wire(ids.FILE, file_id))
         is_used = True
     finally:
         if not is_used:

@@ -14,6 +14,7 @@ from serving import envelope
 from serving.gateway import Gateway
 from serving.idempotency.store import LEASE, Claim, KeptAnswer, Mine, OtherRequest, Request, Running, Store
 from serving.tokens.client import Client, ClientLeft, Message, Receive, Scope, Send
+from serving.tokens.endpoint import TokenEndpoint
 from studio import clock
 from studio.errors import (
     Conflict,
@@ -32,6 +33,7 @@ MOST_BYTES = 16 * 1024 * 1024  # of an answer that is kept
 RETRY = timedelta(seconds=2)
 POLL = timedelta(milliseconds=200)
 FORGETTING = timedelta(minutes=1)
+NOT_KEPT = KeptAnswer(0, b"", b"")
 
 log = structlog.get_logger()
 
@@ -62,10 +64,12 @@ class Idempotent:
             body = await client.read_body(self._gateway.max_body_bytes)
             request = Request.of(caller, key, scope["path"], body)
             claim = await self._settled_claim(request, scope, client)
+            if claim == NOT_KEPT:
+                raise _not_kept(scope)
         except ClientLeft:
             return
         except StudioError as error:
-            await client.answer(error.status, envelope.headers_of(error), envelope.body_of(error))
+            await client.answer(error.status, envelope.headers_of(error), _refusal(application, error, scope))
             return
         if isinstance(claim, KeptAnswer):
             headers = [(b"content-type", claim.content_type), (b"idempotent-replayed", b"true")]
@@ -159,21 +163,56 @@ class _Recorder:
     _status: int = 0
     _content_type: bytes = b""
     _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._content_type = next((v for name, v in message["headers"] if name.lower() == b"content-type"), b"")
         elif message["type"] == "http.response.body":
-            self._parts.append(message.get("body", b""))
+            part = message.get("body", b"")
+            self._size += len(part)
+            if self._can_be_kept():
+                self._parts.append(part)
+            else:
+                self._parts.clear()
             if not message.get("more_body") and self._is_good():
                 answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
-                self.is_kept = await self.owner.settle(self.request, answer)
+                self.is_kept = await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT)
         await self.downstream(message)
 
+    def _can_be_kept(self) -> bool:
+        return self._size <= MOST_BYTES and not _is_secret(self.scope)
+
     def _is_good(self) -> bool:
-        size = sum(map(len, self._parts))
-        return 200 <= self._status < 300 and "studio.broke_off" not in self.scope and size <= MOST_BYTES
+        return 200 <= self._status < 300 and "studio.broke_off" not in self.scope
+
+
+def _is_secret(scope: Scope) -> bool:
+    """Whether an answer holds the text of an API key, of which nobody keeps more than a hash."""
+    path: str = scope["path"]
+    return path.endswith("/keys")
+
+
+def _not_kept(scope: Scope) -> Conflict:
+    if _is_secret(scope):
+        return Conflict(
+            "The request with this Idempotency-Key has created its API key already, whose text was in that answer and"
+            " is kept nowhere. If it is lost, revoke the key and make another under a new Idempotency-Key.",
+            code="idempotent_answer_not_kept",
+        )
+    return Conflict(
+        "The request with this Idempotency-Key was answered and billed already, and its answer is too large to be kept"
+        f" (above {MOST_BYTES:,} bytes). Use a new Idempotency-Key to run and pay it again.",
+        code="idempotent_answer_too_large",
+    )
+
+
+def _refusal(application: Application, error: StudioError, scope: Scope) -> bytes:
+    """In the words of the API that was asked."""
+    if isinstance(application, TokenEndpoint):
+        return application.refusal(error, scope["studio.request_id"])
+    return envelope.body_of(error)
 
 
 def _whole_body(body: bytes) -> Receive:

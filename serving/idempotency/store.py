@@ -16,13 +16,14 @@ from studio import clock
 from studio.db.idempotency import IdempotentAnswer
 from studio.db.sessions import tenant_scope, unit_of_work
 from studio.sealing import Seal
+from studio.tenants import audit_own
 
 KEPT = timedelta(hours=24)
 LEASE = timedelta(seconds=30)
 
 
 class KeptAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """An answer as it went out."""
+    """An answer as it went out. Status 0: it went out, but it is not kept."""
 
     status: int
     content_type: bytes
@@ -154,6 +155,8 @@ class Store:
                 )
                 .returning(IdempotentAnswer.request_id)
             ).all()
+            if gone:
+                audit_own(session, caller.actor, "idempotent_answer.delete", hash_of(key).hex())
         return bool(gone)
 
     def forget_expired(self) -> None:

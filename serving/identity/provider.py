@@ -130,7 +130,7 @@ class Provider:
                 return
             try:
                 keys = await self._published_keys()
-            except (aiohttp.ClientError, OSError, ValueError) as error:  # a time-out is an OSError
+            except Exception as error:  # noqa: BLE001  # whatever they publish, it is not for a caller to see
                 if not self._is_away:
                     log.warning("oidc_provider_away", issuer=self.issuer, error=f"{type(error).__name__}: {error}")
                 self._is_away = True
@@ -156,10 +156,15 @@ class Provider:
 
 def read_keys(published: Mapping[str, Any]) -> dict[str | None, PublicKey]:
     """The keys of a JWKS that signatures can be checked with, by key id. A lone key also answers for no id at all."""
+    published_keys = published.get("keys")
+    if not isinstance(published_keys, list):
+        raise ValueError("the provider's document of keys has no list of `keys`")  # foreign input
     keys: dict[str | None, PublicKey] = {}
-    for one in published.get("keys", ()):
-        if isinstance(one, dict) and (key := _public_key(one)) is not None:
-            keys[one.get("kid")] = key
+    for one in published_keys:
+        if not isinstance(one, dict) or not isinstance(kid := one.get("kid"), str | None):
+            continue
+        if (key := _public_key(one)) is not None:
+            keys[kid] = key
     if len(keys) == 1:
         keys.setdefault(None, next(iter(keys.values())))
     return keys

@@ -13,9 +13,9 @@ from serving.messages.dialect import MessagesDialect
 from serving.messages.wire import COUNT_TOKENS, MESSAGES, read_count, read_messages
 from serving.tokens import answers
 from serving.tokens.answers import Dialect
-from serving.tokens.client import Client, Message, Receive, Scope, Send
+from serving.tokens.client import Client, Scope
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import JSON, Request, request_id
+from serving.tokens.relay import JSON, Request
 from serving.tokens.wire import Call, engine_body
 from studio.errors import StudioError
 
@@ -29,17 +29,6 @@ def take_key(scope: Scope) -> None:
 
 class _AnthropicEndpoint(TokenEndpoint):
     """What both have in common."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The SDK looks for the request's name in `request-id`."""
-        named = (b"request-id", request_id(scope["studio.request_id"]).encode())
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], named]
-            await send(message)
-
-        await super().__call__(scope, receive, send_named)
 
     def refusal(self, error: StudioError, id: UUID) -> bytes:
         return envelope.body_of(error, id)

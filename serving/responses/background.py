@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from serving.keys import KeyRecord
 from serving.responses.store import Kept, ResponseStore
@@ -52,6 +52,7 @@ class Background:
         self._store = store
         self._running: dict[UUID, Nobody] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._withdrawals: set[asyncio.Task[None]] = set()  # the loop itself would not keep them alive
 
     @asynccontextmanager
     async def running(self, caller: KeyRecord, response_id: UUID) -> AsyncIterator[Nobody]:
@@ -73,6 +74,23 @@ class Background:
                 return
             await asyncio.sleep(pause)
         log.warning("background_response_lost", response=kept.response["id"])
+
+    def withdraw(self, adding: asyncio.Task[None], caller: KeyRecord, kept: Kept) -> None:
+        """`adding` took too long or failed, and its caller hears that nothing is kept: leave no row behind."""
+        task = asyncio.get_running_loop().create_task(self._withdraw(adding, caller, kept))
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawals.discard)
+
+    async def _withdraw(self, adding: asyncio.Task[None], caller: KeyRecord, kept: Kept) -> None:
+        (error,) = await asyncio.gather(adding, return_exceptions=True)
+        is_lost = isinstance(error, DBAPIError) and error.connection_invalidated  # perhaps after its commit
+        if error is not None and not is_lost:
+            return
+        for pause in END_RETRIES:
+            if await self._try(self._store.withdraw, caller.tenant_id, kept.id):
+                return
+            await asyncio.sleep(pause)
+        log.warning("response_not_withdrawn", response=kept.response["id"])
 
     async def _look(self) -> None:
         try:

@@ -101,8 +101,7 @@ class ResponsesEndpoint(TokenEndpoint):
         if call.request.background or not call.request.is_stored:
             return
         try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                await asyncio.to_thread(self._store.add, request.caller, _kept(request))
+            await self._add(request.caller, _kept(request))
         except (SQLAlchemyError, TimeoutError) as error:
             log.warning("response_not_stored", response=dialect.response["id"], error=type(error).__name__)
             dialect.response["store"] = False
@@ -112,9 +111,22 @@ class ResponsesEndpoint(TokenEndpoint):
             await super().answer(client, request)
             return
         kept = _kept(request)
-        await from_store(self._store.add, request.caller, kept)
+        try:
+            await self._add(request.caller, kept)
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise _unreachable(error) from error
         await client.answer(200, JSON + request.headers, orjson.dumps(kept.response))
         await self._run(request)
+
+    async def _add(self, caller: KeyRecord, kept: Kept) -> None:
+        """Add a row in time. Otherwise raise, and see to it that there is none: the caller will hear so."""
+        adding = asyncio.create_task(asyncio.to_thread(self._store.add, caller, kept))
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                await asyncio.shield(adding)  # a thread cannot be ended from outside
+        except (SQLAlchemyError, TimeoutError):
+            self._background.withdraw(adding, caller, kept)
+            raise
 
     async def _run(self, request: Request) -> None:
         """Nobody listens any more, so whatever happens is written down and raised no further."""
@@ -184,11 +196,15 @@ async def from_store(read: Callable[..., Result], *arguments: Any) -> Result:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             return await asyncio.to_thread(read, *arguments)
     except (SQLAlchemyError, TimeoutError) as error:
-        log.warning("responses_unreachable", error=type(error).__name__)
-        raise ServiceUnavailable(
-            "Stored responses cannot be reached at the moment; `store: false` without `previous_response_id` works.",
-            retry_after=timedelta(seconds=2),
-        ) from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> ServiceUnavailable:
+    log.warning("responses_unreachable", error=type(error).__name__)
+    return ServiceUnavailable(
+        "Stored responses cannot be reached at the moment; `store: false` without `previous_response_id` works.",
+        retry_after=timedelta(seconds=2),
+    )
 
 
 def _parts(request: Request) -> tuple[ResponsesCall, ResponsesDialect]:

@@ -25,6 +25,7 @@ from studio.db.responses import StoredResponse
 from studio.db.sessions import tenant_scope, unit_of_work
 from studio.errors import InvalidRequest, NotFound
 from studio.sealing import Unreadable, seal
+from studio.tenants import audit_own
 
 RETENTION = timedelta(days=30)  # OpenAI's
 RUNNING = ("queued", "in_progress")
@@ -106,26 +107,35 @@ class ResponseStore:
         with tenant_scope(self._database, tenant_id) as session:
             return _kept(_one(session, tenant_id, response_id))
 
-    def delete(self, tenant_id: UUID, response_id: str) -> None:
-        """Gone for good. If it runs, it is ended."""
+    def withdraw(self, tenant_id: UUID, response_id: UUID) -> None:
+        """Take back what `add` may have written. No deletion by the caller, who never heard that it was kept."""
         with tenant_scope(self._database, tenant_id) as session:
-            row = _one(session, tenant_id, response_id)
-            session.execute(delete(StoredResponse).where(StoredResponse.id == row.id))
+            session.execute(delete(StoredResponse).where(StoredResponse.id == response_id))
 
-    def cancel(self, tenant_id: UUID, response_id: str) -> Kept:
+    def delete(self, caller: KeyRecord, response_id: str) -> None:
+        """Gone for good. If it runs, it is ended."""
+        with tenant_scope(self._database, caller.tenant_id) as session:
+            row = _one(session, caller.tenant_id, response_id)
+            session.execute(delete(StoredResponse).where(StoredResponse.id == row.id))
+            audit_own(session, caller.actor, "response.delete", response_id)
+
+    def cancel(self, caller: KeyRecord, response_id: str) -> Kept:
         """End a response that runs in the background; its gateway notices within a second. Others stay as they are."""
-        with tenant_scope(self._database, tenant_id) as session:
-            row = _one(session, tenant_id, response_id)
+        with tenant_scope(self._database, caller.tenant_id) as session:
+            row = _one(session, caller.tenant_id, response_id)
             if not row.background:
                 raise InvalidRequest(
                     "Only a response with `background: true` can be cancelled; another one ends with its connection.",
                     param="id",
                 )
-            session.execute(
+            ended = session.scalars(
                 update(StoredResponse)
                 .where(StoredResponse.id == row.id, StoredResponse.status.in_(RUNNING))
                 .values(status="cancelled")
-            )
+                .returning(StoredResponse.id)
+            ).all()
+            if ended:
+                audit_own(session, caller.actor, "response.cancel", response_id)
             session.refresh(row)
             return _kept(row)
 
@@ -148,6 +158,12 @@ class ResponseStore:
                     param="previous_response_id",
                 )
             chain = self._chain(session, tenant_id, last)
+        if len(chain) > LONGEST_CHAIN:
+            raise InvalidRequest(
+                f"The conversation is longer than {LONGEST_CHAIN:,} responses, so it cannot be continued. Send what"
+                " matters of it as `input` instead.",
+                param="previous_response_id",
+            )
         if chain[0].previous_response_id is not None:
             raise not_found
         return [item for kept in chain for item in (*kept.input, *kept.response["output"])]

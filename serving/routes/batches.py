@@ -17,6 +17,7 @@ from serving.files import records
 from serving.keys import require_endpoint
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import TenantDatabase
+from serving.texts import STORABLE
 from serving.tokens.wire import BATCHED
 from studio import clock, ids
 from studio.db.jobs import Batch
@@ -30,9 +31,8 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 PATHS = tuple(endpoint.path for endpoint in BATCHED)
 WINDOW_HOURS = range(1, 168 + 1)
 State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
-_STORABLE = r"^[^\x00]*$"  # jsonb takes no NUL
-ShortText = Annotated[str, Field(max_length=512, pattern=_STORABLE)]
-Metadata = Annotated[dict[Annotated[str, Field(max_length=64, pattern=_STORABLE)], ShortText], Field(max_length=16)]
+ShortText = Annotated[str, Field(max_length=512, pattern=STORABLE)]
+Metadata = Annotated[dict[Annotated[str, Field(max_length=64, pattern=STORABLE)], ShortText], Field(max_length=16)]
 
 
 class BatchCreate(BaseModel):

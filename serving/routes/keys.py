@@ -15,6 +15,7 @@ from serving.identity.endpoints import require_known_endpoints
 from serving.keys import KeyRecord, covers
 from serving.routes.caller import KeysCaller
 from serving.routes.stores import TenantDatabase
+from serving.texts import STORABLE
 from studio import clock, ids
 from studio.db.sessions import tenant_scope
 from studio.db.tenancy import ApiKey, ApiKeyUse
@@ -23,8 +24,7 @@ from studio.tenants import create_own_key, revoke_own_key
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
-_STORABLE = r"^[^\x00]*$"  # PostgreSQL's text takes no NUL
-Names = Annotated[list[Annotated[str, Field(pattern=_STORABLE)]], Field(min_length=1, max_length=100)]
+Names = Annotated[list[Annotated[str, Field(pattern=STORABLE)]], Field(min_length=1, max_length=100)]
 
 
 class NewKey(BaseModel):
@@ -32,7 +32,7 @@ class NewKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=_STORABLE)]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
     scopes: Annotated[list[Literal["inference", "usage", "keys"]], Field(min_length=1)] = ["inference", "usage"]
     models: Names | None = None  # names as in `/v1/models`
     endpoints: Names | None = None  # paths, such as `/v1/embeddings`

@@ -24,7 +24,7 @@ from billing import costs
 from billing.costs import DayCost
 from serving.keys import KeyRecord
 from serving.routes.caller import UsageCaller
-from serving.routes.usage import key_id, storable
+from serving.texts import key_id, storable
 from studio import clock, ids
 from studio.db.catalog import Model
 from studio.db.sessions import tenant_scope

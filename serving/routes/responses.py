@@ -54,14 +54,14 @@ async def retrieve_response(
 @router.delete("/{response_id}")
 async def delete_response(response_id: str, caller: InferenceCaller, responses: Responses) -> DeletedResponse:
     """Delete a response for good. If it runs it is ended; what continues it has lost its beginning."""
-    await from_store(responses.delete, caller.tenant_id, response_id)
+    await from_store(responses.delete, caller, response_id)
     return DeletedResponse(id=response_id, object="response", deleted=True)
 
 
 @router.post("/{response_id}/cancel")
 async def cancel_response(response_id: str, caller: InferenceCaller, responses: Responses) -> dict[str, Any]:
     """End a response that runs in the background. What the engine produced until then is billed."""
-    return (await from_store(responses.cancel, caller.tenant_id, response_id)).response
+    return (await from_store(responses.cancel, caller, response_id)).response
 
 
 @router.get("/{response_id}/input_items")

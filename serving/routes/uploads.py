@@ -20,6 +20,7 @@ from studio.db.sessions import tenant_scope
 from studio.errors import InvalidRequest, PayloadTooLarge
 from studio.objects import Bucket, ObjectStore
 from studio.settings import settings
+from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/uploads", tags=["files"])
 
@@ -96,6 +97,7 @@ def create_upload(body: UploadCreate, caller: InferenceCaller, database: TenantD
     )
     with tenant_scope(database, caller.tenant_id) as session:
         session.add(upload)
+        audit_own(session, caller.actor, "upload.create", ids.to_wire(ids.UPLOAD, upload.id))
     return _wire(upload)
 
 
@@ -138,7 +140,7 @@ def complete_upload(
 ) -> UploadObject:
     """Join the parts in the order of the list."""
     part_ids = [_part_id(text) for text in body.part_ids]
-    upload, file = parts.complete(database, store, caller.tenant_id, upload_id, part_ids, body.md5, clock.now())
+    upload, file = parts.complete(database, store, caller, upload_id, part_ids, body.md5, clock.now())
     return _wire(upload, file)
 
 
@@ -151,6 +153,7 @@ def cancel_upload(upload_id: str, caller: InferenceCaller, database: TenantDatab
         if upload.state != "cancelled":
             parts.require_pending(upload, now)
             upload.state, upload.ended_at = "cancelled", now
+            audit_own(session, caller.actor, "upload.cancel", upload_id)
     return _wire(upload)
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import ColumnElement, Select, func, select
 
 from serving.routes.caller import UsageCaller
+from serving.texts import key_id, storable
 from studio import clock, ids
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
@@ -19,6 +20,8 @@ from studio.errors import InvalidRequest
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 MOST_DAYS = 366
+# Far from where the calendar ends, so that days can be added and taken away.
+Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(9000, 12, 31))]
 
 Dimension = Literal["day", "model", "key", "tag"]
 _COLUMNS: Mapping[Dimension, Any] = {
@@ -56,8 +59,8 @@ class UsageReport(BaseModel):
 def usage(
     request: Request,
     caller: UsageCaller,
-    start: Annotated[date | None, Query(description="first UTC day; 30 days before `end` if absent")] = None,
-    end: Annotated[date | None, Query(description="UTC day after the last; tomorrow if absent")] = None,
+    start: Annotated[Day | None, Query(description="first UTC day; 30 days before `end` if absent")] = None,
+    end: Annotated[Day | None, Query(description="UTC day after the last; tomorrow if absent")] = None,
     group_by: Annotated[str, Query(description="any of day, model, key, tag, with commas between")] = "day,model",
     model: Annotated[str | None, Query(description="only this one")] = None,
     key: Annotated[str | None, Query(description="only this API key, by its id")] = None,
@@ -81,21 +84,6 @@ def usage(
     return UsageReport(
         object="list", start=start, end=end, group_by=dimensions, data=[_row(dimensions, row) for row in rows]
     )
-
-
-def key_id(text: str, param: str) -> UUID:
-    """The API key behind an id of the wire; it need not be the caller's, since rows of other tenants are never seen."""
-    try:
-        return ids.from_wire(ids.API_KEY, text)
-    except ValueError as error:
-        raise InvalidRequest(f"`{param}` must be the id of an API key ({ids.API_KEY}...).", param=param) from error
-
-
-def storable(text: str, param: str) -> str:
-    """A text to look for; PostgreSQL takes no NUL."""
-    if "\0" in text:
-        raise InvalidRequest(f"`{param}` contains a NUL character.", param=param)
-    return text
 
 
 def _dimensions(group_by: str) -> list[Dimension]:

@@ -94,6 +94,7 @@ class TestKeys:
         [
             ({"scopes": ["root"]}, "scopes are"),
             ({"expires_in_seconds": 0}, "greater than 0"),
+            ({"expires_in_seconds": 10**12}, "less than or equal to"),
             ({"requests_per_second": -1}, "greater than 0"),
             ({"colour": "red"}, "Extra inputs"),
         ],

@@ -193,6 +193,12 @@ class TestUsage:
     def test_a_span_backwards_is_400(self, api: httpx.Client) -> None:
         assert_envelope(api.get("/v1/usage?start=2026-02-01&end=2026-01-01"), 400, "invalid_request")
 
+    @pytest.mark.parametrize("query", ["end=0001-01-05", "start=0001-01-05", "end=9999-12-31"])
+    def test_days_at_the_ends_of_the_calendar_are_refused(self, api: httpx.Client, query: str) -> None:
+        refused = api.get(f"/v1/usage?{query}")
+        assert_envelope(refused, 400, "invalid_request")
+        assert refused.json()["error"]["param"] == query.partition("=")[0]
+
 
 class TestEmbeddings:
     @pytest.mark.parametrize("given", ["one text", ["two", "texts"], [1, 2, 3], [[1, 2], [3]]])

@@ -74,6 +74,16 @@ def test_parts_that_came_beside_each_other_are_joined_in_the_order_of_the_list(s
     assert done.file.expires_at == done.file.created_at + 7200
 
 
+def test_the_file_is_in_the_audit_log_once(sdk: openai.OpenAI, house: House) -> None:
+    upload_id = create(sdk, 3)
+    part = add(sdk, upload_id, b"one")
+    done = [sdk.uploads.complete(upload_id, part_ids=[part]) for _ in range(2)]
+    assert done[0].file is not None
+    with house.database.superuser() as connection:
+        rows = connection.execute("select action from audit_log where subject = %s", [done[0].file.id]).fetchall()
+    assert rows == [("file.create",)]
+
+
 def test_completing_again_gives_the_same_file_and_no_other(sdk: openai.OpenAI) -> None:
     upload_id = create(sdk, 6)
     one, two = add(sdk, upload_id, b"one"), add(sdk, upload_id, b"two")

@@ -225,6 +225,19 @@ class TestRefusals:
         deep += b'{"type":"tool_use","id":"a","name":"b","input":{"a":' + b"[" * 500 + b"]" * 500 + b"}}]}]}"
         assert_refused(api.post(path, content=deep), 400, "invalid_request_error")
 
+    def test_so_have_refusals_for_the_sake_of_an_idempotency_key(self, api: httpx.Client) -> None:
+        def ask(key: str, **fields: Any) -> httpx.Response:
+            body = {"model": CHAT, "max_tokens": 4, "messages": MESSAGES} | fields
+            return api.post("/v1/messages", json=body, headers={"idempotency-key": key})
+
+        first = ask("a-message")
+        assert first.headers["request-id"].removeprefix("req_") == first.json()["id"].removeprefix("msg_")
+        again = ask("a-message")
+        assert (again.headers["idempotent-replayed"], again.content) == ("true", first.content)
+        assert again.headers["request-id"] == again.headers["x-request-id"]
+        assert "Idempotency-Key" in assert_refused(ask("a-message", max_tokens=5), 409, "invalid_request_error")
+        assert "Idempotency-Key" in assert_refused(ask("x" * 256), 400, "invalid_request_error")
+
     def test_the_sdk_raises_its_own_exceptions(self, claude: anthropic.Anthropic) -> None:
         with pytest.raises(anthropic.NotFoundError) as refused:
             claude.messages.create(model="claude-17", max_tokens=1, messages=MESSAGES)

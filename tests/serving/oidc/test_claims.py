@@ -89,7 +89,7 @@ class Issuer:
 
     url: str = ""
     claimed: str = ""
-    keys: list[Any] = field(default_factory=list)
+    keys: Any = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -152,3 +152,20 @@ async def test_keys_of_a_provider_that_calls_itself_another_are_not_believed(iss
     issuer.keys, issuer.claimed = public_keys(keys), "https://evil.example"
     with pytest.raises(ServiceUnavailable, match="does not answer"):
         await provider.verify(token(issuer, keys))
+
+
+async def test_keys_of_another_form_are_a_provider_that_does_not_answer_and_is_not_asked_at_once_again(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, keys = Provider(issuer.url, "studio"), SigningKeys("a")
+    issuer.keys = [{"kid": ["no text"]}, *public_keys(keys)]
+    assert (await provider.verify(token(issuer, keys)))["sub"] == "1"
+    issuer.keys, issuer.asked = None, []
+    monkeypatch.setattr("serving.identity.provider.REFETCH_AFTER", timedelta(0))
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        await provider.verify(token(issuer, keys, kid="unknown"))
+    monkeypatch.undo()
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        await provider.verify(token(issuer, keys, kid="unknown"))
+    assert issuer.asked.count("/jwks") == 1
+    assert (await provider.verify(token(issuer, keys)))["sub"] == "1"  # the keys of before

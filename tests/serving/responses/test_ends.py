@@ -139,6 +139,9 @@ class TestBackground:
         wait_until_it_runs(other_sdk, engine, response.id)
         for _ in range(2):
             assert other_sdk.responses.cancel(response.id).status == "cancelled"
+        with house.database.superuser() as connection:
+            audited = connection.execute("select action, actor from audit_log where subject = %s", [response.id])
+            assert audited.fetchall() == [("response.cancel", house.key.prefix)]
         assert billed(house.database, response.id).end_reason == "client_left"
         assert_billed_as_counted(house.database, engine)
         wait_until(lambda: sdk.responses.retrieve(response.id).output_text != "")

@@ -1,0 +1,22 @@
+"""A gateway with bounds that a test can reach: `python -m tests.serving.small_bounds`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from unittest.mock import patch
+
+from serving import __main__ as gateway
+from serving.idempotency import application
+from serving.responses import endpoint, store
+
+MOST_BYTES = 2_000
+PATIENCE = timedelta(milliseconds=500)
+LONGEST_CHAIN = 3
+
+if __name__ == "__main__":
+    with (
+        patch.object(application, "MOST_BYTES", MOST_BYTES),
+        patch.object(endpoint, "PATIENCE", PATIENCE),
+        patch.object(store, "LONGEST_CHAIN", LONGEST_CHAIN),
+    ):
+        gateway.main()

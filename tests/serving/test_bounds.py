@@ -1,0 +1,114 @@
+"""What happens at bounds that are far away otherwise: of kept answers, of patience, of conversations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from studio.db.sessions import unit_of_work
+from studio.tenants import create_key
+from tests.serving import ledger
+from tests.serving.conftest import House
+from tests.serving.gateway_process import CHAT, GatewayProcess, wait_until
+from tests.serving.small_bounds import LONGEST_CHAIN
+from tests.stub_engine import StubEngine
+
+
+@pytest.fixture(scope="module")
+def gateway(house: House, engine: StubEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """One with small bounds."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with GatewayProcess(house.database, folder, "tests.serving.small_bounds") as process:
+        yield process
+
+
+def answer(api: httpx.Client, words: int, key: str, **fields: Any) -> httpx.Response:
+    messages = [{"role": "user", "content": f"answer {words} words"}]
+    body = {"model": CHAT, "messages": messages, "max_tokens": 1_000} | fields
+    return api.post("/v1/chat/completions", json=body, headers={"idempotency-key": key})
+
+
+def respond(api: httpx.Client, **fields: Any) -> httpx.Response:
+    return api.post("/v1/responses", json={"model": CHAT, "input": "one", "max_output_tokens": 2} | fields)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_too_large_to_be_kept_is_not_run_and_billed_again(
+    api: httpx.Client, house: House, stream: bool
+) -> None:
+    key = f"large-{stream}"
+    assert answer(api, 5, f"small-{stream}").status_code == 200
+    first = answer(api, 900, key, stream=stream)
+    assert (first.status_code, len(first.content) > 2_000) == (200, True)
+    wait_until(lambda: any(event.completion_tokens == 900 for event in ledger.events(house.database)), seconds=5)
+    before = len(ledger.events(house.database))
+    again = answer(api, 900, key, stream=stream)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotent_answer_too_large")
+    assert again.headers["x-should-retry"] == "false"
+    assert answer(api, 901, key, stream=stream).json()["error"]["code"] == "idempotency_key_reused"
+    assert len(ledger.events(house.database)) == before
+    assert api.delete(f"/v1/idempotency-keys/{key}").status_code == 200
+    assert answer(api, 5, f"small-{stream}").headers["idempotent-replayed"] == "true"
+
+
+def test_a_row_that_comes_after_its_answer_was_told_as_not_stored_goes_again(api: httpx.Client, house: House) -> None:
+    count = "select count(*) from responses"
+    with house.database.superuser() as connection:
+        before = connection.execute(count).fetchone()
+        with connection.transaction():
+            connection.execute("lock table responses in share mode")  # it can be read, and its writers wait
+            told = respond(api)
+            assert (told.status_code, told.json()["store"]) == (200, False)
+            assert respond(api, background=True).status_code == 503
+        time.sleep(1)
+        assert connection.execute(count).fetchone() == before
+    assert api.get(f"/v1/responses/{told.json()['id']}").status_code == 404
+
+
+def test_a_conversation_that_is_too_long_is_refused_as_that(api: httpx.Client) -> None:
+    last = respond(api).json()["id"]
+    first = last
+    for _ in range(LONGEST_CHAIN):
+        last = respond(api, previous_response_id=last).json()["id"]
+    refused = respond(api, previous_response_id=last)
+    assert refused.status_code == 400
+    assert f"longer than {LONGEST_CHAIN} responses" in refused.json()["error"]["message"]
+    assert api.delete(f"/v1/responses/{first}").status_code == 200
+
+
+def test_the_text_of_a_key_is_never_kept(gateway: GatewayProcess, house: House) -> None:
+    with unit_of_work(house.operator) as session:
+        owner = create_key(session, house.tenant_id, "owner", "tests", scopes=["keys", "inference"])
+    headers = {"authorization": f"Bearer {owner.text}", "idempotency-key": "a-key"}
+    with httpx.Client(base_url=gateway.url, headers=headers) as api:
+        wait_until(lambda: api.get("/v1/models").status_code == 200, seconds=5)
+        assert api.post("/v1/keys", json={"name": "x", "scopes": ["admin"]}).status_code == 400
+        first = api.post("/v1/keys", json={"name": "x", "scopes": ["inference"]})
+        again = api.post("/v1/keys", json={"name": "x", "scopes": ["inference"]})
+        assert first.status_code == 201
+        assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotent_answer_not_kept")
+        assert again.headers["x-should-retry"] == "false"
+        assert len([one for one in api.get("/v1/keys").json()["data"] if one["name"] == "x"]) == 1
+
+
+def test_what_a_caller_ends_or_deletes_is_in_the_audit_log(api: httpx.Client, house: House) -> None:
+    deleted = respond(api).json()["id"]
+    api.delete(f"/v1/responses/{deleted}")
+    answer(api, 2, "forgotten")
+    api.delete("/v1/idempotency-keys/forgotten")
+    upload = {"filename": "a", "purpose": "batch", "bytes": 1, "mime_type": "text/plain"}
+    cancelled = api.post("/v1/uploads", json=upload).json()["id"]
+    for _ in range(2):
+        api.post(f"/v1/uploads/{cancelled}/cancel")
+    with house.database.superuser() as connection:
+        rows = connection.execute(
+            "select action, subject from audit_log where actor = %s order by at, id",
+            [house.key.prefix],
+        ).fetchall()
+    assert ("response.delete", deleted) in rows
+    assert [action for action, _ in rows].count("idempotent_answer.delete") >= 1
+    assert [row for row in rows if row[1] == cancelled] == [("upload.create", cancelled), ("upload.cancel", cancelled)]
