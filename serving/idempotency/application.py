@@ -24,6 +24,7 @@ from studio.errors import (
     ServiceUnavailable,
     StudioError,
 )
+from studio.sealing import Unreadable
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -31,6 +32,7 @@ HEADER = b"idempotency-key"
 KEY_LENGTH = 255
 MOST_BYTES = 16 * 1024 * 1024  # of an answer that is kept
 RETRY = timedelta(seconds=2)
+PAUSES = (timedelta(milliseconds=100), timedelta(milliseconds=500))  # before an answer is tried to be kept again
 POLL = timedelta(milliseconds=200)
 FORGETTING = timedelta(minutes=1)
 NOT_KEPT = KeptAnswer(0, b"", b"")
@@ -109,6 +111,12 @@ class Idempotent:
                 "Whether this Idempotency-Key was used cannot be known at the moment, so nothing was started.",
                 retry_after=RETRY,
             ) from error
+        except Unreadable as error:
+            raise Conflict(
+                "The answer that is kept for this Idempotency-Key cannot be read any more: the secret of this"
+                " installation has changed. It was billed; use a new key to run and pay it again.",
+                code="idempotent_answer_not_kept",
+            ) from error
 
     async def _run(self, application: Application, scope: Scope, body: bytes, send: Send, request: Request) -> None:
         recorder = _Recorder(self, scope, send, request)
@@ -117,7 +125,9 @@ class Idempotent:
             await application(scope, _whole_body(body), recorder.send)
         finally:
             renewal.cancel()
-            if not recorder.is_kept:
+            # An answer that went out but could not be kept was billed: its key is not free. When the lease has run out
+            # a repetition runs under the same id, so that the two events quarantine each other and nobody pays twice.
+            if not recorder.is_complete:
                 await asyncio.shield(self.settle(request, None))
 
     async def settle(self, request: Request, answer: KeptAnswer | None) -> bool:
@@ -159,7 +169,7 @@ class _Recorder:
     scope: Scope
     downstream: Send
     request: Request
-    is_kept: bool = False
+    is_complete: bool = False
     _status: int = 0
     _content_type: bytes = b""
     _parts: list[bytes] = field(default_factory=list)
@@ -177,8 +187,13 @@ class _Recorder:
             else:
                 self._parts.clear()
             if not message.get("more_body") and self._is_good():
+                self.is_complete = True
                 answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
-                self.is_kept = await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT)
+                for pause in (*PAUSES, None):
+                    if await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT):
+                        break
+                    if pause is not None:
+                        await asyncio.sleep(pause.total_seconds())
         await self.downstream(message)
 
     def _can_be_kept(self) -> bool:
