@@ -125,9 +125,7 @@ class Idempotent:
             await application(scope, _whole_body(body), recorder.send)
         finally:
             renewal.cancel()
-            # An answer that went out but could not be kept was billed: its key is not free. When the lease has run out
-            # a repetition runs under the same id, so that the two events quarantine each other and nobody pays twice.
-            if not recorder.is_complete:
+            if not recorder.is_settled:
                 await asyncio.shield(self.settle(request, None))
 
     async def settle(self, request: Request, answer: KeptAnswer | None) -> bool:
@@ -169,7 +167,7 @@ class _Recorder:
     scope: Scope
     downstream: Send
     request: Request
-    is_complete: bool = False
+    is_settled: bool = False
     _status: int = 0
     _content_type: bytes = b""
     _parts: list[bytes] = field(default_factory=list)
@@ -186,15 +184,25 @@ class _Recorder:
                 self._parts.append(part)
             else:
                 self._parts.clear()
-            if not message.get("more_body") and self._is_good():
-                self.is_complete = True
-                answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
-                for pause in (*PAUSES, None):
-                    if await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT):
-                        break
-                    if pause is not None:
-                        await asyncio.sleep(pause.total_seconds())
+            if not message.get("more_body"):
+                await self._settle()
         await self.downstream(message)
+
+    async def _settle(self) -> None:
+        """Before the last byte, so that whoever has read it may send the next request with the key.
+
+        A good answer that cannot be kept was billed all the same, so its key is not given up: when the lease has run
+        out a repetition runs under the same id, the two events quarantine each other, and nobody pays twice.
+        """
+        self.is_settled = True
+        if not self._is_good():
+            await self.owner.settle(self.request, None)
+            return
+        answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
+        for pause in (*PAUSES, None):
+            if await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT) or pause is None:
+                return
+            await asyncio.sleep(pause.total_seconds())
 
     def _can_be_kept(self) -> bool:
         return self._size <= MOST_BYTES and not _is_secret(self.scope)

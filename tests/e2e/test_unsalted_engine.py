@@ -1,7 +1,7 @@
 """The control of `test_isolation.py`: were the salt left out, the hits would be there, and that test would see them.
 
-It asks the engine past the gateway, which the engine counts and nobody else, so that nothing could be reconciled after it:
-the tests of this folder run in the order of their files, and this is the last.
+It asks the engine past the gateway, which the engine counts and nobody else, so that nothing could be reconciled after
+it: the tests of this folder run in the order of their files, and this is the last.
 """
 
 from __future__ import annotations
