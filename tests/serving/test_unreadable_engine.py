@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
 import pytest
@@ -100,7 +101,7 @@ def test_an_answer_without_usage_is_refused_and_not_billed(
 def test_a_count_that_cannot_be_read_is_503(
     started: GatewayProcess, operator: Engine, api_key: CreatedKey, body: bytes
 ) -> None:
-    asked = {
+    asked: dict[str, dict[str, Any]] = {
         "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "hi"}]},
         "/v1/responses/input_tokens": {"input": "hi"},
         "/v1/tokenize": {"prompt": "hi"},
