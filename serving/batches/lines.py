@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from serving.images.parts import read_parts
-from serving.images.rules import check_data_url
+from serving.images.rules import Pixels, check_data_url
 from serving.tokens.wire import COMPLETIONS, EMBEDDINGS, Call, Endpoint, read_call
 from studio.errors import InvalidRequest
 
@@ -106,10 +106,11 @@ def _self_contained(call: Call) -> Call:
     if "messages" not in call.payload:
         return call
     messages, images = read_parts(call.payload["messages"])
+    pixels = Pixels()
     for image in images:
         if image.url[:5].lower() != "data:":
             raise InvalidRequest("Images of a batch must be `data:` URLs.", param=image.where)
-        check_data_url(image.url, image.where)
+        check_data_url(image.url, pixels, image.where)
     return replace(call, payload=call.payload | {"messages": messages})
 
 

@@ -103,22 +103,38 @@ def complete(
 ) -> tuple[Upload, File | None]:
     """Join the parts in the order of the list; the upload and its file (None: deleted since).
 
-    A second call with the same list has the answer of the first: a client may not have received that.
+    A second call with the same list has the answer of the first: a client may not have received that. While the first
+    is at work it is a Conflict. The lock belongs to the transaction, so it cannot outlive a gateway that dies here.
     """
     tenant_id = caller.tenant_id
+    _require_distinct(part_ids)
     with tenant_scope(database, tenant_id) as session:
         upload = find(session, tenant_id, wire_id)
         if upload.state == "completed":
             return upload, _file_of(session, upload, part_ids, now)
         require_pending(upload, now)
         _require_whole(session, upload, part_ids)
+        _require_alone(session, upload)
+        return _completed(database, store, caller.actor, upload, part_ids, md5, now)
+
+
+def _completed(
+    database: Engine,
+    store: ObjectStore,
+    actor: str,
+    upload: Upload,
+    part_ids: Sequence[UUID],
+    md5: str | None,
+    now: datetime,
+) -> tuple[Upload, File | None]:
+    tenant_id = upload.tenant_id
     file_id = ids.uuid7()
     key = records.object_key(tenant_id, file_id)
     is_used = False
     try:
         sha256 = _join(store, upload, part_ids, md5, key)
         with tenant_scope(database, tenant_id) as session:
-            upload = find(session, tenant_id, wire_id, to_change=True)
+            upload = find(session, tenant_id, ids.to_wire(ids.UPLOAD, upload.id), to_change=True)
             if upload.state == "completed":
                 return upload, _file_of(session, upload, part_ids, now)
             # Its hour may have ended while the parts were joined, which is no fault of the client's.
@@ -137,7 +153,7 @@ def complete(
             session.add(file)
             session.flush()
             upload.state, upload.ended_at, upload.part_ids, upload.file_id = "completed", now, list(part_ids), file_id
-            audit_own(session, caller.actor, "file.create", ids.to_wire(ids.FILE, file_id))
+            audit_own(session, actor, "file.create", ids.to_wire(ids.FILE, file_id))
         is_used = True
     finally:
         if not is_used:
@@ -150,6 +166,28 @@ def _file_of(session: Session, upload: Upload, part_ids: Sequence[UUID], now: da
         raise Conflict(f"The upload {ids.to_wire(ids.UPLOAD, upload.id)} was completed with other parts.")
     there = select(File).where(records.is_there(upload.tenant_id, now), File.id == upload.file_id)
     return session.scalars(there).one_or_none()
+
+
+def _require_distinct(part_ids: Sequence[UUID]) -> None:
+    """A small part that is listed often enough would be a large file that nobody has sent."""
+    known: set[UUID] = set()
+    for part_id in part_ids:
+        if part_id in known:
+            raise InvalidRequest(
+                f"The part {ids.to_wire(ids.UPLOAD_PART, part_id)} is listed twice. List each part once.",
+                param="part_ids",
+            )
+        known.add(part_id)
+
+
+def _require_alone(session: Session, upload: Upload) -> None:
+    """Until the transaction ends. Joining is work that nobody shall start over and over."""
+    lock = func.pg_try_advisory_xact_lock(func.hashtextextended(str(upload.id), 0))
+    if not session.scalars(select(lock)).one():
+        raise Conflict(
+            f"The upload {ids.to_wire(ids.UPLOAD, upload.id)} is being completed by another request. Ask again when"
+            " that has ended."
+        )
 
 
 def _require_whole(session: Session, upload: Upload, part_ids: Sequence[UUID]) -> None:

@@ -10,10 +10,14 @@ import asyncio
 import base64
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,25 +26,36 @@ from yarl import URL
 from serving.fleet.view import Variant
 from serving.images import rules
 from serving.images.parts import ImagePart, read_parts, with_urls
-from serving.images.rules import refused
+from serving.images.rules import Pixels, refused
 from serving.tokens.wire import Call
-from studio.errors import InvalidRequest
+from studio.errors import InvalidRequest, ServiceUnavailable
 
 MOST_IMAGES = 20  # of one request
 MOST_BYTES = 20 * 1024 * 1024  # of all that one request has fetched
-MOST_AT_ONCE = 32  # fetches of this process
+MOST_AT_ONCE = 32  # requests of this process that fetch
+MOST_OF_TENANT = 4  # of these
 MOST_REDIRECTS = 3
 PATIENCE = timedelta(seconds=15)  # with all images of one request
+QUEUE_PATIENCE = timedelta(seconds=5)  # until a request's turn comes
 _PIECE_BYTES = 64 * 1024
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
+# A lookup cannot be cancelled, and a dead DNS keeps its thread longer than anybody waits. So these are no threads that
+# others need, and more than one tenant can hold.
+_LOOKUPS = ThreadPoolExecutor(4 * MOST_OF_TENANT, thread_name_prefix="image-names")
+
+
 async def resolve(host: str, port: int) -> list[Address]:
     """All addresses of a host, as the system's resolver says, however the name is written."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(sockaddr[0]) for *_, sockaddr in found]
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, _look_up, host, port)
+    return [ip_address(address) for address in found]
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    return [str(sockaddr[0]) for *_, sockaddr in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 class Images:
@@ -58,10 +73,11 @@ class Images:
         self._resolve = resolve
         self._is_allowed = is_allowed
         self._tls = tls or ssl.create_default_context()
-        self._fetches = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns = _Turns()
 
-    async def handed_over(self, call: Call, variant: Variant) -> Call:
-        """The same call with each image in it. InvalidRequest names the image and the rule that it breaks."""
+    async def handed_over(self, call: Call, variant: Variant, tenant_id: UUID) -> Call:
+        """The same call with each image in it. InvalidRequest names the image and the rule that it breaks;
+        ServiceUnavailable says that too many are being fetched."""
         given = call.payload.get("messages")
         if given is None:
             return call
@@ -72,26 +88,31 @@ class Images:
                     f"The model `{call.model}` does not read images; `/v1/models` shows which do (`vision`).",
                     param=images[0].where,
                 )
-            messages = with_urls(messages, await self._as_data(images))
+            messages = with_urls(messages, await self._as_data(images, tenant_id))
         return replace(call, payload=call.payload | {"messages": messages})
 
-    async def _as_data(self, images: list[ImagePart]) -> dict[ImagePart, str]:
+    async def _as_data(self, images: list[ImagePart], tenant_id: UUID) -> dict[ImagePart, str]:
         if len(images) > MOST_IMAGES:
             raise refused(f"a request may have at most {MOST_IMAGES} images", images[MOST_IMAGES].where)
+        allowance = _Allowance()
         remote: dict[ImagePart, URL] = {}
         for image in images:
             if image.url[:5].lower() == "data:":
-                rules.check_data_url(image.url, image.where)
+                rules.check_data_url(image.url, allowance.pixels, image.where)
             else:
                 remote[image] = rules.check_url(image.url, self._allowed_hosts, image.where)
-        allowance = _Allowance(MOST_BYTES)
+        if not remote:
+            return {}
+        async with self._turns.of(tenant_id):
+            return await self._fetch_all(remote, allowance)
+
+    async def _fetch_all(self, remote: dict[ImagePart, URL], allowance: _Allowance) -> dict[ImagePart, str]:
         fetched: dict[ImagePart, str] = {}
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 # One after the other: a request shall not have many connections of ours.
                 for image, url in remote.items():
-                    async with self._fetches:
-                        fetched[image] = await self._fetch(url, allowance, image.where)
+                    fetched[image] = await self._fetch(url, allowance, image.where)
         except TimeoutError as error:
             late = next(image for image in remote if image not in fetched)
             raise refused(f"it did not arrive within {PATIENCE.total_seconds():.0f} s", late.where) from error
@@ -132,11 +153,41 @@ class Images:
 _HEADERS = {"accept": "image/png, image/jpeg, image/webp, image/gif", "accept-encoding": "identity"}
 
 
+class _Turns:
+    """Who may fetch now. A tenant whose servers are slow waits for itself, and not all others for it."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MOST_AT_ONCE)
+        self._of_tenant: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, tenant_id: UUID) -> AsyncIterator[None]:
+        """Lasts as long as the block."""
+        own = self._of_tenant.setdefault(tenant_id, asyncio.Semaphore(MOST_OF_TENANT))
+        held: list[asyncio.Semaphore] = []
+        try:
+            try:
+                async with asyncio.timeout(QUEUE_PATIENCE.total_seconds()):
+                    for one in (own, self._all):
+                        await one.acquire()
+                        held.append(one)
+            except TimeoutError as error:
+                raise ServiceUnavailable(
+                    "Too many images are being fetched at the moment. Try again, or send them as `data:` URLs.",
+                    retry_after=timedelta(seconds=2),
+                ) from error
+            yield
+        finally:
+            for one in held:
+                one.release()
+
+
 @dataclass(slots=True)
 class _Allowance:
-    """What the images of one request may still weigh."""
+    """What the images of one request may still weigh, as files and unpacked."""
 
-    bytes: int
+    bytes: int = MOST_BYTES
+    pixels: Pixels = field(default_factory=Pixels)
 
     def take(self, bytes: int, where: str) -> None:
         self.bytes -= bytes
@@ -183,9 +234,7 @@ async def _read(response: aiohttp.ClientResponse, allowance: _Allowance, where: 
     async for piece in response.content.iter_chunked(_PIECE_BYTES):
         allowance.take(len(piece), where)
         content += piece
-    kind = rules.image_type(bytes(content[:16]))
-    if kind is None:
-        raise refused("it is no PNG, JPEG, GIF or WebP", where)
+    kind = allowance.pixels.take(bytes(content), where)
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -7,15 +7,18 @@ refused: by the addresses that a name resolves to, never by how the name is writ
 from __future__ import annotations
 
 import base64
-import binascii
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from yarl import URL
 
+from serving.images.headers import Unreadable, read_header
 from studio.errors import InvalidRequest
 
 HTTPS_PORT = 443
+MOST_PIXELS = 40_000_000  # of one image; each is some bytes in the engine, however small the file is
+MOST_PIXELS_IN_ALL = 80_000_000  # of one request
 
 # IANA's special-purpose registries, and what is not unicast. 192.88.99.0/24 leads to 6to4 relays.
 _SPECIAL_V4 = tuple(
@@ -46,7 +49,6 @@ _SPECIAL_V6 = tuple(
 )
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
-_HEAD_CHARACTERS = 32  # of base64; each signature lies within
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -56,17 +58,40 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.scope_id is None and address in _GLOBAL_V6 and not any(address in one for one in _SPECIAL_V6)
 
 
-def check_data_url(url: str, where: str) -> None:
-    """That it holds an image of a kind that models read."""
+@dataclass(slots=True)
+class Pixels:
+    """What the images of one request may still unpack to."""
+
+    left: int = MOST_PIXELS_IN_ALL
+
+    def take(self, content: bytes, where: str) -> str:
+        """One image of it; its type."""
+        try:
+            header = read_header(content)
+        except Unreadable as error:
+            raise refused(str(error), where) from error
+        if header.pixels > MOST_PIXELS:
+            size = f"{header.width:,} x {header.height:,}"
+            raise refused(f"it has {size} pixels; {MOST_PIXELS:,} are allowed. Send it smaller", where)
+        self.left -= header.pixels
+        if self.left < 0:
+            raise refused(
+                f"the images of a request may have {MOST_PIXELS_IN_ALL:,} pixels in all. Send fewer or smaller", where
+            )
+        return header.type
+
+
+def check_data_url(url: str, pixels: Pixels, where: str) -> None:
+    """That it holds an image of a kind that models read, and not too large a one."""
     match = _DATA_URL.match(url)
     if match is None:
         raise refused("a `data:` URL must look like `data:image/png;base64,...`", where)
     try:
-        head = base64.b64decode(url[match.end() : match.end() + _HEAD_CHARACTERS], validate=True)
-    except binascii.Error as error:
+        # All of it: what an engine makes of stray characters need not be what we make of them.
+        content = base64.b64decode(url[match.end() :], validate=True)
+    except ValueError as error:
         raise refused("the `data:` URL is not valid base64", where) from error
-    if image_type(head) is None:
-        raise refused("the `data:` URL holds no PNG, JPEG, GIF or WebP", where)
+    pixels.take(content, where)
 
 
 def check_url(text: str, allowed_hosts: frozenset[str], where: str) -> URL:
@@ -91,19 +116,6 @@ def check_url(text: str, allowed_hosts: frozenset[str], where: str) -> URL:
     if allowed_hosts and name not in allowed_hosts:
         raise refused(f"the host `{name[:100]}` is not among those that this gateway may ask", where)
     return url
-
-
-def image_type(head: bytes) -> str | None:
-    """By the first bytes of a file. Vector images and whatever else a browser might show are none."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "image/webp"
-    return None
 
 
 def refused(why: str, where: str) -> InvalidRequest:

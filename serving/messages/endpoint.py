@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
-
-import orjson
 
 from serving.gateway import Gateway
 from serving.keys import KeyRecord
 from serving.messages import envelope
 from serving.messages.dialect import MessagesDialect
 from serving.messages.wire import COUNT_TOKENS, MESSAGES, read_count, read_messages
-from serving.tokens import answers
 from serving.tokens.answers import Dialect
-from serving.tokens.client import Client, Scope
+from serving.tokens.client import Scope
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import JSON, Request
-from serving.tokens.wire import Call, engine_body
+from serving.tokens.relay import Request
+from serving.tokens.tokenizer import TokenizerEndpoint, counted
+from serving.tokens.wire import Call
 from studio.errors import StudioError
 
 
@@ -47,7 +46,7 @@ class MessagesEndpoint(_AnthropicEndpoint):
         return MessagesDialect(call, id)
 
 
-class CountTokensEndpoint(_AnthropicEndpoint):
+class CountTokensEndpoint(_AnthropicEndpoint, TokenizerEndpoint):
     """`/v1/messages/count_tokens`: the model's own tokenizer counts. Nothing is generated, so nothing is billed."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -56,19 +55,5 @@ class CountTokensEndpoint(_AnthropicEndpoint):
     async def read(self, caller: KeyRecord, body: bytes) -> Call:
         return read_count(body)
 
-    async def answer(self, client: Client, request: Request) -> None:
-        gateway, call, target = self._gateway, request.call, request.target
-        counted = await gateway.engines.ask(
-            gateway.view.fleet,
-            target,
-            call.endpoint.engine_path,
-            lambda replica: engine_body(call, target, replica, "", None),
-            stream=False,
-        )
-        try:
-            if counted.status != 200:
-                raise answers.engine_error(counted.status, counted.first, target, counted.replica)
-            count = orjson.loads(counted.first)["count"]
-        finally:
-            counted.close()
-        await client.answer(200, JSON + request.headers, orjson.dumps({"input_tokens": count}))
+    def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
+        return {"input_tokens": counted(answer)}

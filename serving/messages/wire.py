@@ -108,7 +108,7 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
 
 
 MESSAGES = Endpoint("/v1/messages", CHAT_PATH, MessagesRequest, CHAT_TASKS, "msg_", CHAT_LIMITS)
-COUNT_TOKENS = Endpoint("/v1/messages/count_tokens", "/tokenize", CountTokensRequest, CHAT_TASKS, "")
+COUNT_TOKENS = Endpoint("/v1/messages/count_tokens", "/tokenize", CountTokensRequest, CHAT_TASKS, "", is_metered=False)
 
 
 def read_messages(body: bytes) -> Call:

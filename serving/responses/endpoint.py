@@ -16,7 +16,6 @@ import orjson
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.fleet.view import Replica
 from serving.gateway import Gateway
 from serving.keys import KeyRecord
 from serving.responses import chat
@@ -34,10 +33,10 @@ from serving.responses.request import (
     read_tokens_request,
 )
 from serving.responses.store import Kept, ResponseStore
-from serving.tokens.answers import engine_error
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import JSON, Relay, Request
+from serving.tokens.tokenizer import TokenizerEndpoint, counted
 from serving.tokens.wire import Call, parse
 from studio import ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
@@ -145,7 +144,7 @@ class ResponsesEndpoint(TokenEndpoint):
             await self._background.end(request.caller, _kept(request))
 
 
-class InputTokensEndpoint(TokenEndpoint):
+class InputTokensEndpoint(TokenizerEndpoint):
     """`POST /v1/responses/input_tokens`: how long a prompt is, in the words of its model's own tokenizer. Free."""
 
     def __init__(self, gateway: Gateway, store: ResponseStore) -> None:
@@ -160,20 +159,8 @@ class InputTokensEndpoint(TokenEndpoint):
         _size(payload)
         return Call(INPUT_TOKENS, payload, request.model, "", False, False, False)
 
-    async def answer(self, client: Client, request: Request) -> None:
-        target = request.target
-
-        def body_for(replica: Replica) -> bytes:
-            return orjson.dumps({"model": target.engine_name(replica), **request.call.payload})
-
-        counted = await self._gateway.engines.ask(
-            self._gateway.view.fleet, target, INPUT_TOKENS.engine_path, body_for, stream=False
-        )
-        counted.close()
-        if counted.status != 200:
-            raise engine_error(counted.status, counted.first, target, counted.replica)
-        count = {"object": "response.input_tokens", "input_tokens": orjson.loads(counted.first)["count"]}
-        await client.answer(200, JSON + request.headers, orjson.dumps(count))
+    def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
+        return {"object": "response.input_tokens", "input_tokens": counted(answer)}
 
 
 async def _read_conversation(

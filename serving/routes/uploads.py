@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Engine
 
 from serving.files import arrival, parts
+from serving.files.joining import Joiners
 from serving.routes.caller import InferenceCaller
 from serving.routes.files import BOUNDED_AS_IT_ARRIVES, EXPIRY_SECONDS, FileObject, UploadPurpose, file_object
 from serving.routes.stores import Objects, TenantDatabase
@@ -23,6 +24,7 @@ from studio.settings import settings
 from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/uploads", tags=["files"])
+_joiners = Joiners()
 
 _PART_FORM: dict[str, Any] = {
     "type": "object",
@@ -135,12 +137,14 @@ async def add_part(
 
 
 @router.post("/{upload_id}/complete")
-def complete_upload(
+async def complete_upload(
     upload_id: str, body: UploadComplete, caller: InferenceCaller, database: TenantDatabase, store: Objects
 ) -> UploadObject:
     """Join the parts in the order of the list."""
     part_ids = [_part_id(text) for text in body.part_ids]
-    upload, file = parts.complete(database, store, caller, upload_id, part_ids, body.md5, clock.now())
+    upload, file = await _joiners.run(
+        lambda: parts.complete(database, store, caller, upload_id, part_ids, body.md5, clock.now())
+    )
     return _wire(upload, file)
 
 

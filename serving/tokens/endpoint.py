@@ -117,12 +117,15 @@ class TokenEndpoint:
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        reservation = None
         try:
-            call = await self._gateway.images.handed_over(call, variant)
-            reservation = None
             if self._endpoint.is_metered:
                 reservation = await self._reserve(caller, started_at, call, variant, len(body))
+            # Not for a caller without money. What an image costs at most is known without it.
+            call = await self._gateway.images.handed_over(call, variant, caller.tenant_id)
         except BaseException:
+            if reservation is not None:
+                reservation.release()
             if lease is not None:
                 lease.end(0)
             raise

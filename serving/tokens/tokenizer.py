@@ -48,10 +48,11 @@ TOKENIZE = Endpoint("/v1/tokenize", "/tokenize", TokenizeRequest, _ANY_TASK, "",
 DETOKENIZE = Endpoint("/v1/detokenize", "/detokenize", DetokenizeRequest, _ANY_TASK, "", is_metered=False)
 
 
-class _TokenizerEndpoint(TokenEndpoint):
-    """What both share: an engine is asked and its answer reduced to `_shown`."""
+class TokenizerEndpoint(TokenEndpoint):
+    """What all that ask a tokenizer share: an engine is asked and its answer reduced to `_shown`."""
 
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
+        """The caller's answer. ValueError, KeyError and TypeError say that the engine's cannot be read."""
         raise NotImplementedError
 
     async def answer(self, client: Client, request: Request) -> None:
@@ -71,14 +72,14 @@ class _TokenizerEndpoint(TokenEndpoint):
         if answer.status != 200:
             raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
         try:
-            return orjson.dumps(self._shown(orjson.loads(answer.first), request) | {"model": request.call.model})
+            return orjson.dumps(self._shown(orjson.loads(answer.first), request))
         except (ValueError, KeyError, TypeError) as error:
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read.", retry_after=timedelta(seconds=1)
             ) from error
 
 
-class Tokenizer(_TokenizerEndpoint):
+class Tokenizer(TokenizerEndpoint):
     """Texts to tokens."""
 
     async def read(self, caller: KeyRecord, body: bytes) -> Call:
@@ -91,11 +92,11 @@ class Tokenizer(_TokenizerEndpoint):
         return _call(TOKENIZE, payload, request.model)
 
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
-        shown = {"count": answer["count"], "max_model_len": request.variant.context_tokens, "tokens": answer["tokens"]}
-        return shown | {"token_strs": answer.get("token_strs")}
+        shown = {"count": counted(answer), "max_model_len": request.variant.context_tokens, "tokens": answer["tokens"]}
+        return shown | {"token_strs": answer.get("token_strs"), "model": request.call.model}
 
 
-class Detokenizer(_TokenizerEndpoint):
+class Detokenizer(TokenizerEndpoint):
     """Tokens to a text."""
 
     async def read(self, caller: KeyRecord, body: bytes) -> Call:
@@ -103,7 +104,15 @@ class Detokenizer(_TokenizerEndpoint):
         return _call(DETOKENIZE, payload, typed(payload, DetokenizeRequest).model)
 
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
-        return {"prompt": answer["prompt"]}
+        return {"prompt": answer["prompt"], "model": request.call.model}
+
+
+def counted(answer: dict[str, Any]) -> int:
+    """How many tokens the engine's tokenizer has found."""
+    count = answer["count"]
+    if type(count) is not int:
+        raise TypeError(count)
+    return count
 
 
 def _call(endpoint: Endpoint, payload: dict[str, Any], model: str) -> Call:

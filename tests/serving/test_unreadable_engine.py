@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
 import pytest
@@ -94,3 +95,23 @@ def test_an_answer_without_usage_is_refused_and_not_billed(
         wait_until(lambda: "cannot be read" in ask(started, api_key, stream=False).text, seconds=5)
     started.stop()
     assert events(database) == []
+
+
+@pytest.mark.parametrize("body", [b"[1", b'{"count": null, "tokens": []}'])
+def test_a_count_that_cannot_be_read_is_503(
+    started: GatewayProcess, operator: Engine, api_key: CreatedKey, body: bytes
+) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "hi"}]},
+        "/v1/responses/input_tokens": {"input": "hi"},
+        "/v1/tokenize": {"prompt": "hi"},
+    }
+    headers = {"authorization": f"Bearer {api_key.text}"}
+
+    def count(path: str) -> httpx.Response:
+        return httpx.post(f"{started.url}{path}", json={"model": CHAT} | asked[path], headers=headers, timeout=20)
+
+    with engine_that_answers("application/json", body) as url:
+        attach(operator, url)
+        wait_until(lambda: "cannot be read" in count("/v1/tokenize").text, seconds=5)
+        assert [count(path).status_code for path in asked] == [503] * 3

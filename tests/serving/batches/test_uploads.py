@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,8 +15,9 @@ import openai
 import pytest
 
 from local.objects import EmbeddedObjectStore
-from serving.files import parts
+from serving.files import joining, parts
 from studio import ids
+from studio.errors import ServiceUnavailable
 from studio.objects import Bucket, ObjectStore
 from tests.local.servers import client
 from tests.serving.batches.conftest import Customer
@@ -101,11 +105,54 @@ def test_completing_again_gives_the_same_file_and_no_other(sdk: openai.OpenAI) -
 def test_two_completions_at_once_make_one_file(sdk: openai.OpenAI, store: ObjectStore, customer: Customer) -> None:
     upload_id = create(sdk, len(CONTENT))
     part_ids = [add(sdk, upload_id, CONTENT)]
+
+    def complete() -> str | None:
+        try:
+            file = sdk.uploads.complete(upload_id, part_ids=part_ids).file
+        except openai.ConflictError:
+            return None
+        return file.id if file else ""
+
     with ThreadPoolExecutor(3) as beside:
-        done = [beside.submit(sdk.uploads.complete, upload_id, part_ids=part_ids) for _ in range(3)]
-    assert len({one.result().file.id for one in done}) == 1  # type: ignore[union-attr]  # it has a file
-    assert len(list(sdk.files.list())) == 1
-    assert len(_keys(store, f"{customer.tenant_id}/files/")) == 1
+        made = {one.result() for one in [beside.submit(complete) for _ in range(3)]} - {None}
+    assert made == {file.id for file in sdk.files.list()}
+    assert len(made) == len(_keys(store, f"{customer.tenant_id}/files/")) == 1
+
+
+def test_an_upload_that_is_being_completed_cannot_be_completed_too(sdk: openai.OpenAI, house: House) -> None:
+    upload_id = create(sdk, 3)
+    part_ids = [add(sdk, upload_id, b"one")]
+    with house.database.superuser() as connection, connection.transaction():
+        name = str(ids.from_wire(ids.UPLOAD, upload_id))
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        with pytest.raises(openai.ConflictError, match="being completed"):
+            sdk.uploads.complete(upload_id, part_ids=part_ids)
+    assert sdk.uploads.complete(upload_id, part_ids=part_ids).status == "completed"
+
+
+def test_a_part_is_listed_once(sdk: openai.OpenAI) -> None:
+    upload_id = create(sdk, 6)
+    part_id = add(sdk, upload_id, b"one")
+    with pytest.raises(openai.BadRequestError, match="listed twice") as refused:
+        sdk.uploads.complete(upload_id, part_ids=[part_id, part_id])
+    assert refused.value.param == "part_ids"
+
+
+def test_two_are_joined_at_once_and_others_wait_or_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def join() -> None:
+        may_end = threading.Event()
+        joiners = joining.Joiners()
+        running = [asyncio.create_task(joiners.run(may_end.wait)) for _ in range(joining.MOST_AT_ONCE)]
+        await asyncio.sleep(0)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(joining, "PATIENCE", timedelta(seconds=0.01))
+            with pytest.raises(ServiceUnavailable, match="complete this one in a moment"):
+                await joiners.run(may_end.wait)
+        waiting = asyncio.create_task(joiners.run(may_end.wait))
+        may_end.set()
+        assert await asyncio.gather(*running, waiting) == [True] * 3
+
+    asyncio.run(join())
 
 
 def test_what_is_not_the_announced_file_stays_an_upload(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
+from studio.budgets import put_budget
+from studio.db.sessions import unit_of_work
+from studio.tenants import create_key
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, attach, wait_until
+from tests.serving.images import pictures
 from tests.stub_engine import StubEngine
 
 SEEING = "qwen2.5-vl-7b"
-PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\npixels").decode()
+PNG = pictures.data_url(pictures.png(16, 16))
 
 
 @pytest.fixture
@@ -56,3 +62,36 @@ def test_nothing_inside_our_network_can_be_asked(api: httpx.Client, seeing: str,
     blocks = [{"type": "image", "source": {"type": "url", "url": url}}]
     body = {"model": seeing, "max_tokens": 1, "messages": [{"role": "user", "content": blocks}]}
     assert api.post("/v1/messages", json=body).json()["error"]["type"] == "invalid_request_error"
+
+
+def test_one_that_unpacks_to_too_much_is_refused(api: httpx.Client, seeing: str) -> None:
+    error = look(api, seeing, pictures.data_url(pictures.png(50_000, 50_000))).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_image_url", "messages[0].content[1].image_url")
+    assert "40,000,000 are allowed" in error["message"]
+
+
+@contextmanager
+def with_credit(api: httpx.Client, house: House, credit: str) -> Iterator[httpx.Client]:
+    """A client with a key of its own. An image is reserved as a whole context, which is 0.0026 EUR of this model."""
+    with unit_of_work(house.operator) as session:
+        key = create_key(session, house.tenant_id, f"credit of {credit}", "tests")
+        session.flush()
+        put_budget(session, house.tenant_id, key.id, "prepaid", Decimal(credit), "tests")
+    headers = {"authorization": f"Bearer {key.text}"}
+    with httpx.Client(base_url=api.base_url, headers=headers, timeout=20) as client:
+        wait_until(lambda: client.get("/v1/models").status_code == 200)
+        yield client
+
+
+def test_nothing_is_fetched_for_a_caller_without_money(api: httpx.Client, house: House, seeing: str) -> None:
+    with with_credit(api, house, "0.001") as poor:
+        for url in (PNG, "https://169.254.169.254/"):
+            assert look(poor, seeing, url).json()["error"]["code"] == "credit_balance_exhausted"
+
+
+def test_a_refused_image_gives_its_money_back(api: httpx.Client, house: House, seeing: str) -> None:
+    with with_credit(api, house, "0.003") as client:
+        for _ in range(3):
+            assert look(client, seeing, "https://169.254.169.254/").json()["error"]["code"] == "invalid_image_url"
+        answer = look(client, seeing, PNG)
+        assert (answer.status_code, answer.elapsed.total_seconds() < 2) == (200, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import anthropic
@@ -11,6 +12,7 @@ import orjson
 import pytest
 from anthropic.types import MessageParam, RawMessageStreamEvent, ToolParam
 
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.serving.conftest import House
@@ -172,9 +174,13 @@ class TestCount:
         answered = claude.messages.create(model=CHAT, max_tokens=1, messages=MESSAGES, system="be brief")
         assert counted.input_tokens == answered.usage.input_tokens
 
-    def test_it_costs_nothing(self, gateway: GatewayProcess, house: House, api: httpx.Client) -> None:
+    def test_it_costs_nothing_not_even_a_key_without_money(
+        self, gateway: GatewayProcess, house: House, api: httpx.Client
+    ) -> None:
         with unit_of_work(house.operator) as session:
             key = create_key(session, house.tenant_id, "counter", "tests")
+            session.flush()
+            put_budget(session, house.tenant_id, key.id, "prepaid", Decimal(0), "tests")
         headers = {"x-api-key": key.text}
         body = {"model": CHAT, "messages": MESSAGES}
         wait_until(lambda: api.post("/v1/messages/count_tokens", json=body, headers=headers).status_code == 200)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -24,13 +27,15 @@ from cryptography.x509.oid import NameOID
 from serving.images import fetching
 from serving.images.fetching import MOST_BYTES, Address, Images
 from serving.tokens.wire import CHAT, read_call
-from studio import clock
-from studio.errors import InvalidRequest
+from studio import clock, ids
+from studio.errors import InvalidRequest, ServiceUnavailable
+from tests.serving.images import pictures
 from tests.serving.test_wire import BASE
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 50
+PNG = pictures.png(16, 16) + bytes(300)
 HOST = "images.test"
 SEEING = replace(BASE, vision=True)
+TENANT, OTHER = ids.uuid7(), ids.uuid7()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self.port = 0
         self.asked: list[str] = []
+        self.has_begun = asyncio.Semaphore(0)  # a slow answer
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
@@ -73,6 +79,8 @@ class Elsewhere:
                 assert "authorization" not in request.headers
                 assert "cookie" not in request.headers
                 return web.Response(body=PNG, content_type="image/png")
+            case "/large.png":
+                return web.Response(body=pictures.png(8000, 5001), content_type="image/png")
             case "/page":
                 return web.Response(text="<html>")
             case "/lie.png":
@@ -82,6 +90,7 @@ class Elsewhere:
             case "/packed":
                 return web.Response(body=PNG, content_type="image/png", headers={"content-encoding": "gzip"})
             case "/slow":
+                self.has_begun.release()
                 await asyncio.sleep(5)
                 return web.Response(body=PNG, content_type="image/png")
             case "/endless":
@@ -142,11 +151,11 @@ def images(server: Elsewhere, certificate: Path, names: Names | None = None, **r
     )
 
 
-async def sent(images: Images, *urls: str) -> list[str]:
+async def sent(images: Images, *urls: str, tenant_id: UUID = TENANT) -> list[str]:
     """The addresses that the engine gets."""
     parts = [{"type": "text", "text": "look"}, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]
     body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
-    call = await images.handed_over(read_call(CHAT, orjson.dumps(body)), SEEING)
+    call = await images.handed_over(read_call(CHAT, orjson.dumps(body)), SEEING, tenant_id)
     return [part["image_url"]["url"] for part in call.payload["messages"][0]["content"][1:]]
 
 
@@ -181,6 +190,7 @@ def test_an_engine_gets_the_bytes_and_no_address(certificate: Path) -> None:
         ("/none", "answered 404"),
         ("/page", "not an image"),
         ("/lie.png", "no PNG, JPEG, GIF or WebP"),
+        ("/large.png", "40,000,000 are allowed"),
         ("/vector", "no PNG, JPEG, GIF or WebP"),
         ("/packed", "compressed"),
         ("/endless", "bytes in all"),
@@ -265,7 +275,7 @@ def test_a_model_without_eyes_refuses_before_anything_is_fetched(certificate: Pa
             parts = [{"type": "image_url", "image_url": {"url": f"https://{HOST}:{server.port}/a.png"}}]
             body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]})
             with pytest.raises(InvalidRequest, match="does not read images"):
-                await images(server, certificate, names).handed_over(read_call(CHAT, body), BASE)
+                await images(server, certificate, names).handed_over(read_call(CHAT, body), BASE, TENANT)
             assert (names.asked, server.asked) == ([], [])
 
     asyncio.run(fetch())
@@ -275,5 +285,77 @@ def test_too_many_images_are_refused(certificate: Path) -> None:
     async def fetch() -> None:
         with pytest.raises(InvalidRequest, match="at most 20 images"):
             await sent(Images(), *["https://example.com/a.png"] * 21)
+
+    asyncio.run(fetch())
+
+
+def test_a_tenant_that_waits_for_its_images_keeps_nobody_else_waiting(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "QUEUE_PATIENCE", timedelta(seconds=0.3))
+
+    async def fetch() -> None:
+        async with elsewhere(certificate) as server:
+            base, its = f"https://{HOST}:{server.port}", images(server, certificate)
+            slow = [asyncio.create_task(sent(its, f"{base}/slow")) for _ in range(fetching.MOST_OF_TENANT)]
+            for _ in slow:
+                await server.has_begun.acquire()
+            with pytest.raises(ServiceUnavailable, match="data:") as refused:
+                await sent(its, f"{base}/a.png")
+            assert refused.value.retry_after == timedelta(seconds=2)
+            assert await sent(its, pictures.data_url(PNG))  # which nobody fetches
+            assert await sent(its, f"{base}/a.png", tenant_id=OTHER)
+            for one in slow:
+                one.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+            assert await sent(its, f"{base}/a.png")
+
+    asyncio.run(fetch())
+
+
+def test_a_process_fetches_for_so_many_at_once(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "QUEUE_PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(fetching, "MOST_AT_ONCE", 1)
+
+    async def fetch() -> None:
+        async with elsewhere(certificate) as server:
+            base, its = f"https://{HOST}:{server.port}", images(server, certificate)
+            slow = asyncio.create_task(sent(its, f"{base}/slow"))
+            await server.has_begun.acquire()
+            with pytest.raises(ServiceUnavailable):
+                await sent(its, f"{base}/a.png", tenant_id=OTHER)
+            slow.cancel()
+            await asyncio.gather(slow, return_exceptions=True)
+            assert await sent(its, f"{base}/a.png", tenant_id=OTHER)
+
+    asyncio.run(fetch())
+
+
+def test_a_dead_dns_costs_its_caller_the_time_and_nobody_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PATIENCE", timedelta(seconds=0.2))
+    may_end, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def dead(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "dead.example":
+            return real(host, *arguments, **options)
+        asked.append(threading.current_thread().name)
+        may_end.wait(20)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", dead)
+
+    async def fetch() -> None:
+        its = Images()
+        try:
+            waiting = [sent(its, "https://dead.example/a.png") for _ in range(fetching.MOST_OF_TENANT)]
+            refusals = await asyncio.gather(*waiting, return_exceptions=True)
+            assert ["did not arrive within" in str(one) for one in refusals] == [True] * len(waiting)
+            assert {name.partition("_")[0] for name in asked} == {"image-names"}
+            with pytest.raises(InvalidRequest, match="not on the public internet"):
+                await sent(its, "https://localhost/", tenant_id=OTHER)
+            assert await asyncio.wait_for(asyncio.to_thread(bool, 1), 1)
+        finally:
+            may_end.set()
 
     asyncio.run(fetch())

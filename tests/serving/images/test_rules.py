@@ -103,7 +103,7 @@ class TestUrls:
     )
     def test_data_that_is_no_image_is_refused(self, url: str) -> None:
         with pytest.raises(InvalidRequest):
-            rules.check_data_url(url, "here")
+            rules.check_data_url(url, rules.Pixels(), "here")
 
 
 class TestParts:
