@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from serving import envelope
+from serving import envelope, routing
 from serving.budgets.book import Reservation
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
@@ -110,7 +110,7 @@ class TokenEndpoint:
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
         require_model(caller, call.model)
-        target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
+        target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
         variant = target.variant
         if variant.task not in self._endpoint.tasks:
             raise InvalidRequest(
@@ -119,6 +119,9 @@ class TokenEndpoint:
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
         reservation = None
         try:
+            # Who waits for a cold model counts as a running request: its body is held here meanwhile.
+            target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
+            variant = target.variant
             if self._endpoint.is_metered:
                 reservation = await self._reserve(caller, started_at, call, variant, len(body))
             # Not for a caller without money. What an image costs at most is known without it.
