@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -46,7 +47,7 @@ from serving.tokens.relay import request_id
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
-from studio.errors import InvalidRequest, StudioError
+from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(models, files, uploads, batches, fine_tuning, responses),
@@ -118,9 +119,8 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
         # Engines have them at the root, so that is where their clients look.
         token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
-    return PublicApplication(
-        token_endpoints, _framework(gateway, database, answers, store), Idempotent(gateway, answers)
-    )
+    others = _bounded(_framework(gateway, database, answers, store), gateway.max_body_bytes)
+    return PublicApplication(token_endpoints, others, Idempotent(gateway, answers))
 
 
 def _framework(gateway: Gateway, database: Engine, answers: Store, store: ResponseStore) -> FastAPI:
@@ -149,6 +149,25 @@ def _framework(gateway: Gateway, database: Engine, answers: Store, store: Respon
     return app
 
 
+def _bounded(application: Application, most_bytes: int) -> Application:
+    """Refuses a body that says it is too large in our own envelope; the framework would do so in plain text."""
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if declared.isdigit() and int(declared) > most_bytes and not _streams_a_file(scope["path"]):
+            too_large = PayloadTooLarge(f"The request body is larger than the limit of {most_bytes} bytes.")
+            await _refusal(too_large)(scope, receive, send)
+        else:
+            await application(scope, receive, send)
+
+    return bounded
+
+
+def _streams_a_file(path: str) -> bool:
+    """Routes that bound what they take as it arrives."""
+    return path == "/v1/files" or (path.startswith("/v1/uploads/") and path.endswith("/parts"))
+
+
 def _refusal(error: StudioError) -> Response:
     headers = {name.decode(): value.decode() for name, value in envelope.headers_of(error)}
     return Response(envelope.body_of(error), error.status, headers)
@@ -168,10 +187,11 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
 
 async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return _refusal(PayloadTooLarge("The request body is too large."))
     message = {
         404: f"There is nothing at {request.url.path}.",
         405: f"{request.method} is not allowed for {request.url.path}.",
-        413: "The request body is too large.",
     }.get(error.status_code, error.detail)
     body = envelope.for_status(error.status_code, message)
     return Response(body, error.status_code, error.headers, "application/json")
