@@ -8,6 +8,7 @@ import sys
 
 from sqlalchemy import CheckConstraint
 
+from studio import ids
 from studio.db import Base
 from studio.settings import REPOSITORY
 from tests.server import TestServer, migrate
@@ -71,3 +72,58 @@ def test_a_keys_requests_per_second_become_a_limit_and_come_back(server: TestSer
     with database.superuser() as connection:
         keys = connection.execute("select name, requests_per_second from api_keys order by name").fetchall()
     assert keys == [("free", None), ("slow", 5)]
+
+
+def test_a_keys_credit_becomes_a_budget_with_what_it_has_spent(server: TestServer) -> None:
+    """What sources that have ended told of is spent; what a source that may tell more told of is held by it."""
+    database = server.empty_database()
+    migrate(database.url("owner"), "0004")
+    ended, living = ids.uuid7(), ids.uuid7()
+    with database.superuser() as connection:
+        connection.execute("""
+            insert into legal_entities (id, name, country, currency, time_zone, invoice_prefix, details)
+                values ('us', 'Us', 'DE', 'EUR', 'Europe/Berlin', 'U', '{}');
+            insert into tenants (slug, name) values ('acme', 'Acme');
+            insert into tenant_billing
+                (tenant_id, valid_from, legal_entity_id, currency, time_zone, tax_category, buyer)
+                select id, '2026-01-01', 'us', 'EUR', 'Europe/Berlin', 'S', '{}' from tenants;
+            insert into api_keys (tenant_id, name, prefix, secret_hash, scopes, credit, created_at)
+                select id, 'purse', 'xpu_1', 'one'::bytea, '{inference}'::text[], 5, now() - interval '1 hour'
+                from tenants;
+            insert into models (id, name, publisher, task, vision, licence, licence_url, context_tokens)
+                values ('m', 'M', 'us', 'chat', false, '', '', 100);
+            insert into model_variants
+                (id, model_id, tier, context_tokens, weights_id, weights_bytes, gpu_count, max_num_seqs,
+                 suggested_replicas, engine_flags, engine_env, deployed, site_replicas)
+                values ('m', 'm', 'base', 100, 'm', 0, 0, 1, 1, '[]', '{}', true, 0);
+            insert into prices (currency, variant_id, unit, per_million, valid_from)
+                select 'EUR', 'm', unit, 1000000, '2026-01-01'
+                from unnest(array['prompt', 'cached_prompt', 'completion']) unit;
+            insert into replicas (variant_id, kind, state, url, engine_model)
+                values ('m', 'attached', 'ready', '', 'm');
+        """)
+        for source, closed, tokens in ((ended, True, 2), (living, False, 1)):
+            connection.execute(
+                "insert into usage_sources (id, name, opened_at, last_seq, pending, heartbeat_at, closed_at)"
+                " values (%s, 'gateway', now(), 1, 0, now(), case when %s then now() end)",
+                (source, closed),
+            )
+            event = ids.uuid7()
+            connection.execute(
+                "insert into usage_events (usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id,"
+                " endpoint, model_id, variant_id, tier_requested, tier_served, replica_id, started_at, ended_at,"
+                " prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, http_status, end_reason,"
+                " usage_origin)"
+                " select %s, %s, %s, 1, k.tenant_id, k.id, 'req', '/v1/chat/completions', 'm', 'm', 'base', 'base',"
+                " r.id, now(), now(), %s, 0, 0, 0, 200, 'complete', 'engine' from api_keys k, replicas r",
+                (ids.day_utc_of(event), event, source, tokens),
+            )
+    migrate(database.url("owner"))
+    with database.superuser() as connection:
+        budgets = connection.execute("select kind, currency, amount::int from budgets").fetchall()
+        spent = connection.execute("select spent::int from budget_accounts").fetchall()
+        held = connection.execute("select source_id, amount::int from budget_draws").fetchall()
+        connection.execute("update usage_sources set closed_at = now()")
+        connection.execute("select settle_draws(%s)", (living,))
+        settled = connection.execute("select spent::int from budget_accounts").fetchall()
+    assert (budgets, spent, held, settled) == ([("prepaid", "EUR", 5)], [(2,)], [(living, 1)], [(3,)])
