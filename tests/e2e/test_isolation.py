@@ -82,9 +82,10 @@ def test_a_tenant_hits_its_own_prompts_and_nobody_elses(tenants: tuple[Asker, As
         assert salted < 64, "a client's own salt is mixed in"
         own.append(again / first)
         foreign.append(of_b / first)
-    # By time, too: B's answer takes as long as one that nobody asked before. Wide bounds; both are the same engine.
+    # By time, too, as parts of the first answer: a hit takes a sixteenth, and B's answer all of it. Wide bounds, since
+    # other work may run beside.
     assert median(own) < 0.5
-    assert median(foreign) > 0.5
+    assert median(foreign) > 3 * median(own)
 
 
 def test_a_client_cannot_choose_another_tenants_salt(tenants: tuple[Asker, Asker]) -> None:
