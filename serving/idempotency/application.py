@@ -34,6 +34,7 @@ MOST_BYTES = 16 * 1024 * 1024  # of an answer that is kept
 RETRY = timedelta(seconds=2)
 PAUSES = (timedelta(milliseconds=100), timedelta(milliseconds=500))  # before an answer is tried to be kept again
 POLL = timedelta(milliseconds=200)
+POLL_SLOWEST = timedelta(seconds=2)
 FORGETTING = timedelta(minutes=1)
 NOT_KEPT = KeptAnswer(0, b"", b"")
 
@@ -82,6 +83,7 @@ class Idempotent:
 
     async def _settled_claim(self, request: Request, scope: Scope, client: Client) -> Mine | KeptAnswer:
         gone = asyncio.Event()
+        pause = POLL
         client.watch(gone.set)
         try:
             while True:
@@ -95,8 +97,9 @@ class Idempotent:
                 if not isinstance(claim, Running):
                     return claim
                 try:
-                    await asyncio.wait_for(gone.wait(), POLL.total_seconds())
+                    await asyncio.wait_for(gone.wait(), pause.total_seconds())
                 except TimeoutError:
+                    pause = min(pause * 1.5, POLL_SLOWEST)  # many may wait for one long answer
                     continue
                 raise ClientLeft
         finally:
