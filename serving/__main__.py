@@ -108,6 +108,14 @@ async def run(config: Settings) -> None:
         lifecycle.is_stopping = True
         public.should_exit = True
 
+    def ended(work: asyncio.Task[None]) -> None:
+        if not work.cancelled() and work.exception() is not None:
+            # Without it a gateway would go on with old keys or money held back. Its supervisor starts another.
+            log.error("background_work_ended", work=str(work.get_coro()), exc_info=work.exception())
+            stop()
+
+    for work in background:
+        work.add_done_callback(ended)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     log.info("gateway_starting", source=str(journal.source_id), url=config.gateway_url)
@@ -122,8 +130,8 @@ async def run(config: Settings) -> None:
         await gateway.engines.close()
         await asyncio.to_thread(gateway.traces.close)
         await gateway.limits.close()
-        for task in background:
-            task.cancel()
+        for work in background:
+            work.cancel()
         database.dispose()
         internal.should_exit = True
         await serving_internal

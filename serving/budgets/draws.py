@@ -68,8 +68,10 @@ class Draws:
 
     async def _return_late(self, account: Account, drawing: asyncio.Task[Decimal]) -> None:
         with suppress(SQLAlchemyError):
-            if granted := await drawing:
-                await self.give_back(account, granted)
+            granted = await drawing
+            # Somebody may have found it there in the meantime.
+            if (unused := min(granted, account.available)) > 0:
+                await self.give_back(account, unused)
 
     def _draw(self, account: Account, needed: Decimal) -> Decimal:
         with unit_of_work(self._database) as session:

@@ -34,7 +34,7 @@ def read_parts(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], li
     images: list[ImagePart] = []
     written: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
-        content = message.get("content")
+        content, rewritten = message.get("content"), message
         if isinstance(content, list):
             parts = [_part(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)]
             images += [
@@ -42,8 +42,8 @@ def read_parts(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], li
                 for number, part in enumerate(parts)
                 if part["type"] == "image_url"
             ]
-            message = message | {"content": parts}  # noqa: PLW2901 (the caller's own stays as it is)
-        written.append(message)
+            rewritten = message | {"content": parts}
+        written.append(rewritten)
     return written, images
 
 

@@ -5,6 +5,7 @@ Each item is told from `added` to `done` before the next begins; ids are the sam
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 from uuid import UUID
 
@@ -142,7 +143,7 @@ class ResponsesDialect:
         return told
 
 
-class _Part:
+class _Part(ABC):
     """An item of the output while it is being told."""
 
     def __init__(self, dialect: ResponsesDialect, id: str) -> None:
@@ -155,21 +156,21 @@ class _Part:
     def _so_far(self) -> str:
         return "".join(self._pieces)
 
+    @abstractmethod
     def item(self, status: str) -> Item:
         """As the response shows it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> bytes:
         """The events before the first piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add(self, piece: str, logprobs: list[dict[str, Any]]) -> bytes:
         """The event of one piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, status: str) -> bytes:
         """The events after the last one."""
-        raise NotImplementedError
 
     def _added(self, item: Item) -> bytes:
         return self._tell("response.output_item.added", output_index=self._at["output_index"], item=item)

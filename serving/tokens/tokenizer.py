@@ -5,6 +5,7 @@ An engine answers, since only it knows its model's tokenizer and chat template; 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -48,12 +49,12 @@ TOKENIZE = Endpoint("/v1/tokenize", "/tokenize", TokenizeRequest, _ANY_TASK, "",
 DETOKENIZE = Endpoint("/v1/detokenize", "/detokenize", DetokenizeRequest, _ANY_TASK, "", is_metered=False)
 
 
-class TokenizerEndpoint(TokenEndpoint):
+class TokenizerEndpoint(TokenEndpoint, ABC):
     """What all that ask a tokenizer share: an engine is asked and its answer reduced to `_shown`."""
 
+    @abstractmethod
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
         """The caller's answer. ValueError, KeyError and TypeError say that the engine's cannot be read."""
-        raise NotImplementedError
 
     async def answer(self, client: Client, request: Request) -> None:
         def body_for(replica: Replica) -> bytes:
