@@ -6,7 +6,7 @@ The database is built once by the migrations and then copied as a template, whic
 from __future__ import annotations
 
 import os
-import socket
+import random
 import subprocess
 import sys
 import time
@@ -19,19 +19,24 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from local.ports import is_free
 from local.postgres import SUPERUSER, EmbeddedPostgres
 from local.secrets import StackSecrets
 from studio.settings import REPOSITORY, DatabaseRole
 
 _numbers = count(1)
 
+# Below the ports that the kernel gives to outgoing connections: one of those could take a port, or leave it waiting,
+# before the server that it was found for binds it.
+_SERVER_PORTS = range(18_000, 32_000)
+_next_port = count(random.SystemRandom().randrange(len(_SERVER_PORTS)))
+
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on right now, and that this process has not named before."""
+    while not is_free(port := _SERVER_PORTS[next(_next_port) % len(_SERVER_PORTS)]):
+        pass
+    return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,19 +178,26 @@ class TestSeveralGateways:
     def test_a_thousand_calls_at_once_spend_the_money_for_a_hundred_and_no_more(
         self, three: list[GatewayProcess], database: TestDatabase, operator: Engine, tenant: UUID, api_key: CreatedKey
     ) -> None:
-        with openai.OpenAI(base_url=f"{three[0].url}/v1", api_key=api_key.text, max_retries=0) as client:
-            wait_until(lambda: _is_known(client), seconds=5)
-            one = cost_of(ask(client, 200))
+        clients = [
+            openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=api_key.text, max_retries=0) for gateway in three
+        ]
+        wait_until(lambda: all(_is_known(client) for client in clients), seconds=5)
+        one = cost_of(ask(clients[0], 200))
+        # Nothing before something: a gateway that has not heard of the money yet refuses, and spends nothing unlimited.
+        put(operator, tenant, "monthly", Decimal(0))
+        unlimited = sum((_cost_until_refused(client) for client in clients), Decimal(0))
         money = 100 * one
         put(operator, tenant, "monthly", money)
         time.sleep(1)  # which is how soon it holds
         statuses = asyncio.run(_ask_all(three, api_key.text, calls=1000, tokens=200))
+        for client in clients:
+            client.close()
         for gateway in three:
             gateway.stop()
         assert set(statuses) <= {200, 429}
-        spent = rated(database) - one
-        assert Decimal("0.95") * money <= spent <= money
-        assert settled(database) == spent
+        since = rated(database) - one
+        assert Decimal("0.95") * money <= since - unlimited <= money
+        assert settled(database) == since
 
     def test_what_a_killed_gateway_held_and_had_not_spent_can_be_spent(
         self, three: list[GatewayProcess], database: TestDatabase, operator: Engine, tenant: UUID, api_key: CreatedKey
@@ -281,6 +288,17 @@ def settled(database: TestDatabase) -> Decimal:
         row = connection.execute("select sum(spent) from budget_accounts").fetchone()
         assert row is not None
         return Decimal(row[0])
+
+
+def _cost_until_refused(client: openai.OpenAI) -> Decimal:
+    """What a gateway spends that has not heard of an empty budget yet."""
+    spent, deadline = Decimal(0), time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            spent += cost_of(ask(client, 1))
+        except openai.RateLimitError:
+            return spent
+    raise AssertionError("an empty budget was not heard of")
 
 
 async def _ask_all(gateways: list[GatewayProcess], key: str, *, calls: int, tokens: int) -> Counter[int]:
