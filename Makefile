@@ -10,6 +10,8 @@ UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 NAME ?= overhead
 SEED ?=
+# Each process has servers of its own; the tests of a file share a gateway and stay together. An engine needs all cores.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 export UV_FIND_LINKS
 UV_VERSION := 0.13.9
@@ -40,11 +42,12 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 
 .PHONY: test
 test: install $(OIDC_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
-	@$(APP) -m pytest
+	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
+	@$(APP) -m pytest -m engine
 
 .PHONY: test-fast
 test-fast: $(APP_READY) $(OIDC_READY) ## The tests that need no engine
-	@$(APP) -m pytest -m "not engine"
+	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
 
 .PHONY: lint
 lint: $(APP_READY) ## Style, types and import contracts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ def serving(service: Service, folder: Path) -> Iterator[subprocess.Popen[bytes]]
 
 def free_ports() -> Ports:
     """A set of ports of which the object store's are free."""
-    for offset in range(4000, MAX_OFFSET, 37):
+    # Not always the first: other processes of the tests ask at the same moment.
+    for offset in random.sample(range(4000, MAX_OFFSET, 37), 50):
         ports = Ports(offset)
         if all(is_free(port) for port in (ports.s3, ports.s3_filer, ports.s3_master, ports.s3_volume, ports.valkey)):
             return ports

@@ -74,7 +74,7 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90  # 3 s on a quiet machine
         while not self._is_ready():
             assert self._process.poll() is None, self.log_path.read_text()
             assert time.monotonic() < deadline, self.log_path.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,9 @@ class Dagster:
 
     def __init__(self, database: TestDatabase, folder: Path, settings: Mapping[str, str]) -> None:
         url = database.server.url("dagster", DATABASE, driver="psycopg2")
-        ports = next(ports for ports in map(Ports, range(5000, MAX_OFFSET, 41)) if is_free(ports.dagster_code))
+        ports = next(
+            ports for ports in map(Ports, random.sample(range(5000, MAX_OFFSET, 41), 50)) if is_free(ports.dagster_code)
+        )
         environment = {**database.environment("worker"), **settings, "STUDIO_CACHE_SALT_KEY": "a secret of the tests"}
         self._code, self._daemon, _ = DagsterHome(folder, ports, url, environment).services(depends_on=())
         self._database = database
