@@ -1,1 +1,1 @@
-"""What a cluster needs beside the house: the exporter of the cards (`docs/exporter.md`), alerts (`docs/runbook.md`)."""
+"""What a cluster needs beside the house: exporter, device plugin, alerts. Begin with `docs/exporter.md`."""

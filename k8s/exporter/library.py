@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
 import structlog
@@ -31,6 +33,8 @@ class LibraryCards:
         self._initialised = self._doubtful = False
         self._trouble: str | None = None
         self._versions: dict[str, tuple[str, str]] = {}
+        self._levels: dict[frozenset[str], int] = {}
+        self._listed: list[Card] = []
         self.errors: CallErrors = Counter()
 
     def read(self, known: Collection[str]) -> Seen | None:
@@ -50,6 +54,14 @@ class LibraryCards:
             self._wait = self._first_wait
         return seen
 
+    def topology(self) -> Mapping[frozenset[str], int]:
+        """The vendor's level of each pair of cards of the last pass, by uuids; asked once for an initialisation."""
+        if self._library is not None and not self._levels:
+            for card, other in combinations(self._listed, 2):
+                with suppress(CallFailed):
+                    self._levels[frozenset((card.uuid, other.uuid))] = self._library.topology(card.index, other.index)
+        return dict(self._levels)
+
     def _ready(self) -> Mxsml | None:
         """The library, initialised. None while it is too early for another try."""
         if self._initialised and not self._doubtful:
@@ -60,6 +72,7 @@ class LibraryCards:
             self._library = Mxsml(self._path)
         self._library.initialise(again=self._initialised)
         self._initialised, self._doubtful = True, False
+        self._levels.clear()
         self._versions.clear()  # a driver that came back may be another one
         if self._trouble is not None:
             log.info("library_ready", path=str(self._path))
@@ -80,6 +93,7 @@ class LibraryCards:
                 # A card that does not even say who it is shows as one that is not listed.
                 if card is not None:
                     lost[card.uuid] = f"result_{error.result}"
+        self._listed = list(seen)
         return Seen("library", seen, lost)
 
     def _versions_of(self, library: Mxsml, card: Card) -> tuple[str, str]:

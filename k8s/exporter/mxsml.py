@@ -299,6 +299,10 @@ class Mxsml:
             "mxSmlGetMetaXLinkTrafficStat", LinkTraffic, METAXLINK_PORTS, c_uint(device), c_uint(direction)
         )
 
+    def topology(self, device: int, other: int) -> int:
+        """How two cards are connected: 5 MetaXLink, 1 to 4 ever farther over PCIe, 6 through the system."""
+        return self._fill("mxSmlGetDeviceTopology", c_uint(), c_uint(device), c_uint(other)).value
+
     def unavailable_reason(self, device: int) -> UnavailableReason:
         """Why the card takes no work, in the vendor's words."""
         return self._fill("mxSmlGetDeviceUnavailableReason", UnavailableReason(), c_uint(device))

@@ -9,11 +9,13 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from studio.errors import StudioError
 
 _PREFIX = "STUDIO_EXPORTER_"
+
+Kind = TypeVar("Kind")
 
 
 class SettingInvalid(StudioError):
@@ -63,13 +65,18 @@ class Settings:
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """SettingInvalid, naming the variable, when a number is none."""
+    return read(Settings, _PREFIX, environment)
+
+
+def read(settings: type[Kind], prefix: str, environment: Mapping[str, str]) -> Kind:
+    """A dataclass of settings with defaults from variables with a prefix. SettingInvalid, naming the variable."""
     given: dict[str, Any] = {}
-    for one in fields(Settings):
-        name = _PREFIX + one.name.upper()
+    for one in fields(settings):  # type: ignore[arg-type]  # a dataclass, which no type says
+        name = prefix + one.name.upper()
         if name in environment:
+            kind: Callable[[str], Any] = type(one.default)
             try:
-                kind: Callable[[str], Any] = type(one.default)
                 given[one.name] = kind(environment[name])
             except ValueError as error:
                 raise SettingInvalid(f"{name} is {environment[name]!r}: {error}") from error
-    return Settings(**given)
+    return settings(**given)

@@ -48,6 +48,7 @@ struct state {
   volatile int hangs; /* while it is set no call on a card returns */
   int inits, reinits; /* counted for the test */
   struct card cards[CARDS];
+  unsigned topology[CARDS][CARDS];
 };
 
 static struct state *state;
@@ -269,6 +270,13 @@ unsigned mxSmlGetDeviceUnavailableReason(unsigned device, struct unavailable *re
   memset(reason, 0, sizeof *reason);
   reason->unavailableCode = card->unavailable_code;
   strncpy(reason->unavailableReason, card->unavailable_reason, sizeof reason->unavailableReason - 1);
+  return SUCCESS;
+}
+
+unsigned mxSmlGetDeviceTopology(unsigned device, unsigned other, unsigned *level) {
+  CARD(F_INFO);
+  if (other >= (unsigned)count) return INVALID_ID;
+  *level = state->topology[listed[device]][listed[other]];
   return SUCCESS;
 }
 

@@ -90,6 +90,7 @@ class LibraryState(Structure):
         ("inits", c_int),
         ("reinits", c_int),
         ("cards", CardInLibrary * 16),
+        ("topology", (c_uint * 16) * 16),
     )
 
 

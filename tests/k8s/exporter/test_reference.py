@@ -8,12 +8,13 @@ from typing import get_type_hints
 
 import pytest
 
+from k8s.device_plugin import settings as device_plugin
 from k8s.exporter import metrics
 from k8s.exporter.metrics import Metric
 from k8s.exporter.settings import SettingInvalid, Settings, from_environment
 from studio.settings import REPOSITORY
 
-PAGE = REPOSITORY / "docs/exporter.md"
+DOCS = REPOSITORY / "docs"
 
 
 def row(metric: Metric) -> str:
@@ -22,8 +23,8 @@ def row(metric: Metric) -> str:
     return f"| `{metric.name}` | {metric.kind} | {metric.unit} | {labels} | {metric.help} | {source} |"
 
 
-def rows_of(section: str) -> list[str]:
-    text = PAGE.read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+def rows_of(section: str, page: str = "exporter") -> list[str]:
+    text = (DOCS / f"{page}.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     return [line for line in text.splitlines() if line.startswith("| `")]
 
 
@@ -42,14 +43,16 @@ def test_names_follow_prometheus() -> None:
         assert not set(metric.labels) & set(metrics.CARD_LABELS), metric.name
 
 
-def test_the_page_shows_every_setting() -> None:
-    meanings = get_type_hints(Settings, include_extras=True)
+@pytest.mark.parametrize(("page", "of"), [("exporter", Settings), ("device-plugin", device_plugin.Settings)])
+def test_the_page_shows_every_setting(page: str, of: type[Settings | device_plugin.Settings]) -> None:
+    meanings = get_type_hints(of, include_extras=True)
+    variable = f"STUDIO_{page.upper().replace('-', '_')}"
     wanted = [
-        f"| `STUDIO_EXPORTER_{one.name.upper()}` | {f'`{one.default}`' if one.default != '' else ''} "
+        f"| `{variable}_{one.name.upper()}` | {f'`{one.default}`' if one.default != '' else ''} "
         f"| {meanings[one.name].__metadata__[0]} |"
-        for one in fields(Settings)
+        for one in fields(of)
     ]
-    assert rows_of("Settings") == wanted
+    assert rows_of("Settings", page) == wanted
 
 
 def test_settings_are_read_in_their_types() -> None:
