@@ -58,11 +58,17 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing
+bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing|exporter
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: peers
 peers: $(PEERS_READY) ## Other gateways, for `python -m benchmarks.overhead --peers`
+
+.PHONY: promtool
+promtool: ## Debian's Prometheus and promtool into build/prometheus, for the tests of metrics and alerts
+	@{ command -v promtool && command -v prometheus ; } >/dev/null || test -x build/prometheus/usr/bin/promtool || { mkdir -p build/prometheus && cd build/prometheus && \
+	  { apt-get download prometheus || { apt-get update -qq && apt-get download prometheus; } ; } && dpkg -x prometheus_*.deb . ; } >/dev/null 2>&1 || \
+	  { echo "Prometheus could not be had from Debian's packages: put it and promtool on the PATH, or their tests are skipped."; exit 1; }
 
 .PHONY: chaos
 chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)

@@ -11,7 +11,7 @@ import pytest
 
 from studio.settings import REPOSITORY
 
-PACKAGES = ("assets", "billing", "local", "orchestration", "serving", "studio", "training")
+PACKAGES = ("assets", "billing", "k8s", "local", "orchestration", "serving", "studio", "training")
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 
 
@@ -50,6 +50,8 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("serving/batches/drain.py", "import fastapi"),
         ("serving/files/records.py", "import fastapi"),
         ("serving/routing.py", "import dagster"),
+        ("k8s/exporter/metrics.py", "import serving.routing"),
+        ("k8s/exporter/metrics.py", "import studio.settings"),
     ],
 )
 def test_a_contract_fails_when_it_is_broken(copy: Path, module: str, forbidden: str) -> None:

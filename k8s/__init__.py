@@ -1,0 +1,1 @@
+"""What a cluster needs beside the house: exporter, device plugin, alerts. Begin with `docs/exporter.md`."""

@@ -1,0 +1,56 @@
+"""A real Prometheus scrapes a real exporter: cards fail, alerts fire, cards come back, alerts end."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+from studio.settings import REPOSITORY
+from tests.k8s.conftest import Exporters
+from tests.k8s.exporter.node import GpuNode, Kubelet
+from tests.k8s.prometheus import prometheus
+from tests.local.eventually import eventually
+
+RULES = REPOSITORY / "k8s/monitoring/rules/cards.yaml"
+
+
+def test_cards_fail_and_come_back_and_the_alerts_with_them(
+    node: GpuNode, kubelet: Kubelet, exporters: Exporters, tmp_path: Path
+) -> None:
+    kubelet.run("studio", "qwen3-32b-0", "GPU-0000", "GPU-0001")
+    exporter = exporters.start()
+    at_once = tmp_path / "cards.yaml"
+    at_once.write_text(re.sub(r"\bfor: \d+m", "for: 0s", RULES.read_text()))  # their patience is promtool's to test
+    with prometheus(tmp_path, [at_once], {"studio-exporter": exporter.address}) as server:
+        watts = 'studio:gpu_workload_watts:rate5m{pod="qwen3-32b-0"}'
+        eventually(lambda: len([of for _, of in server.query(watts) if of > 0]) == 2, "watts of the workload")
+        eventually(lambda: server.firing() == set(), "a healthy node is quiet")
+
+        lost, hot, linked = node.cards[1], node.cards[2], node.cards[3]
+        lost.present = 0
+        hot.centidegrees[0] = 9100
+        linked.port_states[3] = 2
+        node.cards[0].ecc[3] += 1
+        wrong = {"GpuLost", "GpuHot", "MetaXLinkDown", "GpuUncorrectableErrors"}
+        eventually(lambda: server.firing() == wrong, "each fault is its alert")
+        (labels, _), *more = server.query('ALERTS{alertname="GpuLost"}')
+        assert (labels["uuid"], labels["host"], more) == ("GPU-0001", "node-1", [])
+
+        lost.present, hot.centidegrees[0], linked.port_states[3] = 1, 4150, 1
+        eventually(lambda: server.firing() == {"GpuUncorrectableErrors"}, "they end; wrong bits stay for 15 minutes")
+
+        node.state.init_result = 21
+        for card in node.cards[:4]:
+            card.present = 0
+        eventually(lambda: "GpuDriverDown" in server.firing(), "the driver is down")
+        eventually(lambda: "GpuLost" not in server.firing(), "that is no alert of each card")
+        node.state.init_result = 0
+        for card in node.cards[:4]:
+            card.present = 1
+        eventually(lambda: server.firing() == {"GpuUncorrectableErrors"}, "the driver is back")
+
+        kubelet.stop()
+        eventually(lambda: "WorkloadsUnknown" in server.firing(), "the kubelet is away")
+        exporter.end(signal.SIGKILL)
+        eventually(lambda: "ExporterDown" in server.firing(), "the exporter is down")
