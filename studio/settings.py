@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * 1024 * 1024, description="largest file that a tenant may upload")
     batch_lines_per_replica: int = Field(32, description="batch lines that one worker keeps in flight per replica")
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
+    cache_bytes_per_tenant: int = Field(
+        16 * 1024 * 1024, ge=0, description="most that a tenant's cached answers take in Valkey; 0: none are kept"
+    )
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")

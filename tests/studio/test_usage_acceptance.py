@@ -120,6 +120,9 @@ def test_the_same_id_with_other_tokens_goes_to_quarantine_once(database: TestDat
         {"cached_tokens": 11},
         {"end_reason": "bored"},
         {"reasoning_tokens": 6},
+        {"reused_prompt_tokens": 7},
+        {"reused_completion_tokens": 6},
+        {"replica_id": None, "reused_prompt_tokens": 6},
     ],
 )
 def test_an_impossible_event_is_quarantined_and_the_rest_arrives(
