@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="S3 access key id")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key")
     s3_bucket_prefix: str = Field("", description="put before each bucket name, for shared S3 servers")
-    valkey_url: SecretStr | None = Field(None, description="Valkey for limits across gateways; empty: one alone")
+    valkey_url: SecretStr | None = Field(None, description="Valkey of limits and caches; empty: one gateway alone")
 
     traces_url: str | None = Field(None, description="OTLP/HTTP collector of traces; empty: none are made")
     traces_share: float = Field(0.01, ge=0, le=1, description="share of requests that are traced")

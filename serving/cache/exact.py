@@ -64,7 +64,8 @@ def same_vectors(call: Call, target: Target, fleet: Fleet) -> bytes:
 
 def is_whole(content: dict[str, Any]) -> bool:
     """Whether every choice has come to an end of its own, or to the caller's or the model's limit."""
-    return all(choice.get("finish_reason") in _WHOLE for choice in content["choices"])
+    choices = content.get("choices")
+    return bool(choices) and all(choice.get("finish_reason") in _WHOLE for choice in choices or ())
 
 
 def _canonical(call: Call, target: Target, fleet: Fleet, without: Collection[str]) -> bytes:

@@ -44,6 +44,8 @@ def event(seq: int, **changes: Any) -> dict[str, Any]:
         "http_status": 200,
         "end_reason": "complete",
         "usage_origin": "engine",
+        "reused_prompt_tokens": 0,
+        "reused_completion_tokens": 0,
     } | changes
 
 

@@ -73,7 +73,7 @@ class Customer:
     def ask(
         self, words: str = "one two three", cache: str | None = "use", path: str = "/v1/chat/completions", **more: Any
     ) -> httpx.Response:
-        """A deterministic chat, unless `more` says otherwise. Header names have underscores in `more`'s `headers`."""
+        """A deterministic chat, unless `more` says otherwise."""
         headers = dict(more.pop("headers", {})) | ({} if cache is None else {"x-studio-cache": cache})
         body = {"model": CHAT, "messages": [{"role": "user", "content": words}], "max_tokens": 5, "temperature": 0}
         return self.client.post(path, json=body | more, headers=headers)
@@ -96,7 +96,8 @@ class Customer:
 def outcome(answer: httpx.Response) -> str | None:
     """What the cache was to it."""
     assert answer.status_code == 200, answer.text
-    return answer.headers.get("x-studio-cache")
+    found: str | None = answer.headers.get("x-studio-cache")
+    return found
 
 
 @pytest.fixture(scope="package")

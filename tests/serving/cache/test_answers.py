@@ -70,7 +70,7 @@ class TestAHit:
         assert outcomes(*calls) == ["miss", "hit"]
         assert calls[1].json()["choices"] == calls[0].json()["choices"]
         assert {choice["finish_reason"] for choice in calls[0].json()["choices"]} == {"tool_calls"}
-        completion = {"path": "/v1/completions", "prompt": ["one", "two words"], "n": 2, "logprobs": 3}
+        completion: dict[str, Any] = {"path": "/v1/completions", "prompt": ["one", "two words"], "n": 2, "logprobs": 3}
         again = [customer.ask(**completion) for _ in range(2)]
         assert outcomes(*again) == ["miss", "hit"]
         assert [choice["index"] for choice in again[1].json()["choices"]] == [0, 1, 2, 3]
@@ -226,7 +226,7 @@ class TestWhatIsKept:
     def test_is_bounded_and_what_ends_first_makes_room(self, shop: Shop, customer: Customer) -> None:
         neighbour = shop.customer()
         neighbour.ask("kept by another tenant")
-        long = {"max_tokens": 1_000}  # 5 kB each, and 40 kB for all
+        long: dict[str, Any] = {"max_tokens": 1_000}  # 5 kB each, and 40 kB for all
         for number in range(20):
             customer.ask(f"number {number}", **long)
         kept = shop.keys_in_valkey(customer.tenant_id)
