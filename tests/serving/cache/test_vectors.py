@@ -8,11 +8,8 @@ from typing import Any
 
 import httpx
 import openai
-import orjson
 import pytest
 
-from serving.cache.vectors import inputs_of
-from serving.tokens.wire import EMBEDDINGS, read_call
 from tests.serving.cache.conftest import Customer, Shop, outcome
 from tests.serving.gateway_process import EMBEDDING
 
@@ -154,11 +151,3 @@ def test_what_the_tokenizer_does_not_confirm_is_not_kept(shop: Shop, customer: C
 def test_a_refusal_of_the_engine_keeps_nothing(shop: Shop, customer: Customer) -> None:
     assert customer.embed([[1], []]).status_code == 400
     assert shop.keys_in_valkey(customer.tenant_id) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "inputs"),
-    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1, 2], [3]], [[1, 2], [3]])],
-)
-def test_four_shapes_are_one(given: Any, inputs: list[Any]) -> None:
-    assert inputs_of(read_call(EMBEDDINGS, orjson.dumps({"model": "m", "input": given}))) == inputs
