@@ -9,10 +9,11 @@ from sqlalchemy import insert, select
 
 from billing import draft, invoice_requests, rated_lines, reconcile, usage, windows
 from billing.windows import UsageNotComplete
+from local.demo.auditor import Auditor
 from studio import clock
 from studio.budgets import put_budget
 from studio.db.fleet import EngineCounters
-from studio.db.invoices import InvoiceLine
+from studio.db.invoices import Invoice, InvoiceLine
 from studio.db.sessions import engine_for, unit_of_work
 from tests.serving.cache.conftest import Customer, Shop, outcome
 from tests.serving.gateway_process import CHAT, EMBEDDING, wait_until
@@ -123,6 +124,7 @@ def test_hits_are_no_engines_tokens_and_reach_the_invoice(shop: Shop, customer: 
             lines = session.scalars(select(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id)).all()
             found = {(line.variant_id, line.unit): line.tokens for line in lines}
             explained = {line.explanation for line in lines if line.unit == "reused"}
+            net = session.get_one(Invoice, invoice_id).net
         assert found == {
             (CHAT, "prompt"): 2,
             (CHAT, "cached_prompt"): 1,
@@ -135,6 +137,10 @@ def test_hits_are_no_engines_tokens_and_reach_the_invoice(shop: Shop, customer: 
             "8 tokens of reused answers x 10.00 EUR / 1,000,000",
             "4 tokens of reused answers x 5.00 EUR / 1,000,000",
         }
+        assert invoice_id is not None
+        # The same from events and prices, by code that shares nothing with billing.
+        recomputed = Auditor(shop.house.database.url("auditor")).recompute(invoice_id, Decimal("0.19"))
+        assert (recomputed.events, recomputed.tokens, recomputed.net) == (5, 26, net)
     finally:
         worker.dispose()
         node_agent.dispose()
