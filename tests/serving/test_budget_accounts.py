@@ -61,7 +61,7 @@ def test_what_is_reused_costs_its_own_price_and_demands_no_more() -> None:
     asked = reuse(sold, "EUR", whole.reused)
     assert asked.full == asked.least == cost(asked.prices, whole) == Decimal(1)
     partly = TokenCounts(1_000_000, 500_000, 0, 0, 750_000, reused_prompt=250_000)
-    assert cost(asked.prices, partly) == Decimal("2") + Decimal("2") + Decimal("0.25")
+    assert cost(asked.prices, partly) == Decimal(2) + Decimal(2) + Decimal("0.25")
     with pytest.raises(InsufficientQuota, match="no CNY price of cached answers"):
         reuse(sold, "CNY", 1)
 
