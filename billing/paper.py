@@ -29,6 +29,7 @@ _GERMAN_UNIT_NAMES = {
     "batch_cached_prompt": "Eingabe-Token aus dem Cache (Batch)",
     "batch_completion": "Ausgabe-Token (Batch)",
     "batch_embedding": "Embedding-Token (Batch)",
+    "reused": "Token wiederverwendeter Antworten",
 }
 
 

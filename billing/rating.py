@@ -23,6 +23,7 @@ UNIT_NAMES = {
     "batch_cached_prompt": "batch cached prompt tokens",
     "batch_completion": "batch completion tokens",
     "batch_embedding": "batch embedding tokens",
+    "reused": "tokens of reused answers",
 }
 
 

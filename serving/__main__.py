@@ -18,6 +18,8 @@ import uvloop
 from serving.app import public_application
 from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
+from serving.cache.cache import Cache
+from serving.cache.shelf import Shelf
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -71,14 +73,16 @@ async def run(config: Settings) -> None:
     feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
+    engines = Engines()
     gateway = Gateway(
         keys=keys,
         callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
         limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
-        engines=Engines(),
+        engines=engines,
         images=Images(allowed_hosts(config.image_hosts)),
+        cache=Cache(Shelf(valkey_url, seal(), config.cache_bytes_per_tenant), engines, view),
         journal=journal,
         metrics=Metrics(),
         traces=Traces(config.traces_url, config.traces_share),
@@ -97,6 +101,7 @@ async def run(config: Settings) -> None:
         feed.run(),
         uses.run(),
         gateway.limits.run(),
+        gateway.cache.shelf.run(),
         budgets.tidy(),
         forget_expired(answers),
         probe_forever(gateway.engines, view),

@@ -28,6 +28,7 @@ from serving.responses.store import ResponseStore
 from serving.routes import (
     batches,
     budgets,
+    cache,
     files,
     fine_tuning,
     idempotency,
@@ -43,7 +44,7 @@ from serving.routes import (
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import request_id
+from serving.tokens.request import request_id
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
 from studio import ids
@@ -51,7 +52,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, keys, pages),
+    *(usage, organization, limits, budgets, idempotency, cache, keys, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

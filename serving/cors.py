@@ -7,7 +7,7 @@ from serving.tokens.client import Receive, Scope, Send
 
 _EXPOSED = (
     b"x-request-id, request-id, openai-processing-ms, idempotent-replayed, retry-after, retry-after-ms, x-should-retry,"
-    b" x-model-ready-in-seconds,"
+    b" x-model-ready-in-seconds, x-studio-cache, x-studio-cache-why, x-studio-cache-hits, age,"
     b" x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
     b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serving.budgets.book import Budgets
+from serving.cache.cache import Cache
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.identity.callers import Callers
@@ -27,6 +28,7 @@ class Gateway:
     budgets: Budgets
     engines: Engines
     images: Images
+    cache: Cache
     journal: Journal
     metrics: Metrics
     traces: Traces

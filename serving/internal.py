@@ -40,6 +40,7 @@ def internal_application(gateway: Gateway, feed: Feed, shipper: Shipper, lifecyc
             "reasons": reasons,
             "database": "connected" if feed.connected else "away",
             "limits": gateway.limits.state,
+            "cache": gateway.cache.shelf.state,
             "usage_pending": shipper.pending,
         }
         return JSONResponse(body, 503 if reasons else 200)

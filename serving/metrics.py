@@ -26,6 +26,9 @@ class Metrics:
             "studio_requests", "Requests of the token endpoints by status", (*_LABELS, "status"), registry=self.registry
         )
         self._tokens = Counter("studio_tokens", "Tokens metered", (*_LABELS, "kind"), registry=self.registry)
+        self._cache = Counter(
+            "studio_cache_requests", "Requests that wanted the cache", (*_LABELS, "outcome"), registry=self.registry
+        )
         self._ttft = Histogram(
             "studio_time_to_first_token_seconds",
             "From the request's arrival to the engine's first token",
@@ -74,6 +77,10 @@ class Metrics:
         self._requests_of(*labels, status).inc()
         self._duration_of(*labels).observe(duration.total_seconds())
 
+    def cache_asked(self, variant: Variant, outcome: str) -> None:
+        """One request that wanted the cache."""
+        self._cache.labels(*_labels(variant), outcome).inc()
+
     def observe_replicas(self, fleet: Fleet, balancer: Balancer) -> None:
         """The ready replicas as they are now; those that are gone leave no label behind."""
         self._replica_healthy.clear()
@@ -93,6 +100,7 @@ class Metrics:
         self._tokens_of(*labels, "prompt").inc(counts.prompt)
         self._tokens_of(*labels, "cached_prompt").inc(counts.cached)
         self._tokens_of(*labels, "completion").inc(counts.completion)
+        self._tokens_of(*labels, "reused").inc(counts.reused)
         if first_token_at is not None:
             self._ttft_of(*labels).observe((first_token_at - started_at).total_seconds())
 

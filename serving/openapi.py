@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
+from serving.cache.wish import HEADER as CACHE_HEADER
+from serving.cache.wish import PATTERN as CACHE_PATTERN
 from serving.identity.needs import Need, described, in_words, needs_of
 from serving.identity.permissions import Permission
 from serving.languages import TOKEN_ENDPOINTS
@@ -20,7 +22,7 @@ from serving.messages.wire import COUNT_TOKENS, MESSAGES
 from serving.tokens import waiting
 from serving.tokens.absent import ABSENT
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE
-from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, TAG_LENGTH, Endpoint
+from serving.tokens.wire import BATCHED, CHAT, COMPLETIONS, EMBEDDINGS, TAG_LENGTH, Endpoint
 from studio.settings import settings
 
 _REF = "#/components/schemas/{name}"
@@ -52,6 +54,15 @@ _MAX_WAIT = {
     "required": False,
     "schema": {"type": "number", "minimum": 0, "maximum": waiting.LONGEST_SECONDS},
     "description": "How many seconds the request may wait for the model to be ready, instead of a 503 at once",
+}
+_CACHE = {
+    "name": CACHE_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": f"^{CACHE_PATTERN}$"},
+    "description": "`use`: a deterministic request may be answered from your organization's cache and kept there, for"
+    " an hour or `ttl` seconds; `always`: a sampled one, too. `Cache-Control` of the request bounds it. The answer's"
+    " header of the same name says `hit`, `miss` or `bypass`",
 }
 
 
@@ -220,7 +231,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": (endpoint.request.__doc__ or endpoint.path).strip("`"),
         "description": f"Fields that are not listed here are passed to the engine.\n\n{in_words(needs)}",
         **needs,
-        "parameters": [_TAG, _MAX_WAIT] if endpoint.is_metered else [_MAX_WAIT],
+        "parameters": [_TAG, _MAX_WAIT, *([_CACHE] if endpoint in BATCHED else [])]
+        if endpoint.is_metered
+        else [_MAX_WAIT],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {} if endpoint in ABSENT else good,
     }

@@ -107,6 +107,7 @@ def _facts(timeline: Timeline, id: UUID, status: int) -> dict[str, str | int | b
         "studio.tier": timeline.tier,
         "studio.stream": timeline.is_stream,
         "studio.cached_tokens": counts.cached if counts else None,
+        "studio.reused_tokens": counts.reused if counts else None,
     }
 
 

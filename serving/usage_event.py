@@ -12,7 +12,7 @@ EndReason = Literal["complete", "client_left", "engine_died", "budget"]
 
 
 class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
-    """One request that an engine worked on: the columns of `usage_events`, less those that name the source.
+    """One request that was answered: the columns of `usage_events`, less those that name the source.
 
     Field names are column names. `array_like`: fields are only ever added at the end, with a default, so that a
     newer gateway can ship the journal of an older one.
@@ -29,7 +29,7 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
     variant_id: str
     tier_requested: str
     tier_served: str
-    replica_id: UUID
+    replica_id: UUID | None  # None: no engine worked on it
     started_at: datetime
     first_token_at: datetime | None
     ended_at: datetime
@@ -42,3 +42,5 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
     usage_origin: Literal["engine"] = "engine"
     engine_prompt_tokens: int | None = None  # the prompt once for each choice, as the engine's own counter sees it
     adapter_id: UUID | None = None
+    reused_prompt_tokens: int = 0  # from a cache of ours, as part of prompt_tokens
+    reused_completion_tokens: int = 0  # the same of completion_tokens

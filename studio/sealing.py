@@ -7,6 +7,8 @@ other copy and no index of it.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 from functools import cache
 from uuid import UUID
@@ -31,7 +33,8 @@ class Seal:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._cipher = cache(self._derive)
+        self._cipher = cache(self._cipher_of)
+        self._fingerprint_key = cache(lambda tenant_id: self._derive(b"studio fingerprint ", tenant_id))
 
     def close(self, tenant_id: UUID, context: bytes, plain: bytes) -> bytes:
         """`plain`, sealed for one tenant and place."""
@@ -48,9 +51,15 @@ class Seal:
         except InvalidTag as error:
             raise Unreadable("sealed with another key or for another place") from error
 
-    def _derive(self, tenant_id: UUID) -> AESGCM:
-        key = HKDF(SHA256(), length=32, salt=None, info=b"studio content " + tenant_id.bytes).derive(self._secret)
-        return AESGCM(key)
+    def fingerprint(self, tenant_id: UUID, plain: bytes) -> bytes:
+        """A name for `plain` of 32 bytes that tells nothing of it; equal only for the same tenant and secret."""
+        return hmac.digest(self._fingerprint_key(tenant_id), plain, hashlib.sha256)
+
+    def _cipher_of(self, tenant_id: UUID) -> AESGCM:
+        return AESGCM(self._derive(b"studio content ", tenant_id))
+
+    def _derive(self, purpose: bytes, tenant_id: UUID) -> bytes:
+        return HKDF(SHA256(), length=32, salt=None, info=purpose + tenant_id.bytes).derive(self._secret)
 
 
 @cache

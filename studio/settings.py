@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="S3 access key id")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key")
     s3_bucket_prefix: str = Field("", description="put before each bucket name, for shared S3 servers")
-    valkey_url: SecretStr | None = Field(None, description="Valkey for limits across gateways; empty: one alone")
+    valkey_url: SecretStr | None = Field(None, description="Valkey of limits and caches; empty: one gateway alone")
 
     traces_url: str | None = Field(None, description="OTLP/HTTP collector of traces; empty: none are made")
     traces_share: float = Field(0.01, ge=0, le=1, description="share of requests that are traced")
@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * 1024 * 1024, description="largest file that a tenant may upload")
     batch_lines_per_replica: int = Field(32, description="batch lines that one worker keeps in flight per replica")
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
+    cache_bytes_per_tenant: int = Field(
+        16 * 1024 * 1024, ge=0, description="most that a tenant's cached answers take in Valkey; 0: none are kept"
+    )
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")

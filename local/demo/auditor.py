@@ -188,10 +188,12 @@ _EVENT_AMOUNTS = """
         select e.id, e.variant_id, e.currency, e.started_at, u.tokens,
                case when e.batch_id is null then u.unit else 'batch_' || u.unit end as unit
         from events e cross join lateral (values
-            ('prompt', case when e.task <> 'embedding' then e.prompt_tokens - e.cached_tokens else 0 end),
+            ('prompt', case when e.task <> 'embedding'
+                       then e.prompt_tokens - e.cached_tokens - e.reused_prompt_tokens else 0 end),
             ('cached_prompt', case when e.task <> 'embedding' then e.cached_tokens else 0 end),
-            ('completion', e.completion_tokens),
-            ('embedding', case when e.task = 'embedding' then e.prompt_tokens else 0 end)) as u (unit, tokens)
+            ('completion', e.completion_tokens - e.reused_completion_tokens),
+            ('embedding', case when e.task = 'embedding' then e.prompt_tokens - e.reused_prompt_tokens else 0 end),
+            ('reused', e.reused_prompt_tokens + e.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
     )
     select u.variant_id, u.unit, p.id, p.per_million, u.tokens, u.id

@@ -135,14 +135,27 @@ def demand(
     return Demand(of_unit, prompt, per_token, max_tokens)
 
 
+def reuse(prices: Sequence[Price], currency: str, tokens: int) -> Demand:
+    """The demand of an answer that a cache gives, which is its cost. InsufficientQuota without a price."""
+    of_unit = {price.unit: price.per_million for price in prices if price.currency == currency}
+    if "reused" not in of_unit:
+        raise InsufficientQuota(
+            f"This model has no {currency} price of cached answers, so none can be given within a budget. Leave out the"
+            " header `x-studio-cache`."
+        )
+    return Demand(of_unit, tokens * of_unit["reused"] / PER, Decimal(0), None)
+
+
 def cost(prices: Mapping[str, Decimal], counts: TokenCounts) -> Decimal:
     """What tokens cost, exact."""
+    reused = counts.reused * prices["reused"] if counts.reused else Decimal(0)
     if "embedding" in prices:
-        return counts.prompt * prices["embedding"] / PER
+        return ((counts.prompt - counts.reused_prompt) * prices["embedding"] + reused) / PER
     return (
-        (counts.prompt - counts.cached) * prices["prompt"]
+        (counts.prompt - counts.reused_prompt - counts.cached) * prices["prompt"]
         + counts.cached * prices["cached_prompt"]
-        + counts.completion * prices["completion"]
+        + (counts.completion - counts.reused_completion) * prices["completion"]
+        + reused
     ) / PER
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
-from serving.budgets.account import Account, Budget, Demand, cost, demand
+from serving.budgets.account import Account, Budget, Demand, cost, demand, reuse
 from serving.budgets.draws import Draws
 from serving.fleet.view import Price
 from serving.tokens.usage import TokenCounts
@@ -156,16 +156,31 @@ class Budgets:
         `prompt_tokens` is an upper bound, `max_tokens` the caller's own limit per choice; None for an endpoint that
         writes no tokens. InsufficientQuota without money, BudgetUnknown when that cannot be known.
         """
-        budgets = self._of_key.get(api_key_id, ()) + self._of_tenant.get(tenant_id, ())
-        if not budgets:
-            return None
         claims = [
             _Claim(
                 self._purse(budget, at),
                 demand(prices, budget.currency, prompt_tokens, choices, max_tokens, batch=batch),
             )
-            for budget in budgets
+            for budget in self._met_by(tenant_id, api_key_id)
         ]
+        return await self._reserve(claims, choices, max_tokens)
+
+    async def reserve_reuse(
+        self, tenant_id: UUID, api_key_id: UUID, at: datetime, prices: Sequence[Price], tokens: int
+    ) -> Reservation | None:
+        """The same for an answer of so many tokens that a cache gives."""
+        claims = [
+            _Claim(self._purse(budget, at), reuse(prices, budget.currency, tokens))
+            for budget in self._met_by(tenant_id, api_key_id)
+        ]
+        return await self._reserve(claims, 1, None)
+
+    def _met_by(self, tenant_id: UUID, api_key_id: UUID) -> tuple[Budget, ...]:
+        return self._of_key.get(api_key_id, ()) + self._of_tenant.get(tenant_id, ())
+
+    async def _reserve(self, claims: Sequence[_Claim], choices: int, max_tokens: int | None) -> Reservation | None:
+        if not claims:
+            return None
         for claim in claims:
             claim.purse.claims += 1
         try:

@@ -62,6 +62,7 @@ class Variant:
     calendar_id: str | None
     warmup_seconds: list[Decimal]  # the last few
     vision: bool = False  # whether its model reads images
+    runs: str = ""  # weights, flags and environment of the engine: another text, other answers
 
     @property
     def replicas_of(self) -> str:
@@ -100,6 +101,7 @@ class Replica:
     ready_at: datetime | None = None
     max_num_seqs: int | None = None  # requests that it runs at once; None: an attached engine that did not say
     needs_key: bool = False
+    is_attached: bool = False  # somebody else runs it
     authorization: str | None = field(default=None, repr=False)  # the header's value, of one that needs a key
 
 
@@ -278,6 +280,7 @@ _VARIANTS = """
     select v.id, v.model_id, m.name, m.publisher, m.task, v.tier, m.licence, m.licence_url, v.context_tokens,
            v.max_output_tokens, v.deployed, v.served_by,
            v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at, m.vision,
+           concat_ws(' ', a.weights_id, a.engine_flags, a.engine_env) as runs,
            coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
                  where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds
@@ -290,7 +293,8 @@ _VARIANTS = """
 """
 _REPLICAS = """
     select r.id, r.variant_id, r.state, r.url, r.engine_model, r.created_at, r.ready_at,
-           case r.kind when 'process' then v.max_num_seqs else r.max_num_seqs end as max_num_seqs, r.needs_key
+           case r.kind when 'process' then v.max_num_seqs else r.max_num_seqs end as max_num_seqs, r.needs_key,
+           r.kind = 'attached' as is_attached
     from replicas r join model_variants v on v.id = r.variant_id
     where r.state in ('starting', 'ready', 'draining')
     order by r.created_at

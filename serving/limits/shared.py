@@ -32,12 +32,16 @@ log = structlog.get_logger()
 
 
 class Script:
-    def __init__(self, name: str) -> None:
-        self.source = (Path(__file__).parent / name).read_bytes()
+    """One that Valkey runs, by its hash."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = path.read_bytes()
         self.hash = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
-BUCKET, _ANNOUNCE, _REMEMBER = (Script(name) for name in ("bucket.lua", "gateways.lua", "remember.lua"))
+BUCKET, _ANNOUNCE, _REMEMBER = (
+    Script(Path(__file__).parent / name) for name in ("bucket.lua", "gateways.lua", "remember.lua")
+)
 
 
 class SharedBuckets:

@@ -13,7 +13,7 @@ from serving.messages.wire import COUNT_TOKENS, MESSAGES, read_count, read_messa
 from serving.tokens.answers import Dialect
 from serving.tokens.client import Scope
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import Request
+from serving.tokens.request import Request
 from serving.tokens.tokenizer import TokenizerEndpoint, counted
 from serving.tokens.wire import Call
 from studio.errors import StudioError

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from serving.tokens.relay import request_id
+from serving.tokens.request import request_id
 from studio.errors import InsufficientQuota, StudioError
 
 _TYPES = {

@@ -35,7 +35,8 @@ from serving.responses.request import (
 from serving.responses.store import Kept, ResponseStore
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import JSON, Relay, Request
+from serving.tokens.relay import JSON, Relay
+from serving.tokens.request import Request
 from serving.tokens.tokenizer import TokenizerEndpoint, counted
 from serving.tokens.wire import Call, parse
 from studio import ids

@@ -328,7 +328,8 @@ def _grouped(seconds: int, groups: list[str]) -> Select[Any]:
             *(_USAGE_GROUPS[name].label(name) for name in groups),
             func.count().label("requests"),
             func.sum(UsageEvent.prompt_tokens).label("prompt_tokens"),
-            func.sum(UsageEvent.cached_tokens).label("cached_tokens"),
+            # OpenAI's word for what was there already: in an engine's cache, or in ours.
+            func.sum(UsageEvent.cached_tokens + UsageEvent.reused_prompt_tokens).label("cached_tokens"),
             func.sum(UsageEvent.completion_tokens).label("completion_tokens"),
         )
         .join(Model, Model.id == UsageEvent.model_id)

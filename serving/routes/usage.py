@@ -43,6 +43,7 @@ class UsageRow(BaseModel):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reused_tokens: int  # of prompt and completion, what our caches gave: at a price of its own
 
 
 class UsageReport(BaseModel):
@@ -106,6 +107,9 @@ def _grouped(tenant_id: UUID, dimensions: list[Dimension], filters: list[ColumnE
             func.coalesce(func.sum(UsageEvent.prompt_tokens), 0).label("prompt_tokens"),
             func.coalesce(func.sum(UsageEvent.cached_tokens), 0).label("cached_tokens"),
             func.coalesce(func.sum(UsageEvent.completion_tokens), 0).label("completion_tokens"),
+            func.coalesce(func.sum(UsageEvent.reused_prompt_tokens + UsageEvent.reused_completion_tokens), 0).label(
+                "reused_tokens"
+            ),
         )
         .where(UsageEvent.tenant_id == tenant_id, *filters)
         .group_by(*columns)

@@ -14,15 +14,20 @@ import structlog
 
 from serving import envelope, routing
 from serving.budgets.book import Reservation
+from serving.cache.reuse import Hit, Reuse
+from serving.cache.wish import Wish, read_wish
 from serving.fleet.view import Variant
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.keys import KeyRecord, require, require_endpoint, require_model
 from serving.limits.readings import OverLimit
+from serving.routing import Target
 from serving.tokens import waiting
 from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
-from serving.tokens.relay import Relay, Request, request_id
+from serving.tokens.metering import record
+from serving.tokens.relay import JSON, Relay
+from serving.tokens.request import Request, request_id
 from serving.tokens.wire import Call, Endpoint, read_call, read_tag
 from serving.traces import Timeline
 from studio import clock, ids
@@ -54,7 +59,10 @@ class TokenEndpoint:
 
     async def answer(self, client: Client, request: Request) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
-        await Relay(self._gateway, client, request, self.keep).run()
+        if request.reuse is not None and request.reuse.hit is not None:
+            await self._answer_again(client, request, request.reuse.hit)
+        else:
+            await Relay(self._gateway, client, request, self.keep).run()
 
     def refusal(self, error: StudioError, id: UUID) -> bytes:
         """The body of a refusal."""
@@ -105,6 +113,7 @@ class TokenEndpoint:
         caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
         require_endpoint(caller, self._endpoint.path)
         tag = read_tag(client.header(b"x-studio-tag"))
+        wish = read_wish(client.header) if self._endpoint.is_metered else None
         if self._gateway.journal.broken:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
@@ -119,13 +128,20 @@ class TokenEndpoint:
         lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
         reservation = None
         try:
-            # Who waits for a cold model counts as a running request: its body is held here meanwhile.
-            target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
-            variant = target.variant
-            if self._endpoint.is_metered:
-                reservation = await self._reserve(caller, started_at, call, variant, len(body))
-            # Not for a caller without money. What an image costs at most is known without it.
-            call = await self._gateway.images.handed_over(call, variant, caller.tenant_id)
+            reuse = await self._look(caller, target, call, wish)
+            if reuse is not None and reuse.hit is not None:
+                # No engine is needed, so it may sleep.
+                reservation = await self._reserve_reuse(caller, started_at, variant, reuse.hit)
+            else:
+                # Who waits for a cold model counts as a running request: its body is held here meanwhile.
+                target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
+                variant = target.variant
+                if self._endpoint.is_metered:
+                    reservation = await self._reserve(caller, started_at, call, variant, len(body))
+                if reuse is not None:
+                    call = reuse.to_ask(call)
+                # Not for a caller without money. What an image costs at most is known without it.
+                call = await self._gateway.images.handed_over(call, variant, caller.tenant_id)
         except BaseException:
             if reservation is not None:
                 reservation.release()
@@ -135,7 +151,19 @@ class TokenEndpoint:
         if timeline is not None:
             timeline.model, timeline.variant_id, timeline.tier = call.model, variant.id, variant.tier
             timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, clock.now()
-        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag, timeline)
+        dialect = self.dialect(call, id)
+        return Request(id, started_at, caller, call, target, dialect, lease, reservation, tag, timeline, reuse)
+
+    async def _look(self, caller: KeyRecord, target: Target, call: Call, wish: Wish | None) -> Reuse | None:
+        if wish is None:
+            return None
+        reuse = await self._gateway.cache.look(caller, target, call, wish)
+        self._gateway.metrics.cache_asked(target.variant, reuse.outcome)
+        return reuse
+
+    async def _reserve_reuse(self, caller: KeyRecord, now: datetime, variant: Variant, hit: Hit) -> Reservation | None:
+        prices = self._gateway.view.fleet.prices.get(variant.id, ())
+        return await self._gateway.budgets.reserve_reuse(caller.tenant_id, caller.id, now, prices, hit.counts.reused)
 
     async def _reserve(
         self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int
@@ -149,6 +177,10 @@ class TokenEndpoint:
             call.choices,
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),
         )
+
+    async def _answer_again(self, client: Client, request: Request, hit: Hit) -> None:
+        await record(self._gateway, request, None, hit.counts, None, "complete")
+        await client.answer(200, JSON + request.headers, request.dialect.whole(hit.content))
 
     async def _answer(self, client: Client, request: Request) -> None:
         try:

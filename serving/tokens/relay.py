@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import orjson
 import structlog
 
-from serving.budgets.book import Reservation
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
-from serving.fleet.view import Replica, Variant
+from serving.fleet.view import Replica
 from serving.gateway import Gateway
 from serving.journal import JournalBroken
-from serving.keys import KeyRecord
-from serving.limits.limiter import Lease
-from serving.routing import Target
 from serving.tokens import answers
-from serving.tokens.answers import Dialect
 from serving.tokens.client import Client
+from serving.tokens.metering import record
 from serving.tokens.patching import EventPatcher
-from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
+from serving.tokens.request import Request, request_id
+from serving.tokens.usage import StreamMeter, read_usage
 from serving.tokens.weighing import work_of
-from serving.tokens.wire import Call, cache_salt, engine_body
-from serving.traces import Timeline
-from serving.usage_event import EndReason, UsageEvent
-from studio import clock, ids
+from serving.tokens.wire import cache_salt, engine_body
+from serving.usage_event import EndReason
+from studio import clock
 from studio.errors import ServiceUnavailable, StudioError
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -41,32 +35,6 @@ EVENT_STREAM: Headers = [
 ]
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Everything about a request that is known before an engine is asked."""
-
-    id: UUID
-    started_at: datetime
-    caller: KeyRecord
-    call: Call
-    target: Target
-    dialect: Dialect
-    lease: Lease | None = None  # of a caller that has limits
-    reservation: Reservation | None = None  # where a budget holds
-    tag: str | None = None  # the caller's own word for what it is for
-    timeline: Timeline | None = None  # of a request that is traced
-
-    @property
-    def variant(self) -> Variant:
-        """What is metered and priced."""
-        return self.target.variant
-
-    @property
-    def headers(self) -> Headers:
-        """What a good answer carries."""
-        return [] if self.lease is None else self.lease.headers
 
 
 class Relay:
@@ -87,7 +55,7 @@ class Relay:
 
     async def run(self) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
-        request, call = self._request, self._request.call
+        request, call, reuse = self._request, self._request.call, self._request.reuse
         salt = cache_salt(self._gateway.cache_salt_key, request.caller.tenant_id, call.client_salt)
 
         def body_for(replica: Replica) -> bytes:
@@ -95,20 +63,30 @@ class Relay:
             return engine_body(call, request.target, replica, salt, affordable)
 
         self._client.watch(self._client_left)
-        answer = await self._gateway.engines.ask(
-            self._gateway.view.fleet,
-            request.target,
-            call.endpoint.engine_path,
-            body_for,
-            work_of(call, request.target, salt),
-            stream=call.stream,
-        )
+        if reuse is not None:
+            reuse.begin(request.target)
+        try:
+            answer = await self._gateway.engines.ask(
+                self._gateway.view.fleet,
+                request.target,
+                call.endpoint.engine_path,
+                body_for,
+                work_of(call, request.target, salt),
+                stream=call.stream,
+            )
+            await self._answered(answer)
+        finally:
+            if reuse is not None:
+                reuse.end()
+
+    async def _answered(self, answer: Answer) -> None:
+        request = self._request
         if request.timeline is not None:
             request.timeline.answered_at, request.timeline.replica_id = clock.now(), answer.replica.id
         try:
             if answer.status != 200:
                 raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
-            await (self._stream(answer) if call.stream else self._whole(answer))
+            await (self._stream(answer) if request.call.stream else self._whole(answer))
         finally:
             self._client.stop_watching()
             self._answer = None
@@ -119,17 +97,23 @@ class Relay:
             self._answer.half_close()
 
     async def _whole(self, answer: Answer) -> None:
+        reuse, reservation = self._request.reuse, self._request.reservation
         try:
             content = orjson.loads(answer.first)
             counts = read_usage(content["usage"], self._request.call.choices_per_prompt)
+            if reuse is not None:
+                content, counts = reuse.completed(content, counts)
         except (ValueError, KeyError, TypeError) as error:
             log.error("engine_answer_unreadable", replica=str(answer.replica.id), request=request_id(self._request.id))
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
-        await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
-        if self._request.reservation is not None and self._request.reservation.ended(counts):
+        reason: EndReason = "client_left" if self._client.left else "complete"
+        await record(self._gateway, self._request, answer.replica.id, counts, None, reason)
+        if reservation is not None and reservation.ended(counts):
             answers.mark_budget_stop(content["choices"])
+        if reuse is not None and not (reservation is not None and reservation.is_short):
+            await reuse.keep(content)  # what money may have cut is no answer for another time
         await self._keep(self._request, content)
         body = self._request.dialect.whole(content)
         await self._client.answer(200, JSON + self._request.headers, body)
@@ -145,7 +129,7 @@ class Relay:
             log.warning("stream_broke_off", replica=str(answer.replica.id), request=str(self._request.id))
         if (counts := stream.meter.counts()) is not None:
             try:
-                await self._record(answer.replica, counts, stream.first_token_at, reason)
+                await record(self._gateway, self._request, answer.replica.id, counts, stream.first_token_at, reason)
             except JournalBroken as error:
                 failure = error
         if failure is None:
@@ -155,46 +139,6 @@ class Relay:
             await self._client.break_off(self._request.dialect.failure(failure))
         elif not self._client.left:
             raise failure
-
-    async def _record(
-        self, replica: Replica, counts: TokenCounts, first_token_at: datetime | None, reason: EndReason
-    ) -> None:
-        request, variant = self._request, self._request.variant
-        if request.lease is not None:
-            request.lease.end(counts.prompt + counts.completion)
-        if request.reservation is not None:
-            request.reservation.settle(counts)
-            if reason == "complete" and request.reservation.ended(counts):
-                reason = "budget"
-        event = UsageEvent(
-            usage_day_utc=ids.day_utc_of(request.id),
-            id=request.id,
-            tenant_id=request.caller.tenant_id,
-            api_key_id=request.caller.id,
-            request_id=request_id(request.id),
-            tag=request.tag,
-            endpoint=request.call.endpoint.path,
-            model_id=variant.model_id,
-            variant_id=variant.id,
-            tier_requested=variant.tier,
-            tier_served=variant.tier,
-            replica_id=replica.id,
-            started_at=request.started_at,
-            first_token_at=first_token_at,
-            ended_at=clock.now(),
-            prompt_tokens=counts.prompt,
-            cached_tokens=counts.cached,
-            completion_tokens=counts.completion,
-            reasoning_tokens=counts.reasoning,
-            http_status=200,
-            end_reason=reason,
-            engine_prompt_tokens=counts.engine_prompt,
-            adapter_id=request.target.adapter_id,
-        )
-        self._gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
-        if request.timeline is not None:
-            request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
-        await self._gateway.journal.append(event)
 
 
 class _Stream:
@@ -273,11 +217,6 @@ class _Stream:
         status = error.get("code")
         status = status if isinstance(status, int) else 500
         return answers.engine_error(status, payload, self._request.target, self._answer.replica)
-
-
-def request_id(id: UUID) -> str:
-    """How a request is named to its caller and in `usage_events`."""
-    return f"req_{id.hex}"
 
 
 def _broke_off(what: str) -> ServiceUnavailable:

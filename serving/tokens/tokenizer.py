@@ -18,7 +18,8 @@ from serving.keys import KeyRecord
 from serving.tokens import answers
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
-from serving.tokens.relay import JSON, Request
+from serving.tokens.relay import JSON
+from serving.tokens.request import Request
 from serving.tokens.wire import Call, Endpoint, Message, engine_body, is_text, parse, typed
 from studio.errors import InvalidRequest, ServiceUnavailable
 

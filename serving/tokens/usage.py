@@ -17,10 +17,27 @@ class TokenCounts:
     completion: int
     reasoning: int  # part of completion
     engine_prompt: int  # as the engine's own counter sees the prompt: once for each choice. Never billed
+    reused_prompt: int = 0  # part of prompt that no engine read: it came from a cache of ours
+    reused_completion: int = 0  # part of completion that no engine wrote
 
     def __post_init__(self) -> None:
-        if not (0 <= self.cached <= self.prompt and 0 <= self.reasoning <= self.completion):
+        if not (
+            0 <= self.cached <= self.prompt - self.reused_prompt
+            and 0 <= self.reasoning <= self.completion
+            and self.reused_prompt >= 0
+            and 0 <= self.reused_completion <= self.completion
+        ):
             raise ValueError(f"impossible token counts: {self}")
+
+    @property
+    def of_engine(self) -> int:
+        """What an engine has worked on, prompt and completion together."""
+        return self.prompt + self.completion - self.reused
+
+    @property
+    def reused(self) -> int:
+        """What none has."""
+        return self.reused_prompt + self.reused_completion
 
 
 def read_usage(usage: dict[str, Any], choices_per_prompt: int = 1) -> TokenCounts:

@@ -212,7 +212,7 @@ class Call:
     def most_prompt_tokens(self, body_bytes: int, context_tokens: int) -> int:
         """More than the prompt can have. A token is at least one byte of the body, but for those that the model's own
         template adds; an image is as many tokens as its model makes of it, whatever its address has bytes."""
-        if self._has_media:
+        if self.has_media:
             return context_tokens
         bound = body_bytes + TEMPLATE_TOKENS
         if self.endpoint in (RERANK, SCORE):
@@ -223,7 +223,8 @@ class Call:
         return bound
 
     @property
-    def _has_media(self) -> bool:
+    def has_media(self) -> bool:
+        """Whether the model is shown more than text."""
         if self.endpoint.engine_path != CHAT_PATH:
             return False
         contents = (message.get("content") for message in self.payload.get("messages") or ())

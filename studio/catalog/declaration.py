@@ -28,6 +28,7 @@ PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
+ReusedUnit = Literal["reused"]  # tokens of answers that a cache of the gateway gave; nothing of a batch is reused
 BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
 BATCH_UNITS: dict[Unit, BatchUnit] = dict(zip(ALL_UNITS, get_args(BatchUnit), strict=True))
@@ -51,6 +52,7 @@ class PriceList(_Declared):
     cached_prompt: PricePerMillion | None = None
     completion: PricePerMillion | None = None
     embedding: PricePerMillion | None = None
+    reused: PricePerMillion | None = None  # absent: answers of this variant are not cached
 
 
 class DeclaredVariant(_Declared):
@@ -208,7 +210,7 @@ class PriceRow:
 
     variant_id: str
     currency: Currency
-    unit: Unit | BatchUnit
+    unit: Unit | BatchUnit | ReusedUnit
     per_million: Decimal
     valid_from: datetime
     valid_until: datetime | None
@@ -216,7 +218,7 @@ class PriceRow:
     line: int
 
     @property
-    def key(self) -> tuple[str, Currency, Unit | BatchUnit, datetime]:
+    def key(self) -> tuple[str, Currency, Unit | BatchUnit | ReusedUnit, datetime]:
         """What identifies a row for ever; the amount then never changes."""
         return self.variant_id, self.currency, self.unit, self.valid_from
 

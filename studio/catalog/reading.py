@@ -207,6 +207,8 @@ def _price_rows(
                         findings.append(Finding(file, line, f"{what} has more than {PRICE_DECIMALS} decimals"))
                     for sold, price in ((unit, amount), (BATCH_UNITS[unit], half)):
                         yield PriceRow(variant.id, currency, sold, price, entry.valid_from, until, file, line)
+                if entry.reused is not None:
+                    yield PriceRow(variant.id, currency, "reused", entry.reused, entry.valid_from, until, file, line)
 
 
 def _judge_units(
@@ -218,6 +220,12 @@ def _judge_units(
             yield Finding(file, line, f"{variant.id}: the {currency} price of {unit} is missing")
         if given and not wanted:
             yield Finding(file, line, f"{variant.id}: {task} models have no {unit} price")
+    # What is reserved for a request, and expected of it, is its price at an engine: a hit must never be dearer.
+    amounts = [amount for unit in UNITS_BY_TASK[task] if (amount := getattr(entry, unit)) is not None]
+    if entry.reused is not None and any(entry.reused > amount for amount in amounts):
+        yield Finding(
+            file, line, f"{variant.id}: the {currency} price of reused tokens is above that of asking an engine"
+        )
 
 
 def _judge_spans(

@@ -78,7 +78,7 @@ class Price(Base):
     unit: Mapped[str] = mapped_column(
         CheckConstraint(
             "unit in ('prompt', 'cached_prompt', 'completion', 'embedding', 'batch_prompt', 'batch_cached_prompt',"
-            " 'batch_completion', 'batch_embedding', 'training')",
+            " 'batch_completion', 'batch_embedding', 'reused', 'training')",
             "unit_known",
         )
     )

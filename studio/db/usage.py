@@ -50,7 +50,7 @@ class UsageColumns:
     variant_id: Mapped[str]
     tier_requested: Mapped[str]
     tier_served: Mapped[str]
-    replica_id: Mapped[UUID]
+    replica_id: Mapped[UUID | None]  # None: no engine worked on it, all of it was reused
     started_at: Mapped[Instant]
     first_token_at: Mapped[datetime | None]
     ended_at: Mapped[Instant]
@@ -66,6 +66,9 @@ class UsageColumns:
     batch_line: Mapped[int | None]
     # The prompt as the engine's own counter sees it: once for each choice. None where it is prompt_tokens.
     engine_prompt_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    # Parts of the prompt and of the completion that came from the gateway's own caches: no engine counted them.
+    reused_prompt_tokens: Mapped[Tokens] = mapped_column(server_default="0")
+    reused_completion_tokens: Mapped[Tokens] = mapped_column(server_default="0")
 
 
 class UsageEvent(UsageColumns, Base):
@@ -79,6 +82,16 @@ class UsageEvent(UsageColumns, Base):
         CheckConstraint("prompt_tokens >= 0 and completion_tokens >= 0", "tokens_not_negative"),
         CheckConstraint("cached_tokens between 0 and prompt_tokens", "cached_within_prompt"),
         CheckConstraint("reasoning_tokens between 0 and completion_tokens", "reasoning_within_completion"),
+        CheckConstraint(
+            "reused_prompt_tokens between 0 and prompt_tokens - cached_tokens"
+            " and reused_completion_tokens between 0 and completion_tokens",
+            "reused_within_tokens",
+        ),
+        CheckConstraint(
+            "replica_id is not null"
+            " or (reused_prompt_tokens = prompt_tokens and reused_completion_tokens = completion_tokens)",
+            "without_engine_all_is_reused",
+        ),
         CheckConstraint(
             "end_reason in ('complete', 'client_left', 'engine_died', 'budget', 'rejected')", "end_reason_known"
         ),

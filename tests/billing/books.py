@@ -120,12 +120,15 @@ class Books:
         prompt: int = 0,
         cached: int = 0,
         completion: int = 0,
+        reused_prompt: int = 0,
+        reused_completion: int = 0,
         variant: str = CHAT,
         batch_id: UUID | None = None,
     ) -> dict[str, Any]:
-        """The row of one request that the engine has answered."""
-        self.engine_tokens["prompt_tokens"] += prompt
-        self.engine_tokens["completion_tokens"] += completion
+        """The row of one request that the engine has answered, but for what a cache gave."""
+        self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
+        self.engine_tokens["completion_tokens"] += completion - reused_completion
+        is_the_engines = (prompt, completion) != (reused_prompt, reused_completion)
         with self.as_role("auditor") as session:
             row = session.execute(
                 select(ModelVariant.model_id, ModelVariant.tier).where(ModelVariant.id == variant)
@@ -135,11 +138,13 @@ class Books:
         return {
             "usage_day_utc": ids.day_utc_of(id), "id": id, "tenant_id": tenant_id, "api_key_id": ids.uuid7(),
             "request_id": id.hex, "tag": None, "endpoint": "/v1/chat/completions", "model_id": model_id,
-            "variant_id": variant, "tier_requested": tier, "tier_served": tier, "replica_id": self.replica_id,
+            "variant_id": variant, "tier_requested": tier, "tier_served": tier,
+            "replica_id": self.replica_id if is_the_engines else None,
             "started_at": at, "first_token_at": at, "ended_at": at + timedelta(seconds=1), "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": completion, "reasoning_tokens": 0, "http_status": 200,
             "end_reason": "complete", "usage_origin": "engine",
-            "batch_id": batch_id,
+            "batch_id": batch_id, "engine_prompt_tokens": prompt - reused_prompt if reused_prompt else None,
+            "reused_prompt_tokens": reused_prompt, "reused_completion_tokens": reused_completion,
         }  # fmt: skip
 
     def engine_is_idle(self, at: datetime) -> None:

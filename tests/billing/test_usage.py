@@ -36,6 +36,27 @@ def test_an_embedding_model_has_one_unit(books: Books) -> None:
     assert books.daily(DAY) == [("embedding", DAY, 64)]
 
 
+def test_what_a_cache_gave_has_a_price_of_its_own_and_is_no_engines_work(books: Books) -> None:
+    """`close_day` reconciles with the engine's counters, which know nothing of it."""
+    tenant, gateway = books.tenant(), books.gateway()
+    gateway.uses(tenant, NOON, prompt=100, cached=40, completion=7)
+    gateway.uses(tenant, NOON, prompt=100, completion=7, reused_prompt=100, reused_completion=7)
+    gateway.uses(tenant, NOON, prompt=64, reused_prompt=40, variant="embedding")
+    books.close_day(gateway, tenant, DAY)
+    with books.as_role("auditor") as session:
+        lines = {
+            (line.variant_id, line.unit): (line.tokens, line.amount) for line in rated_lines.lines_of(session, DAY)
+        }
+    assert lines == {
+        ("chat", "prompt"): (60, Decimal("0.0000012")),
+        ("chat", "cached_prompt"): (40, Decimal("0.0000004")),
+        ("chat", "completion"): (7, Decimal("0.00000028")),
+        ("chat", "reused"): (107, Decimal("0.000000214")),
+        ("embedding", "embedding"): (24, Decimal("0.00000024")),
+        ("embedding", "reused"): (40, Decimal("0.00000004")),
+    }
+
+
 def test_a_batch_pays_half(books: Books) -> None:
     tenant, gateway, batch_id = books.tenant(), books.gateway(), ids.uuid7()
     tokens = {"prompt": 3_000_000, "cached": 1_000_000, "completion": 1_000_000}

@@ -71,6 +71,29 @@ def test_counted_before_is_what_is_billed_after(api: httpx.Client) -> None:
     assert text["model"] == CHAT
 
 
+def test_what_is_cached_is_what_the_engine_says_and_its_tokens_add_up(api: httpx.Client) -> None:
+    """vLLM's own numbers: float32, in both encodings, and counted by its tokenizer as it bills them."""
+    texts = ["one", "Zwei Wörter – and an eagle 🦅", "中文 text", "word " * 100]
+    cached = {"x-studio-cache": "use"}
+
+    def embed(texts: list[str], encoding: str, headers: dict[str, str]) -> httpx.Response:
+        body = {"model": EMBEDDING, "input": texts, "encoding_format": encoding}
+        return api.post("/v1/embeddings", json=body, headers=headers)
+
+    embed(texts[:2], "float", cached)
+    for encoding in ("base64", "float"):
+        told = embed(texts, encoding, cached)
+        assert told.headers["x-studio-cache-hits"] == ("2" if encoding == "base64" else "4")
+        plain = embed(texts, encoding, {})
+        assert told.json()["usage"]["prompt_tokens"] == plain.json()["usage"]["prompt_tokens"]
+        assert told.json()["data"][:2] == plain.json()["data"][:2]
+    messages = [{"role": "user", "content": "Say hello."}]
+    body = {"model": CHAT, "messages": messages, "max_tokens": 8, "temperature": 0}
+    first, second = (api.post("/v1/chat/completions", json=body, headers=cached) for _ in range(2))
+    assert [answer.headers["x-studio-cache"] for answer in (first, second)] == ["miss", "hit"]
+    assert second.json()["choices"] == first.json()["choices"]
+
+
 def test_what_the_engine_refuses_keeps_its_names_to_itself(api: httpx.Client) -> None:
     template = api.post(
         "/tokenize", json={"model": CHAT, "messages": [{"role": "user", "content": "x"}], "chat_template": "{{ x }}"}

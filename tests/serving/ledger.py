@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -25,17 +26,21 @@ class Event:
     completion_tokens: int
     end_reason: str
     engine_prompt_tokens: int
+    reused_prompt_tokens: int
+    reused_completion_tokens: int
+    has_engine: bool
 
 
-def events(database: TestDatabase) -> list[Event]:
-    """All of them, by source and number."""
+def events(database: TestDatabase, key_id: UUID | None = None) -> list[Event]:
+    """All of them, or those of a key, by source and number."""
     query = """
         select request_id, endpoint, variant_id, prompt_tokens, cached_tokens, completion_tokens, end_reason,
-               coalesce(engine_prompt_tokens, prompt_tokens)
-        from usage_events order by source_id, source_seq
+               coalesce(engine_prompt_tokens, prompt_tokens), reused_prompt_tokens, reused_completion_tokens,
+               replica_id is not null
+        from usage_events where %(key)s::uuid is null or api_key_id = %(key)s order by source_id, source_seq
     """
     with database.superuser() as connection:
-        return [Event(*row) for row in connection.execute(query)]
+        return [Event(*row) for row in connection.execute(query, {"key": key_id})]
 
 
 def numbers_have_no_gap(database: TestDatabase) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.budgets.account import Budget, cost, demand
+from serving.budgets.account import Budget, cost, demand, reuse
 from serving.fleet.view import Price
 from serving.tokens.usage import TokenCounts
 from studio import ids
@@ -53,6 +53,17 @@ def test_an_embedding_writes_nothing_and_costs_its_prompt() -> None:
     asked = demand([Price("m", "embedding", "EUR", Decimal(2))], "EUR", 1_000_000, 1, None)
     assert asked.full == asked.least == Decimal(2)
     assert (asked.affordable(Decimal("1.99")), asked.affordable(Decimal(2))) == (0, 1)
+
+
+def test_what_is_reused_costs_its_own_price_and_demands_no_more() -> None:
+    sold = [*prices(Decimal(8), Decimal(4), Decimal(16)), Price("m", "reused", "EUR", Decimal(1))]
+    whole = TokenCounts(600_000, 0, 400_000, 0, 0, reused_prompt=600_000, reused_completion=400_000)
+    asked = reuse(sold, "EUR", whole.reused)
+    assert asked.full == asked.least == cost(asked.prices, whole) == Decimal(1)
+    partly = TokenCounts(1_000_000, 500_000, 0, 0, 750_000, reused_prompt=250_000)
+    assert cost(asked.prices, partly) == Decimal(2) + Decimal(2) + Decimal("0.25")
+    with pytest.raises(InsufficientQuota, match="no CNY price of cached answers"):
+        reuse(sold, "CNY", 1)
 
 
 @pytest.mark.parametrize(

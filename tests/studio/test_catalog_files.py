@@ -61,6 +61,7 @@ def test_the_catalog_of_this_repository_is_right() -> None:
         (QWEN, "task: chat", "task: chat\ntask: chat", "'task' is given twice"),
         (QWEN, "task: chat", "task: [chat", "expected ',' or ']'"),
         (QWEN, "prompt: 0.1\n", "prompt: 0.000001\n", "half the EUR price of prompt, for batches, has more than 6"),
+        (MINILM, "reused: 5\n", "reused: 51\n", "the EUR price of reused tokens is above that of asking an engine"),
         (MINILM, "embedding: 50", "embedding: 50\n          prompt: 0.01", "embedding models have no prompt price"),
         ("sites/local.yaml", "variant: all-minilm-l6-v2", "variant: nosuch", "no catalog file declares nosuch"),
         ("legal_entities.yaml", "Europe/Berlin", "Europe/Bärlin", "there is no time zone named"),

@@ -44,6 +44,8 @@ def event(seq: int, **changes: Any) -> dict[str, Any]:
         "http_status": 200,
         "end_reason": "complete",
         "usage_origin": "engine",
+        "reused_prompt_tokens": 0,
+        "reused_completion_tokens": 0,
     } | changes
 
 
@@ -120,6 +122,9 @@ def test_the_same_id_with_other_tokens_goes_to_quarantine_once(database: TestDat
         {"cached_tokens": 11},
         {"end_reason": "bored"},
         {"reasoning_tokens": 6},
+        {"reused_prompt_tokens": 7},
+        {"reused_completion_tokens": 6},
+        {"replica_id": None, "reused_prompt_tokens": 6},
     ],
 )
 def test_an_impossible_event_is_quarantined_and_the_rest_arrives(

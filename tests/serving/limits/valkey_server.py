@@ -6,6 +6,9 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
+
+import valkey
 
 from local.valkey import EmbeddedValkey
 from tests.local.servers import serving
@@ -29,6 +32,11 @@ class ValkeyServer:
     def stop(self) -> None:
         """Does nothing when it does not run."""
         self._running.close()
+
+    def call(self, *words: str) -> Any:
+        """Ask it something, past everybody else."""
+        with valkey.Valkey.from_url(self.url) as client:
+            return client.execute_command(*words)
 
     def freeze(self) -> None:
         """It takes what is sent and answers nothing."""
