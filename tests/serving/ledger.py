@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 import psycopg
 from psycopg import sql
@@ -36,6 +37,13 @@ def events(database: TestDatabase) -> list[Event]:
     """
     with database.superuser() as connection:
         return [Event(*row) for row in connection.execute(query)]
+
+
+def beginnings(database: TestDatabase) -> dict[str, tuple[date, datetime]]:
+    """The partition's day and the instant of the start of each event, by request id."""
+    with database.superuser() as connection:
+        rows = connection.execute("select request_id, usage_day_utc, started_at at time zone 'UTC' from usage_events")
+        return {id: (day, started_at.replace(tzinfo=UTC)) for id, day, started_at in rows}
 
 
 def numbers_have_no_gap(database: TestDatabase) -> bool:
