@@ -1,3 +1,5 @@
+alter table idempotent_answers rename column claim_id to runs_at;
+
 create or replace function ensure_usage_partition(day date) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare

@@ -1,4 +1,4 @@
--- Shipments of the same event that meet, and days that a broken clock has touched before.
+-- Shipments of the same event that meet, days that a broken clock has touched before, and whose an idempotent request is.
 
 create or replace function ensure_usage_partition(day date) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -87,3 +87,6 @@ begin
     select count(*) - accepted into known from usage_staging where shipment_id = shipment;
     delete from usage_staging where shipment_id = shipment;
 end $$;
+
+-- A claim belongs to one run of a request, not to a gateway, which may run the same request twice.
+alter table idempotent_answers rename column runs_at to claim_id;
