@@ -1,4 +1,4 @@
-"""shipments that meet, days that a broken clock touched, claims of runs
+"""shipments that meet, days that a broken clock touched, claims of runs, who made a key
 
 Revision ID: 0013
 Revises: 0009
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0013_shipping_and_claims_up.sql")
+    _run("0013_shipping_claims_keys_up.sql")
 
 
 def downgrade() -> None:
-    _run("0013_shipping_and_claims_down.sql")
+    _run("0013_shipping_claims_keys_down.sql")
 
 
 def _run(file: str) -> None:
