@@ -26,7 +26,7 @@ from studio.tenants import CreatedKey
 from tests.server import TestDatabase
 from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
 from tests.serving.ledger import beginnings, events, numbers_have_no_gap, open_sources
-from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivery, load
+from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivered, Delivery, load
 from tests.serving.moved_clock import MovedClock
 from tests.stub_engine import StubEngine
 
@@ -50,11 +50,25 @@ def gateway(database: TestDatabase, catalog: None, tmp_path: Path, moved: MovedC
     process.kill()
 
 
+def midnight() -> datetime:
+    """At which the present UTC day began."""
+    return datetime.combine(clock.now().date(), time.min, tzinfo=UTC)
+
+
 def step(moved: MovedClock, dice: random.Random) -> None:
     """To some time today or yesterday, or to one side of the midnight between them."""
-    midnight = datetime.combine(clock.now().date(), time.min, tzinfo=UTC)
     near = timedelta(seconds=dice.uniform(-0.3, 0.3))
-    moved.set_to(midnight + dice.choice((near, timedelta(hours=dice.uniform(-20, 20)), -timedelta(minutes=5))))
+    moved.set_to(midnight() + dice.choice((near, timedelta(hours=dice.uniform(-20, 20)), -timedelta(minutes=5))))
+
+
+async def some_answers(delivered: Delivered, dice: random.Random) -> None:
+    """Until each client could have got one, and then to a moment that nobody expects."""
+    wanted = len(delivered) + CLIENTS
+    async with asyncio.timeout(60):
+        while True:
+            await asyncio.sleep(dice.uniform(0.01, 0.2))
+            if len(delivered) >= wanted:
+                return
 
 
 def began_by_the_clock(moved: MovedClock, delivery: Delivery, day: date, started_at: datetime) -> bool:
@@ -69,16 +83,17 @@ async def test_each_request_is_billed_once_and_on_the_day_of_its_start(
     gateway: GatewayProcess, moved: MovedClock, database: TestDatabase, operator: Engine, api_key: CreatedKey
 ) -> None:
     dice = random.Random(SEED)
-    delivered: dict[str, Delivery] = {}
+    delivered: Delivered = {}
+    kills = max(1, ROUNDS // 3)
     with StubEngine(tokens_per_second=500) as engine:
         attach(operator, engine.url)
-        for _ in range(ROUNDS // 3):
+        for _ in range(kills):
             gateway.start()
             async with load(gateway.url, api_key.text, dice, delivered):
+                moved.set_to(midnight() - timedelta(minutes=5))
                 for _ in range(STEPS):
-                    await asyncio.sleep(dice.uniform(0.1, 0.3))
+                    await some_answers(delivered, dice)
                     step(moved, dice)
-                await asyncio.sleep(0.3)
                 gateway.kill()
         gateway.start()
         wait_until(lambda: open_sources(database) == 1, seconds=30)
@@ -91,7 +106,7 @@ async def test_each_request_is_billed_once_and_on_the_day_of_its_start(
     assert {id: one.completion_tokens for id, one in delivered.items()}.items() <= {
         event.request_id: event.completion_tokens for event in billed
     }.items(), SEED
-    assert len(billed) - len(delivered) <= ROUNDS // 3 * CLIENTS
+    assert len(billed) - len(delivered) <= kills * CLIENTS
     wrong = {id: (one, began[id]) for id, one in delivered.items() if not began_by_the_clock(moved, one, *began[id])}
     assert not wrong, SEED
     assert len({day for day, _ in began.values()}) > 1
@@ -108,7 +123,7 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
 ) -> None:
     today = clock.now().astimezone(clock.BERLIN).date()
     yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
-    midnight, _ = clock.day_window(today, clock.BERLIN)
+    begin_of_today, _ = clock.day_window(today, clock.BERLIN)
 
     def ask(count: int, tokens: int) -> None:
         """Answered and arrived in the database."""
@@ -116,7 +131,7 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
         for _ in range(count):
             body = {"model": CHAT, "messages": [{"role": "user", "content": "x"}], "max_tokens": tokens}
             assert api.post("/v1/chat/completions", json=body).status_code == 200
-        wait_until(lambda: len(events(database)) == arrived + count)
+        wait_until(lambda: len(events(database)) == arrived + count, seconds=30)
 
     def seal(day: date) -> Seal:
         """As soon as the gateway was heard of since now."""
@@ -136,7 +151,7 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
                     return False
                 return True
 
-        wait_until(is_sealed)
+        wait_until(is_sealed, seconds=30)
         return sealed[0]
 
     def unsealed() -> dict[date, int]:
@@ -149,17 +164,17 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
         httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {api_key.text}"}) as api,
     ):
         attach(operator, engine.url)
-        wait_until(lambda: "warm" in api.get("/v1/models").text)
+        wait_until(lambda: "warm" in api.get("/v1/models").text, seconds=30)
 
-        moved.set_to(midnight - timedelta(minutes=2))
+        moved.set_to(begin_of_today - timedelta(minutes=2))
         ask(3, tokens=1)
-        moved.set_to(midnight + timedelta(minutes=2))
+        moved.set_to(begin_of_today + timedelta(minutes=2))
         ask(2, tokens=10)
         first, of_today = seal(yesterday), seal(today)
         assert (first.events, of_today.events) == (3, 2)
 
         # Back over midnight, into a day that is sealed: what comes now gets a seal of its own.
-        moved.set_to(midnight - timedelta(minutes=3))
+        moved.set_to(begin_of_today - timedelta(minutes=3))
         ask(4, tokens=100)
         assert unsealed() == {yesterday: 4}
         second = seal(yesterday)

@@ -148,14 +148,14 @@ def test_the_copy_of_a_living_journal_ends_its_gateway_and_loses_nothing(
         httpx.Client(base_url=own_gateway.url, headers=headers) as api,
     ):
         attach(operator, engine.url)
-        wait_until(lambda: api.post("/v1/chat/completions", json=body).status_code == 200)
+        wait_until(lambda: api.post("/v1/chat/completions", json=body).status_code == 200, seconds=30)
         [living] = own_gateway.journal_dir.iterdir()
         asyncio.run(adopt(copied(living, tmp_path / "there"), database))
         assert api.post("/v1/chat/completions", json=body).status_code == 200
-        wait_until(lambda: own_gateway.has_ended)
+        wait_until(lambda: own_gateway.has_ended, seconds=30)
         assert "source_closed_by_another" in own_gateway.log_path.read_text()
         own_gateway.start()
-        wait_until(lambda: not living.exists())
+        wait_until(lambda: not living.exists(), seconds=30)
         own_gateway.stop()
     assert sorted(shipped(database).values()) == [1, 1]
     assert numbers_have_no_gap(database)
