@@ -104,7 +104,7 @@ def seal(
     if cutoff > now:
         raise UsageNotComplete(f"The window {window_day} can be sealed from {cutoff:%Y-%m-%d %H:%M:%S} UTC on.")
     session.execute(_ONE_SEAL_AT_A_TIME, {"window": f"seal {window_day} {tenant_id}"})
-    last_seqs = _complete_sources(session, window_day, cutoff)
+    last_seqs = _complete_sources(session, window_day, tenant_id, cutoff)
     manifest = _manifest(session, window_day, tenant_id, last_seqs)
     if not manifest["events"]:
         raise NothingToSeal(f"The window {window_day} has no event that is not sealed already.")
@@ -166,11 +166,11 @@ def over_seal(statement: str, *named: str) -> TextClause:
     return text(f"with {', '.join((_SEALED, *named))} {statement}")
 
 
-def _complete_sources(session: Session, window_day: date, cutoff: datetime) -> list[tuple[UUID, int]]:
+def _complete_sources(session: Session, window_day: date, tenant_id: UUID, cutoff: datetime) -> list[tuple[UUID, int]]:
     """The last sequence number of each source that can have events of the window, all of them proven complete."""
-    start, _ = clock.day_window(window_day, clock.BERLIN)
+    start, end = clock.day_window(window_day, clock.BERLIN)
     last_seqs = []
-    for source in session.execute(_SOURCES, {"start": start}):
+    for source in session.execute(_SOURCES, {"tenant_id": tenant_id, "start": start, "end": end}):
         if source.missing:
             raise UsageNotComplete(f"The source {source.name} lacks {source.missing} of its {source.last_seq} events.")
         if source.is_journal and source.closed_at is None and source.heartbeat_at < cutoff:
@@ -232,9 +232,9 @@ def _of_seal(key: SealKey) -> ColumnElement[bool]:
 
 _ONE_SEAL_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:window, 0))")
 
-# Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began cannot
-# have events in it. One that numbers its events in the transaction that inserts them has nothing to report besides;
-# what it commits later gets a seal of its own.
+# Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began has
+# events in it only if its clock was ahead and was set back. One that numbers its events in the transaction that inserts
+# them has nothing to report besides; what it commits later gets a seal of its own.
 _SOURCES = text("""
     select s.id, s.name, s.kind = 'journal' as is_journal, s.last_seq, s.pending, s.heartbeat_at, s.closed_at,
            s.last_seq - (
@@ -249,7 +249,10 @@ _SOURCES = text("""
                where accounted.source_seq between 1 and s.last_seq
            ) as missing
     from usage_sources s
-    where s.closed_at is null or s.closed_at >= :start
+    where s.closed_at is null or s.closed_at >= :start or s.id in (
+        select e.source_id from usage_events e
+        where e.tenant_id = :tenant_id and e.started_at >= :start and e.started_at < :end
+          and e.usage_day_utc between cast(:start as date) - 1 and cast(:end as date) + 1)
     order by s.id
 """)
 

@@ -48,9 +48,14 @@ from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
 LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
+SHIPPER_LOOK = timedelta(seconds=1)
 INTERNAL_HOST = "127.0.0.1"
 
 log = structlog.get_logger()
+
+
+class ShipperDied(Exception):
+    """Its reason is in the log."""
 
 
 class _Listener(uvicorn.Server):
@@ -90,7 +95,7 @@ async def run(config: Settings) -> None:
         max_body_bytes=config.max_body_bytes,
     )
     lifecycle = Lifecycle()
-    answers = Store(database, seal(), journal.source_id)
+    answers = Store(database, seal())
     public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
@@ -105,6 +110,7 @@ async def run(config: Settings) -> None:
         budgets.tidy(),
         forget_expired(answers),
         probe_forever(gateway.engines, view),
+        _ships(shipper, lifecycle),
     )
     background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())
@@ -141,6 +147,14 @@ async def run(config: Settings) -> None:
         internal.should_exit = True
         await serving_internal
         log.info("gateway_stopped", source=str(journal.source_id), usage_pending=shipper.pending)
+
+
+async def _ships(shipper: Shipper, lifecycle: Lifecycle) -> None:
+    """As long as usage finds its way. Without a shipper it would wait here until somebody looked."""
+    while True:
+        await asyncio.sleep(SHIPPER_LOOK.total_seconds())
+        if not (shipper.is_alive or lifecycle.is_stopping):
+            raise ShipperDied
 
 
 def _people(config: Settings) -> People | None:

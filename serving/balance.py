@@ -9,7 +9,9 @@ moves only its own share of them. A replica with more than BOUND times the mean 
 Whatever has no place on the ring, or finds its places busy, goes to the least outstanding work.
 
 Known limit: a gateway process knows of its own requests only. That is enough for balance, since all see the same mix,
-but the queue at which a request is refused is as many times longer as there are processes.
+but the queue at which a request is refused is as many times longer as there are processes. What an engine's /metrics
+says is waiting would not mend it: that counts the lines of batches too, which step aside for everybody, so a busy night
+of batches would look like a full engine, and callers who would be served at once would be refused.
 """
 
 from __future__ import annotations

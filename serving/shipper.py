@@ -3,6 +3,9 @@
 A shipment is copied to `usage_staging` and accepted in the same transaction that advances `usage_sources.last_seq`, so
 the database itself says where to go on. What an earlier run left behind is adopted: the rest is shipped, the source
 closed, the directory removed. While the database is away everything waits in the journal.
+
+When a source was heard of and when it ended is told by the database's clock, since others compare it with theirs; the
+clock of a gateway may be set back.
 """
 
 from __future__ import annotations
@@ -39,6 +42,10 @@ _COLUMNS = ("shipment_id", "row", "source_id", "source_seq", *(field.name for fi
 _COPY = sql.SQL("copy usage_staging ({}) from stdin").format(sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)))
 
 log = structlog.get_logger()
+
+
+class SourceClosed(Exception):
+    """Somebody adopted a copy of this journal while its gateway lived, and has settled what it drew from budgets."""
 
 
 class Shipper:
@@ -97,6 +104,9 @@ class Shipper:
                 if not is_away:
                     log.warning("usage_waits", pending=self.pending, error=str(error).strip())
                 is_away = True
+            except SourceClosed:
+                log.error("source_closed_by_another", source=str(self._journal.source_id), pending=self.pending)
+                return  # what it may no longer ship is adopted after its end
             if give_up_at is not None and time.monotonic() > give_up_at:
                 log.warning("usage_left_for_adoption", source=str(self._journal.source_id), pending=self.pending)
                 return
@@ -117,10 +127,7 @@ class Shipper:
             now = time.monotonic()
             if now >= self._next_heartbeat:
                 self._next_heartbeat = now + HEARTBEAT.total_seconds()
-                connection.execute(
-                    "update usage_sources set heartbeat_at = %s, pending = %s where id = %s",
-                    (clock.now(), self.pending, self._journal.source_id),
-                )
+                _beat(connection, self._journal.source_id, self.pending)
             if now >= self._next_adoption:
                 self._next_adoption = now + ADOPTION.total_seconds()
                 self._adopt_the_dead(connection)
@@ -141,18 +148,18 @@ class Shipper:
             if directory.name.startswith(".") or directory == self._journal.directory:
                 continue
             try:
+                source_id = UUID(directory.name)
                 file = lock(directory / FILE_NAME)
-            except (JournalLocked, FileNotFoundError, PermissionError):
+            except (JournalLocked, FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
                 continue  # its gateway lives, another one has just adopted it, or it is no journal
             try:
-                _adopt(connection, directory)
+                _adopt(connection, directory, source_id)
             finally:
                 os.close(file)
 
 
-def _adopt(connection: psycopg.Connection, directory: Path) -> None:
+def _adopt(connection: psycopg.Connection, directory: Path, source_id: UUID) -> None:
     """Ship the rest of a dead gateway's journal and close its source. The caller holds the journal's lock."""
-    source_id = UUID(directory.name)
     _register(connection, source_id)
     shipped = connection.execute("select last_seq from usage_sources where id = %s", (source_id,)).fetchone()
     assert shipped is not None  # registered above
@@ -163,8 +170,8 @@ def _adopt(connection: psycopg.Connection, directory: Path) -> None:
         adopted += len(batch)
     connection.execute(
         # What it had in flight was counted by engines and recorded by nobody: reconciliation must know of its death.
-        "update usage_sources set crashed_at = %s where id = %s and closed_at is null",
-        (clock.now(), source_id),
+        "update usage_sources set crashed_at = now() where id = %s and closed_at is null",
+        (source_id,),
     )
     _close(connection, source_id)
     rmtree(directory)
@@ -185,18 +192,24 @@ def _ship(connection: psycopg.Connection, source_id: UUID, records: Iterable[Rec
 
 def _register(connection: psycopg.Connection, source_id: UUID) -> None:
     connection.execute(
-        "insert into usage_sources (id, name, opened_at, last_seq, pending, heartbeat_at) values (%s, %s, %s, 0, 0, %s)"
-        " on conflict (id) do nothing",
-        (source_id, f"gateway on {socket.gethostname()}", ids.instant_of(source_id), clock.now()),
+        "insert into usage_sources (id, name, opened_at, last_seq, pending, heartbeat_at)"
+        " values (%s, %s, least(%s, now()), 0, 0, now()) on conflict (id) do nothing",
+        (source_id, f"gateway on {socket.gethostname()}", ids.instant_of(source_id)),
     )
+
+
+def _beat(connection: psycopg.Connection, source_id: UUID, pending: int) -> None:
+    statement = "update usage_sources set heartbeat_at = now(), pending = %s where id = %s and closed_at is null"
+    if not connection.execute(statement, (pending, source_id)).rowcount:
+        raise SourceClosed
 
 
 def _close(connection: psycopg.Connection, source_id: UUID) -> None:
     with connection.transaction():
         connection.execute(
-            "update usage_sources set closed_at = coalesce(closed_at, %s), pending = 0, heartbeat_at = %s"
+            "update usage_sources set closed_at = coalesce(closed_at, now()), pending = 0, heartbeat_at = now()"
             " where id = %s",
-            (clock.now(), clock.now(), source_id),
+            (source_id,),
         )
         # All its events are there: what it spent of budgets is known. In one transaction, so that it draws no more.
         connection.execute("select settle_draws(%s)", (source_id,))

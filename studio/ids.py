@@ -26,18 +26,22 @@ FINE_TUNING_JOB = "ftjob-"
 
 _lock = threading.Lock()
 _last = 0
+_MOST_AHEAD = 1 << 12  # a millisecond, in stamps
 
 
 def uuid7() -> UUID:
     """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, 12 bits of sub-millisecond time, 62 random bits.
 
-    Ids of one process grow strictly, also when the clock steps back: they never go below the last one given.
+    Ids of one process grow strictly as long as its clock is not set back. When it is, they follow it: the instant in
+    an id is when a request began, which decides on which day it is billed.
     """
     global _last
     with _lock:
         nanoseconds = time.time_ns()
         stamp = (nanoseconds // 1_000_000) << 12 | (nanoseconds % 1_000_000) * 4096 // 1_000_000
-        _last = stamp = max(stamp, _last + 1)
+        if stamp > _last - _MOST_AHEAD:
+            stamp = max(stamp, _last + 1)
+        _last = stamp
     random_bits = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random_bits)
 

@@ -136,6 +136,7 @@ def create_own_key(
     expires_at: datetime | None,
     models: Collection[str] | None,
     endpoints: Collection[str] | None,
+    made_by: UUID,
 ) -> CreatedKey:
     """Mint a key for the tenant of the session, in the gateway's role: what it may not write, a function does."""
     _require_sensible(session, tenant_id, scopes, expires_at, models)
@@ -143,7 +144,7 @@ def create_own_key(
     session.execute(
         text(
             "select create_own_key(:id, :name, :prefix, :secret_hash, :scopes, cast(:models as text[]),"
-            " cast(:endpoints as text[]), cast(:expires_at as timestamptz), :actor)"
+            " cast(:endpoints as text[]), cast(:expires_at as timestamptz), :actor, :made_by)"
         ),
         {
             "id": key_id,
@@ -155,14 +156,17 @@ def create_own_key(
             "endpoints": _sorted(endpoints),
             "expires_at": expires_at,
             "actor": actor,
+            "made_by": made_by,
         },
     )
     return CreatedKey(key_id, minted.text, minted.prefix, expires_at)
 
 
-def revoke_own_key(session: Session, key_id: UUID, actor: str) -> None:
-    """End a key of the tenant of the session at once. NotFound when it has no live key with this id."""
-    is_revoked = session.scalar(text("select revoke_own_key(:id, :actor)"), {"id": key_id, "actor": actor})
+def revoke_own_key(session: Session, key_id: UUID, actor: str, maker: UUID | None) -> None:
+    """End a key of the tenant of the session at once. NotFound when it has no live key with this id, or none that
+    `maker` made (None: whoever made it)."""
+    parameters = {"id": key_id, "actor": actor, "maker": maker}
+    is_revoked = session.scalar(text("select revoke_own_key(:id, :actor, cast(:maker as uuid))"), parameters)
     if not is_revoked:
         raise NotFound("there is no live key with this id")
 

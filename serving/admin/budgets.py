@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from serving import texts
-from serving.admin.access import Caller, Transaction
+from serving.admin.access import BillingCaller, Transaction
 from studio import budgets, ids
 from studio.budgets import Kind
 from studio.db.tenancy import ApiKey
@@ -51,7 +51,7 @@ def get_budgets(slug: str, session: Transaction) -> list[BudgetView]:
 
 
 @router.put("")
-def put_budget(slug: str, body: BudgetBody, caller: Caller, session: Transaction) -> list[BudgetView]:
+def put_budget(slug: str, body: BudgetBody, caller: BillingCaller, session: Transaction) -> list[BudgetView]:
     """Create a budget or change its amount; what was spent stays spent. It holds within a second."""
     tenant_id = find_tenant(session, slug).id
     budgets.put_budget(session, tenant_id, _key(session, tenant_id, body.key_id), body.kind, body.amount, caller.actor)
@@ -59,7 +59,9 @@ def put_budget(slug: str, body: BudgetBody, caller: Caller, session: Transaction
 
 
 @router.delete("/{kind}", status_code=204)
-def delete_budget(slug: str, kind: Kind, caller: Caller, session: Transaction, key_id: str | None = None) -> None:
+def delete_budget(
+    slug: str, kind: Kind, caller: BillingCaller, session: Transaction, key_id: str | None = None
+) -> None:
     """End a budget: spending is not limited by it any more."""
     tenant_id = find_tenant(session, slug).id
     budgets.end_budget(session, tenant_id, _key(session, tenant_id, key_id), kind, caller.actor)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from serving.images.parts import read_parts
-from serving.images.rules import Pixels, check_data_url
+from serving.images.rules import Pixels, check_data_url, check_number
 from serving.tokens.wire import COMPLETIONS, EMBEDDINGS, Call, Endpoint, read_call
 from studio.errors import InvalidRequest
 
@@ -106,6 +106,7 @@ def _self_contained(call: Call) -> Call:
     if "messages" not in call.payload:
         return call
     messages, images = read_parts(call.payload["messages"])
+    check_number(images)
     pixels = Pixels()
     for image in images:
         if image.url[:5].lower() != "data:":

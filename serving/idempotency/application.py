@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serving import envelope
 from serving.gateway import Gateway
-from serving.idempotency.store import LEASE, Claim, KeptAnswer, Mine, OtherRequest, Request, Running, Store
+from serving.idempotency.joins import Joins
+from serving.idempotency.store import LEASE, KeptAnswer, Mine, OtherRequest, Request, Running, Store
 from serving.tokens.client import Client, ClientLeft, Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from studio import clock
@@ -52,6 +54,7 @@ class Idempotent:
     def __init__(self, gateway: Gateway, store: Store) -> None:
         self._gateway = gateway
         self._store = store
+        self._joins = Joins()
 
     async def run(self, application: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from what is kept, join what runs, or run it."""
@@ -79,35 +82,30 @@ class Idempotent:
             await client.answer(claim.status, headers, claim.body)
             return
         scope["studio.request_id"] = claim.request_id
-        await self._run(application, scope, body, send, request)
+        await self._run(application, scope, body, send, Run(self._store, request, claim))
 
     async def _settled_claim(self, request: Request, scope: Scope, client: Client) -> Mine | KeptAnswer:
+        claim = await self._claim(request, scope)
+        if not isinstance(claim, Running):
+            return claim
         gone = asyncio.Event()
         pause = POLL
         client.watch(gone.set)
         try:
-            while True:
-                claim = await self._claim(request, scope)
-                if isinstance(claim, OtherRequest):
-                    raise Conflict(
-                        "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for a"
-                        " new request, or send the same body again.",
-                        code="idempotency_key_reused",
-                    )
-                if not isinstance(claim, Running):
-                    return claim
-                try:
-                    await asyncio.wait_for(gone.wait(), pause.total_seconds())
-                except TimeoutError:
+            with self._joins.one_more(request.caller.tenant_id):
+                while isinstance(claim, Running):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(gone.wait(), pause.total_seconds())
+                        raise ClientLeft
                     pause = min(pause * 1.5, POLL_SLOWEST)  # many may wait for one long answer
-                    continue
-                raise ClientLeft
+                    claim = await self._claim(request, scope)
+                return claim
         finally:
             client.stop_watching()
 
-    async def _claim(self, request: Request, scope: Scope) -> Claim:
+    async def _claim(self, request: Request, scope: Scope) -> Mine | KeptAnswer | Running:
         try:
-            return await asyncio.to_thread(self._store.claim, request, scope["studio.request_id"])
+            claim = await asyncio.to_thread(self._store.claim, request, scope["studio.request_id"])
         except SQLAlchemyError as error:
             log.warning("idempotency_unknown", error=type(error).__name__)
             raise ServiceUnavailable(
@@ -120,34 +118,51 @@ class Idempotent:
                 " installation has changed. It was billed; use a new key to run and pay it again.",
                 code="idempotent_answer_not_kept",
             ) from error
+        if isinstance(claim, OtherRequest):
+            raise Conflict(
+                "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for a"
+                " new request, or send the same body again.",
+                code="idempotency_key_reused",
+            )
+        return claim
 
-    async def _run(self, application: Application, scope: Scope, body: bytes, send: Send, request: Request) -> None:
-        recorder = _Recorder(self, scope, send, request)
-        renewal = asyncio.create_task(self._renew(request))
+    async def _run(self, application: Application, scope: Scope, body: bytes, send: Send, run: Run) -> None:
+        recorder = _Recorder(run, scope, send)
+        renewal = asyncio.create_task(run.renew())
         try:
             await application(scope, _whole_body(body), recorder.send)
         finally:
             renewal.cancel()
             if not recorder.is_settled:
-                await asyncio.shield(self.settle(request, None))
+                await asyncio.shield(run.settle(None))
 
-    async def settle(self, request: Request, answer: KeptAnswer | None) -> bool:
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a request under its claim."""
+
+    store: Store
+    request: Request
+    mine: Mine
+
+    async def settle(self, answer: KeptAnswer | None) -> bool:
         """Keep an answer, or give the key up. False when that was not possible: then the lease runs out."""
         try:
             if answer is None:
-                await asyncio.to_thread(self._store.give_up, request)
-            else:
-                await asyncio.to_thread(self._store.keep, request, answer)
+                await asyncio.to_thread(self.store.give_up, self.request, self.mine)
+            elif not await asyncio.to_thread(self.store.keep, self.request, self.mine, answer):
+                log.warning("idempotency_claim_lost", request=str(self.mine.request_id))
         except SQLAlchemyError as error:
             log.warning("idempotent_answer_not_kept", error=type(error).__name__)
             return False
         return True
 
-    async def _renew(self, request: Request) -> None:
+    async def renew(self) -> None:
+        """Until cancelled."""
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
             try:
-                await asyncio.to_thread(self._store.renew, request)
+                await asyncio.to_thread(self.store.renew, self.request, self.mine)
             except SQLAlchemyError as error:
                 log.warning("idempotency_lease_not_renewed", error=type(error).__name__)
 
@@ -166,10 +181,9 @@ async def forget_expired(store: Store) -> None:
 class _Recorder:
     """Passes an answer on, and keeps it before its last byte leaves."""
 
-    owner: Idempotent
+    run: Run
     scope: Scope
     downstream: Send
-    request: Request
     is_settled: bool = False
     _status: int = 0
     _content_type: bytes = b""
@@ -199,11 +213,11 @@ class _Recorder:
         """
         self.is_settled = True
         if not self._is_good():
-            await self.owner.settle(self.request, None)
+            await self.run.settle(None)
             return
         answer = KeptAnswer(self._status, self._content_type, b"".join(self._parts))
         for pause in (*PAUSES, None):
-            if await self.owner.settle(self.request, answer if self._can_be_kept() else NOT_KEPT) or pause is None:
+            if await self.run.settle(answer if self._can_be_kept() else NOT_KEPT) or pause is None:
                 return
             await asyncio.sleep(pause.total_seconds())
 

@@ -1,18 +1,22 @@
-"""Who runs a request and what its answer was. Every function blocks: call them in a thread."""
+"""Who runs a request and what its answer was. Every function blocks: call them in a thread.
+
+A claim belongs to one run of a request, by a token of its own. A run that was slow for so long that its claim went to
+another, of the same gateway even, can change nothing any more. Leases are by the database's clock: gateways compare
+theirs with nobody's.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import Engine, case, delete, select, text, update
+from sqlalchemy import ColumnElement, Engine, case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from serving.keys import KeyRecord
-from studio import clock
 from studio.db.idempotency import IdempotentAnswer
 from studio.db.sessions import tenant_scope, unit_of_work
 from studio.sealing import Seal
@@ -51,9 +55,10 @@ def hash_of(key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Mine:
-    """This gateway runs it, under this id."""
+    """The caller runs it, under this id."""
 
     request_id: UUID
+    claim_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +75,16 @@ Claim = Mine | Running | OtherRequest | KeptAnswer
 
 
 class Store:
-    """The table, as one gateway sees it."""
+    """The table."""
 
-    def __init__(self, database: Engine, seal: Seal, gateway_id: UUID) -> None:
+    def __init__(self, database: Engine, seal: Seal) -> None:
         self._database = database
         self._seal = seal
-        self._gateway_id = gateway_id
 
     def claim(self, request: Request, request_id: UUID) -> Claim:
         """Run it under `request_id`, unless somebody runs it or has run it. A dead gateway's request is taken over with
         its id: should the dead one have billed it after all, the two events quarantine each other, and nobody pays."""
-        now = clock.now()
-        row = IdempotentAnswer
+        row, claim_id = IdempotentAnswer, uuid4()
         with tenant_scope(self._database, request.caller.tenant_id) as session:
             fresh = insert(row).values(
                 api_key_id=request.caller.id,
@@ -89,26 +92,28 @@ class Store:
                 tenant_id=request.caller.tenant_id,
                 request_hash=request.request_hash,
                 request_id=request_id,
-                runs_at=self._gateway_id,
-                lease_until=now + LEASE,
-                expires_at=now + KEPT,
+                claim_id=claim_id,
+                lease_until=func.now() + LEASE,
+                expires_at=func.now() + KEPT,
             )
             # What is over or was never finished gives way; everything else stays, and is looked at.
             taken_over = fresh.on_conflict_do_update(
                 index_elements=(row.api_key_id, row.key_hash),
                 set_={
-                    "request_id": case((row.expires_at <= now, fresh.excluded.request_id), else_=row.request_id),
+                    "request_id": case((row.expires_at <= func.now(), fresh.excluded.request_id), else_=row.request_id),
                     "request_hash": fresh.excluded.request_hash,
-                    "runs_at": fresh.excluded.runs_at,
+                    "claim_id": fresh.excluded.claim_id,
                     "lease_until": fresh.excluded.lease_until,
                     "expires_at": fresh.excluded.expires_at,
                     "content": None,
                 },
-                where=(row.expires_at <= now)
-                | (row.content.is_(None) & (row.lease_until <= now) & (row.request_hash == request.request_hash)),
+                where=(row.expires_at <= func.now())
+                | (
+                    row.content.is_(None) & (row.lease_until <= func.now()) & (row.request_hash == request.request_hash)
+                ),
             ).returning(row.request_id)
-            if (mine := session.execute(taken_over).scalar_one_or_none()) is not None:
-                return Mine(mine)
+            if (run_as := session.execute(taken_over).scalar_one_or_none()) is not None:
+                return Mine(run_as, claim_id)
             kept = session.execute(
                 select(row.request_hash, row.content).where(
                     row.api_key_id == request.caller.id, row.key_hash == request.key_hash
@@ -123,25 +128,19 @@ class Store:
         sealed = self._seal.open(request.caller.tenant_id, _context(request), kept.content)
         return msgspec.msgpack.decode(sealed, type=KeptAnswer)
 
-    def renew(self, request: Request) -> None:
-        """Still running."""
-        self._change(request, lease_until=clock.now() + LEASE)
+    def renew(self, request: Request, mine: Mine) -> bool:
+        """Still running. False when it is somebody else's by now."""
+        return self._change(request, mine, lease_until=func.now() + LEASE)
 
-    def keep(self, request: Request, answer: KeptAnswer) -> None:
-        """It is answered."""
+    def keep(self, request: Request, mine: Mine, answer: KeptAnswer) -> bool:
+        """It is answered. False when it is somebody else's by now, whose answer will be kept."""
         sealed = self._seal.close(request.caller.tenant_id, _context(request), msgspec.msgpack.encode(answer))
-        self._change(request, content=sealed, runs_at=None)
+        return self._change(request, mine, content=sealed, claim_id=None)
 
-    def give_up(self, request: Request) -> None:
+    def give_up(self, request: Request, mine: Mine) -> None:
         """It was refused or broke off: the same key may try again."""
         with tenant_scope(self._database, request.caller.tenant_id) as session:
-            session.execute(
-                delete(IdempotentAnswer).where(
-                    IdempotentAnswer.api_key_id == request.caller.id,
-                    IdempotentAnswer.key_hash == request.key_hash,
-                    IdempotentAnswer.runs_at == self._gateway_id,
-                )
-            )
+            session.execute(delete(IdempotentAnswer).where(_is(request, mine)))
 
     def forget(self, caller: KeyRecord, key: str) -> bool:
         """Delete what is kept; False when there is nothing."""
@@ -164,17 +163,18 @@ class Store:
         with unit_of_work(self._database) as session:
             session.execute(text("select forget_idempotent_answers()"))
 
-    def _change(self, request: Request, **values: object) -> None:
+    def _change(self, request: Request, mine: Mine, **values: object) -> bool:
+        statement = update(IdempotentAnswer).where(_is(request, mine)).values(values)
         with tenant_scope(self._database, request.caller.tenant_id) as session:
-            session.execute(
-                update(IdempotentAnswer)
-                .where(
-                    IdempotentAnswer.api_key_id == request.caller.id,
-                    IdempotentAnswer.key_hash == request.key_hash,
-                    IdempotentAnswer.runs_at == self._gateway_id,
-                )
-                .values(values)
-            )
+            return session.execute(statement.returning(IdempotentAnswer.request_id)).one_or_none() is not None
+
+
+def _is(request: Request, mine: Mine) -> ColumnElement[bool]:
+    return (
+        (IdempotentAnswer.api_key_id == request.caller.id)
+        & (IdempotentAnswer.key_hash == request.key_hash)
+        & (IdempotentAnswer.claim_id == mine.claim_id)
+    )
 
 
 def _context(request: Request) -> bytes:

@@ -16,9 +16,10 @@ class Permission(StrEnum):
 
     INFERENCE = "inference"  # tokens, files, batches, fine-tunes
     USAGE = "usage"  # what the tenant has used
-    KEYS = "keys"  # the tenant's keys
+    OWN_KEYS = "own_keys"  # keys that the caller has made
+    KEYS = "keys"  # all of the tenant's keys
     READ = "read"  # everything that operators see
-    BILLING = "billing"  # seal usage, order and approve invoices
+    BILLING = "billing"  # seal usage, order and approve invoices, set budgets
     OPERATE = "operate"  # everything else that operators change
 
 
@@ -38,14 +39,14 @@ OF_SCOPE = MappingProxyType(
     {
         "inference": frozenset({Permission.INFERENCE}),
         "usage": frozenset({Permission.USAGE}),
-        "keys": frozenset({Permission.KEYS}),
+        "keys": frozenset({Permission.OWN_KEYS, Permission.KEYS}),
         "admin": _OF_OPERATORS,
     }
 )
 IN_TENANT = MappingProxyType(
     {
-        Role.OWNER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.KEYS}),
-        Role.DEVELOPER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.KEYS}),
+        Role.OWNER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.OWN_KEYS, Permission.KEYS}),
+        Role.DEVELOPER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.OWN_KEYS}),
         Role.FINANCE: frozenset({Permission.USAGE}),
         Role.AUDITOR: frozenset({Permission.USAGE}),
     }

@@ -30,7 +30,6 @@ from serving.images.rules import Pixels, refused
 from serving.tokens.wire import Call
 from studio.errors import InvalidRequest, ServiceUnavailable
 
-MOST_IMAGES = 20  # of one request
 MOST_BYTES = 20 * 1024 * 1024  # of all that one request has fetched
 MOST_AT_ONCE = 32  # requests of this process that fetch
 MOST_OF_TENANT = 4  # of these
@@ -92,8 +91,7 @@ class Images:
         return replace(call, payload=call.payload | {"messages": messages})
 
     async def _as_data(self, images: list[ImagePart], tenant_id: UUID) -> dict[ImagePart, str]:
-        if len(images) > MOST_IMAGES:
-            raise refused(f"a request may have at most {MOST_IMAGES} images", images[MOST_IMAGES].where)
+        rules.check_number(images)
         allowance = _Allowance()
         remote: dict[ImagePart, URL] = {}
         for image in images:

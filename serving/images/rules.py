@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from yarl import URL
 
 from serving.images.headers import Unreadable, read_header
+from serving.images.parts import ImagePart
 from studio.errors import InvalidRequest
 
 HTTPS_PORT = 443
+MOST_IMAGES = 20  # of one request
 MOST_PIXELS = 40_000_000  # of one image; each is some bytes in the engine, however small the file is
 MOST_PIXELS_IN_ALL = 80_000_000  # of one request
 
@@ -79,6 +82,12 @@ class Pixels:
                 f"the images of a request may have {MOST_PIXELS_IN_ALL:,} pixels in all. Send fewer or smaller", where
             )
         return header.type
+
+
+def check_number(images: Sequence[ImagePart]) -> None:
+    """That a request, or a line of a batch, has no more images than are read."""
+    if len(images) > MOST_IMAGES:
+        raise refused(f"a request may have at most {MOST_IMAGES} images", images[MOST_IMAGES].where)
 
 
 def check_data_url(url: str, pixels: Pixels, where: str) -> None:

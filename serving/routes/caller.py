@@ -43,13 +43,19 @@ class _CallerWith:
     async def __call__(self, request: Request, record: Annotated[KeyRecord, Depends(authenticate)]) -> KeyRecord:
         """The caller, having shown what the route asks. What asks for nothing is open to confined keys, too."""
         if self.scope is not None:
-            require(record, self.scope)
+            # An API key manages all keys or none.
+            require(record, "keys" if self.scope == "own_keys" and record.user is None else self.scope)
             require_endpoint(record, request.url.path)
         return record
+
+
+def manages_all_keys(record: KeyRecord) -> bool:
+    """Whether the caller sees and ends every key of the tenant, or those that they made."""
+    return "keys" in record.scopes
 
 
 Parts = Annotated[Gateway, Depends(gateway)]
 AnyCaller = Annotated[KeyRecord, Depends(_CallerWith(None))]
 InferenceCaller = Annotated[KeyRecord, Depends(_CallerWith("inference"))]
 UsageCaller = Annotated[KeyRecord, Depends(_CallerWith("usage"))]
-KeysCaller = Annotated[KeyRecord, Depends(_CallerWith("keys"))]
+KeysCaller = Annotated[KeyRecord, Depends(_CallerWith("own_keys"))]

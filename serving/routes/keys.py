@@ -1,4 +1,7 @@
-"""`/v1/keys`: a tenant's keys, managed by the tenant itself. Nobody makes a key that may do more than they may."""
+"""`/v1/keys`: a tenant's keys, managed by the tenant itself. Nobody makes a key that may do more than they may.
+
+An owner, or a key with the scope `keys`, sees and ends all of them; a developer those that they made.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from serving.identity.endpoints import require_known_endpoints
 from serving.keys import KeyRecord, covers
-from serving.routes.caller import KeysCaller
+from serving.routes.caller import KeysCaller, manages_all_keys
 from serving.routes.stores import TenantDatabase
 from serving.texts import STORABLE
 from studio import clock, ids
@@ -78,7 +81,7 @@ class CreatedKey(BaseModel):
 
 @router.get("")
 def list_keys(caller: KeysCaller, database: TenantDatabase) -> KeyList:
-    """The tenant's keys. What stands for people who sign in is not among them."""
+    """The tenant's keys, or those that the caller made. What stands for people who sign in is not among them."""
     columns = (
         ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints, ApiKey.created_at,
         ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
@@ -89,6 +92,8 @@ def list_keys(caller: KeysCaller, database: TenantDatabase) -> KeyList:
         .where(ApiKey.tenant_id == caller.tenant_id, ApiKey.user_id.is_(None))
         .order_by(ApiKey.id)
     )
+    if not manages_all_keys(caller):
+        query = query.where(ApiKey.made_by == caller.id)
     with tenant_scope(database, caller.tenant_id) as session:
         rows = session.execute(query).mappings().all()
     data = [Key(**dict(row) | {"id": ids.to_wire(ids.API_KEY, row["id"]), "object": "api_key"}) for row in rows]
@@ -114,6 +119,7 @@ def create_key(body: NewKey, request: Request, caller: KeysCaller, database: Ten
             expires_at=expires_at,
             models=models,
             endpoints=endpoints,
+            made_by=caller.id,
         )
     return CreatedKey(
         id=ids.to_wire(ids.API_KEY, created.id),
@@ -130,13 +136,13 @@ def create_key(body: NewKey, request: Request, caller: KeysCaller, database: Ten
 
 @router.delete("/{key_id}", status_code=204)
 def delete_key(key_id: str, caller: KeysCaller, database: TenantDatabase) -> None:
-    """Revoke a key of the tenant; every gateway refuses it within a second."""
+    """Revoke a key of the tenant, or one that the caller made; every gateway refuses it within a second."""
     try:
         id = ids.from_wire(ids.API_KEY, key_id)
     except ValueError as error:
         raise NotFound(f"There is no key `{key_id}`.") from error
     with tenant_scope(database, caller.tenant_id) as session:
-        revoke_own_key(session, id, caller.actor)
+        revoke_own_key(session, id, caller.actor, None if manages_all_keys(caller) else caller.id)
 
 
 def _require_own_rights(caller: KeyRecord, body: NewKey) -> None:

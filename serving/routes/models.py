@@ -10,8 +10,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from serving import routing
-from serving.fleet.view import Fleet, Variant, VariantState
+from serving.fleet.view import Fleet, Variant
 from serving.keys import KeyRecord, require_model
+from serving.replica_health import Health
 from serving.routes.caller import AnyCaller, InferenceCaller, Parts
 from serving.routes.stores import Objects, TenantDatabase
 from serving.routing import Target
@@ -24,6 +25,10 @@ from studio.objects import Bucket
 from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+# Unreachable: replicas are there, and none of them answers the gateway that was asked.
+ModelState = Literal["warm", "unreachable", "starting", "cold", "not_deployed"]
 
 
 class Model(BaseModel):
@@ -40,8 +45,8 @@ class Model(BaseModel):
     vision: bool  # whether it reads images
     context_tokens: int
     max_output_tokens: int | None
-    state: VariantState
-    eta_seconds: int | None  # until it answers: 0 when warm, null when nothing will wake it
+    state: ModelState
+    eta_seconds: int | None  # until it answers: 0 when warm, null when nothing is known to wake it
     hours: str  # opening hours, in words
     opens_at: datetime | None  # null when it is open, or when it is not known to open
     prices_per_million_tokens: dict[str, dict[str, str]]  # currency -> unit -> exact decimal
@@ -69,11 +74,11 @@ class DeletedModel(BaseModel):
 @router.get("")
 async def list_models(parts: Parts, caller: AnyCaller) -> ModelList:
     """Every model of the catalog that the key may use, deployed here or not, and the caller's own fine-tuned ones."""
-    fleet, now = parts.view.fleet, clock.now()
+    fleet, now, health = parts.view.fleet, clock.now(), parts.engines.balancer.health
     names = [adapter.name for adapter in fleet.adapters_of(caller.tenant_id)]
-    own = [_model(fleet, routing.target_named(fleet, name, caller.tenant_id), caller, now) for name in names]
+    own = [_model(fleet, routing.target_named(fleet, name, caller.tenant_id), caller, now, health) for name in names]
     allowed = caller.models
-    data = [model for model in (*models(fleet, now), *own) if allowed is None or model.id in allowed]
+    data = [model for model in (*models(fleet, now, health), *own) if allowed is None or model.id in allowed]
     return ModelList(object="list", data=data)
 
 
@@ -82,7 +87,8 @@ async def retrieve_model(id: str, parts: Parts, caller: AnyCaller) -> Model:
     """One entry of the list. The id may contain a slash, raw or encoded."""
     require_model(caller, id)
     fleet = parts.view.fleet
-    return _model(fleet, routing.target_named(fleet, id, caller.tenant_id), caller, clock.now())
+    target = routing.target_named(fleet, id, caller.tenant_id)
+    return _model(fleet, target, caller, clock.now(), parts.engines.balancer.health)
 
 
 @router.delete("/{id:path}")
@@ -104,21 +110,28 @@ def delete_model(
     return DeletedModel(id=id, object="model", deleted=True)
 
 
-def models(fleet: Fleet, now: datetime) -> list[Model]:
+def models(fleet: Fleet, now: datetime, health: Health) -> list[Model]:
     """All of them, in the catalog's order."""
-    return [_variant(fleet, variant, now) for variant in fleet.variants.values()]
+    return [_variant(fleet, variant, now, health) for variant in fleet.variants.values()]
 
 
-def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime) -> Model:
-    base = _variant(fleet, target.variant, now)
+def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime, health: Health) -> Model:
+    base = _variant(fleet, target.variant, now, health)
     if target.adapter is None:
         return base
     own = {"id": target.name, "name": target.name, "owned_by": caller.tenant_slug, "parent": base.id}
     return base.model_copy(update=own | {"created": int(target.adapter.created_at.timestamp())})
 
 
-def _variant(fleet: Fleet, variant: Variant, now: datetime) -> Model:
-    ready_at = fleet.ready_at(variant, now)
+def _state(fleet: Fleet, variant: Variant, health: Health) -> ModelState:
+    state = fleet.state(variant)
+    ready = [replica for replica in fleet.replicas_for(variant) if replica.state == "ready"]
+    return state if not ready or any(health.is_healthy(replica.id) for replica in ready) else "unreachable"
+
+
+def _variant(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Model:
+    state = _state(fleet, variant, health)
+    ready_at = None if state == "unreachable" else fleet.ready_at(variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)
     for price in fleet.prices.get(variant.id, ()):
         prices[price.currency][price.unit] = f"{price.per_million.normalize():f}"
@@ -134,7 +147,7 @@ def _variant(fleet: Fleet, variant: Variant, now: datetime) -> Model:
         vision=variant.vision,
         context_tokens=variant.context_tokens,
         max_output_tokens=variant.max_output_tokens,
-        state=fleet.state(variant),
+        state=state,
         eta_seconds=None if ready_at is None else round((ready_at - now).total_seconds()),
         hours=str(fleet.hours.calendar_of(variant.running) or "around the clock"),
         opens_at=fleet.opens_at(variant, now),

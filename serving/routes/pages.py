@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from pathlib import Path
+from typing import get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -56,8 +57,8 @@ _DOCS_STYLE = _style("first.css", "docs.css")
 @router.get("/", dependencies=[PUBLIC])
 async def first_page(parts: Parts) -> HTMLResponse:
     """For people. Programs ask `/v1/models`."""
-    catalog = models.models(parts.view.fleet, clock.now())
-    order = {"warm": 0, "starting": 1, "cold": 2, "not_deployed": 3}
+    catalog = models.models(parts.view.fleet, clock.now(), parts.engines.balancer.health)
+    order = {state: place for place, state in enumerate(get_args(models.ModelState))}
     page = _templates.get_template("first.html").render(
         models=sorted(catalog, key=lambda model: order[model.state]),
         here=[model for model in catalog if model.state != "not_deployed"],

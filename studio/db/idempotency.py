@@ -21,10 +21,10 @@ class IdempotentAnswer(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)  # SHA-256 of path and body
     request_id: Mapped[UUID]  # of the usage event, whoever runs the request in the end
-    runs_at: Mapped[UUID | None]  # the gateway that runs it
-    lease_until: Mapped[datetime]  # after which it is dead
+    claim_id: Mapped[UUID | None]  # of the run that is to answer it
+    lease_until: Mapped[datetime]  # after which that run is dead
     content: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[RecordedAt]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
-    __table_args__ = (CheckConstraint("(runs_at is null) = (content is not null)", "runs_or_is_kept"),)
+    __table_args__ = (CheckConstraint("(claim_id is null) = (content is not null)", "runs_or_is_kept"),)

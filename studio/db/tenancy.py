@@ -89,6 +89,7 @@ class ApiKey(Base):
     models: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # names as in `/v1/models`; None: all
     endpoints: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # paths; None: all
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))  # stands for this person; nobody has its text
+    made_by: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))  # None: an operator did
 
     __table_args__ = (
         UniqueConstraint("user_id", "tenant_id"),

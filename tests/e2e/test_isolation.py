@@ -1,4 +1,7 @@
-"""Tenants on one engine: nobody is served from another's prompts, and nobody can tell that there were any."""
+"""Tenants on one engine: nobody is served from another's prompts, and nobody can tell that there were any.
+
+That they would be without our salt is shown in `tests/local/test_real_engine.py`, on an engine that nobody bills.
+"""
 
 from __future__ import annotations
 

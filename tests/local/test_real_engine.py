@@ -7,11 +7,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import Engine
 
 from local import process_tree
 from local.objects import EmbeddedObjectStore
+from serving.tokens.wire import cache_salt
+from studio import ids
+from studio.db.fleet import Replica
 from studio.settings import REPOSITORY
 from tests.local.eventually import eventually
 from tests.local.node import VARIANT, NodeUnderTest, chat, push
@@ -49,7 +53,27 @@ def test_vllm_answers_counts_and_leaves_nothing_when_its_agent_is_killed(node: N
             replica.baseline_completion_tokens + usage["completion_tokens"],
         )
         eventually(lambda: node.counters() == [counted], "the engine's own totals are written down")
+        assert_salts_part_what_would_be_shared(replica)
 
         (worker,) = process_tree.children(agent.pid)
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: not node.engines(), "API server and engine core are gone")
+
+
+def assert_salts_part_what_would_be_shared(replica: Replica) -> None:
+    """The control of `tests/e2e/test_isolation.py`, which cannot leave the salt out: without one the engine's cache is
+    everybody's, and with the salts of two tenants it is not."""
+    text = " ".join(f"word{number}" for number in range(400))
+    ours, theirs = (cache_salt(b"a secret of the tests", ids.uuid7(), "") for _ in range(2))
+
+    def ask(**salt: str) -> tuple[int, int]:
+        body = {"model": VARIANT, "messages": [{"role": "user", "content": text}], "max_tokens": 1} | salt
+        usage = httpx.post(f"{replica.url}/v1/chat/completions", json=body, timeout=120).json()["usage"]
+        return usage["prompt_tokens"], (usage["prompt_tokens_details"] or {}).get("cached_tokens") or 0
+
+    tokens, cached = ask()
+    assert cached < 64, "at most the template's own beginning"
+    assert ask()[1] > 0.9 * tokens, "without a salt the second one who asks hits"
+    assert ask(cache_salt=ours)[1] == 0
+    assert ask(cache_salt=theirs)[1] == 0
+    assert ask(cache_salt=theirs)[1] > 0.9 * tokens, "the salt parts tenants, it does not switch the cache off"

@@ -74,11 +74,11 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 90  # 3 s on a quiet machine
-        while not self._is_ready():
-            assert self._process.poll() is None, self.log_path.read_text()
-            assert time.monotonic() < deadline, self.log_path.read_text()
-            time.sleep(0.05)
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()  # nobody else will: the caller is not inside the `with` block yet
+            raise
 
     def stop(self) -> None:
         """SIGTERM, and wait for a clean end."""
@@ -92,10 +92,22 @@ class GatewayProcess:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def has_ended(self) -> bool:
+        """By itself, or because it was told to."""
+        return self._process is not None and self._process.poll() is not None
+
     def health(self) -> dict[str, Any]:
         """What `/health/ready` says."""
         body: dict[str, Any] = httpx.get(f"{self.internal_url}/health/ready").json()
         return body
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 90  # 3 s on a quiet machine
+        while not self._is_ready():
+            assert process.poll() is None, self.log_path.read_text()
+            assert time.monotonic() < deadline, self.log_path.read_text()
+            time.sleep(0.05)
 
     def _is_ready(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import psycopg
@@ -41,6 +42,13 @@ def events(database: TestDatabase, key_id: UUID | None = None) -> list[Event]:
     """
     with database.superuser() as connection:
         return [Event(*row) for row in connection.execute(query, {"key": key_id})]
+
+
+def beginnings(database: TestDatabase) -> dict[str, tuple[date, datetime]]:
+    """The partition's day and the instant of the start of each event, by request id."""
+    with database.superuser() as connection:
+        rows = connection.execute("select request_id, usage_day_utc, started_at at time zone 'UTC' from usage_events")
+        return {id: (day, started_at.replace(tzinfo=UTC)) for id, day, started_at in rows}
 
 
 def numbers_have_no_gap(database: TestDatabase) -> bool:

@@ -6,16 +6,18 @@ from datetime import timedelta
 from unittest.mock import patch
 
 from serving import __main__ as gateway
-from serving.idempotency import application
+from serving.idempotency import application, joins
 from serving.responses import endpoint, store
 
 MOST_BYTES = 2_000
 PATIENCE = timedelta(milliseconds=500)
 LONGEST_CHAIN = 3
+MOST_JOINS = 2
 
 if __name__ == "__main__":
     with (
         patch.object(application, "MOST_BYTES", MOST_BYTES),
+        patch.object(joins, "MOST_OF_TENANT", MOST_JOINS),
         patch.object(endpoint, "PATIENCE", PATIENCE),
         patch.object(store, "LONGEST_CHAIN", LONGEST_CHAIN),
     ):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from serving.idempotency.store import KeptAnswer, Mine, Request
+from studio import ids
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key
 from tests.serving import ledger
+from tests.serving.claims import claims_of
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, GatewayProcess, wait_until
-from tests.serving.small_bounds import LONGEST_CHAIN
+from tests.serving.small_bounds import LONGEST_CHAIN, MOST_JOINS
 from tests.stub_engine import StubEngine
 
 
@@ -40,19 +44,49 @@ def respond(api: httpx.Client, **fields: Any) -> httpx.Response:
 def test_an_answer_that_is_too_large_to_be_kept_is_not_run_and_billed_again(
     api: httpx.Client, house: House, stream: bool
 ) -> None:
-    key = f"large-{stream}"
+    def large_ones() -> int:
+        return sum(event.completion_tokens >= 900 for event in ledger.events(house.database))
+
+    key, arrived = f"large-{stream}", large_ones()
     assert answer(api, 5, f"small-{stream}").status_code == 200
     first = answer(api, 900, key, stream=stream)
     assert (first.status_code, len(first.content) > 2_000) == (200, True)
-    wait_until(lambda: any(event.completion_tokens == 900 for event in ledger.events(house.database)), seconds=5)
-    before = len(ledger.events(house.database))
+    wait_until(lambda: large_ones() == arrived + 1)
     again = answer(api, 900, key, stream=stream)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotent_answer_too_large")
     assert again.headers["x-should-retry"] == "false"
     assert answer(api, 901, key, stream=stream).json()["error"]["code"] == "idempotency_key_reused"
-    assert len(ledger.events(house.database)) == before
+    assert large_ones() == arrived + 1
     assert api.delete(f"/v1/idempotency-keys/{key}").status_code == 200
     assert answer(api, 5, f"small-{stream}").headers["idempotent-replayed"] == "true"
+
+
+def test_few_wait_for_an_answer_that_another_run_is_to_give(api: httpx.Client, house: House) -> None:
+    body = b'{"model": "nobody asks an engine"}'
+    headers = {"idempotency-key": "joined", "content-type": "application/json"}
+
+    def join(seconds: float) -> httpx.Response | None:
+        try:
+            return api.post("/v1/chat/completions", content=body, headers=headers, timeout=seconds)
+        except httpx.ReadTimeout:
+            return None  # it waits with the others, or would
+
+    with claims_of(house) as (store, caller), ThreadPoolExecutor(MOST_JOINS) as pool:
+        request = Request.of(caller, "joined", "/v1/chat/completions", body)
+        mine = store.claim(request, ids.uuid7())
+        assert isinstance(mine, Mine)
+        joined = [pool.submit(join, 60) for _ in range(MOST_JOINS)]
+        wait_until(lambda: (refused := join(0.5)) is not None and refused.status_code == 429, seconds=30)
+        refused = join(5)
+        assert refused is not None
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert refused.headers["retry-after"] == "2"
+        assert "Idempotency-Key" in refused.json()["error"]["message"]
+        store.keep(request, mine, KeptAnswer(200, b"application/json", b"{}"))
+        for one in joined:
+            told = one.result()
+            assert told is not None
+            assert (told.status_code, told.content) == (200, b"{}")
 
 
 def test_a_row_that_comes_after_its_answer_was_told_as_not_stored_goes_again(api: httpx.Client, house: House) -> None:

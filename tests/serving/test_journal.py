@@ -13,43 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.journal import FILE_NAME, Journal, JournalBroken, JournalLocked, lock, read_records
-from serving.usage_event import UsageEvent
-from studio import clock, ids
-
-
-def event() -> UsageEvent:
-    id, now = ids.uuid7(), clock.now()
-    return UsageEvent(
-        usage_day_utc=ids.day_utc_of(id),
-        id=id,
-        tenant_id=ids.uuid7(),
-        api_key_id=ids.uuid7(),
-        request_id=f"req_{id.hex}",
-        tag=None,
-        endpoint="/v1/chat/completions",
-        model_id="m",
-        variant_id="m-fast",
-        tier_requested="fast",
-        tier_served="fast",
-        replica_id=ids.uuid7(),
-        started_at=now,
-        first_token_at=None,
-        ended_at=now,
-        prompt_tokens=3,
-        cached_tokens=0,
-        completion_tokens=5,
-        reasoning_tokens=0,
-        http_status=200,
-        end_reason="complete",
-    )
-
-
-async def write(journal_dir: Path, count: int) -> tuple[Path, list[UsageEvent]]:
-    journal = Journal.create(journal_dir, ids.uuid7())
-    events = [event() for _ in range(count)]
-    await asyncio.gather(*(journal.append(one) for one in events))
-    await journal.close()
-    return journal.path, events
+from studio import ids
+from tests.serving.journals import event, write
 
 
 async def test_what_was_appended_is_read_in_order_without_a_gap(tmp_path: Path) -> None:

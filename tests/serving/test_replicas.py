@@ -31,6 +31,11 @@ def ask(api: httpx.Client, model: str, *, wait: str | None = None, max_tokens: i
     return api.post("/v1/chat/completions", json=body, headers=headers, timeout=30)
 
 
+def state(api: httpx.Client, model: str) -> tuple[str, int | None]:
+    shown = api.get(f"/v1/models/{model}").json()
+    return shown["state"], shown["eta_seconds"]
+
+
 def metric(gateway: GatewayProcess, name: str, model: str = "") -> list[float]:
     exposition = httpx.get(f"{gateway.internal_url}/metrics").text
     labels = rf'{{.*variant="{re.escape(model)}".*}}' if model else ""
@@ -60,6 +65,9 @@ def test_a_dead_engine_is_left_alone_and_comes_back_by_itself(
         with StubEngine(port=port):
             wait_until(lambda: health() == [1, 1], seconds=30)
             assert "replica_back" in gateway.log_path.read_text()
+            assert state(api, DYING) == ("warm", 0)
+    wait_until(lambda: ask(api, DYING).status_code == 503 and state(api, DYING) == ("unreachable", None))
+    assert (DYING, "unreachable") in [(model["id"], model["state"]) for model in api.get("/v1/models").json()["data"]]
 
 
 def test_a_full_engine_refuses_early_and_says_when_to_come_back(

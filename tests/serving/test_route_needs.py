@@ -12,8 +12,9 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from serving import admin
 from serving.app import TENANT_ROUTES
 from serving.identity.needs import needs_of
-from serving.identity.permissions import Permission, everywhere, in_tenant, of_scopes
+from serving.identity.permissions import EVERYWHERE, IN_TENANT, Permission, Role, everywhere, in_tenant, of_scopes
 from serving.routes.caller import authenticate
+from studio.settings import REPOSITORY
 from tests.serving.gateway_process import GatewayProcess
 
 
@@ -72,3 +73,18 @@ def test_a_role_in_a_tenant_is_nothing_to_operators_and_the_reverse() -> None:
     everybody = ["owner", "developer", "finance", "ops", "auditor"]
     assert not in_tenant(everybody) & of_operators  # type: ignore[arg-type]  # members of a StrEnum are their text
     assert everywhere(everybody) == of_operators  # type: ignore[arg-type]
+
+
+def test_the_operator_guide_has_the_table_that_is_enforced() -> None:
+    guide = (REPOSITORY / "docs" / "operator-guide.md").read_text()
+    table = guide[guide.index("| role in the token | holds |") :].split("\n\n")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    told = {
+        (role.strip("`"), holds): {Permission(name) for name, cell in zip(head[2:], cells, strict=True) if cell == "x"}
+        for role, holds, *cells in rows
+    }
+    enforced = {(str(role), "in the tenants of the token"): set(held) for role, held in IN_TENANT.items()}
+    for role, held in EVERYWHERE.items():
+        enforced[str(role) if role == Role.OPS else f"platform-{role}", "everywhere"] = set(held)
+    assert told == enforced
+    assert set(head[2:]) == set(Permission)

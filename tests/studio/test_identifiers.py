@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -33,12 +34,15 @@ def test_ids_of_a_process_are_distinct_and_grow() -> None:
     assert len({id for batch in batches for id in batch}) == 4000
 
 
-def test_ids_grow_also_when_the_clock_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
+@pytest.mark.parametrize("back", [timedelta(milliseconds=2), timedelta(hours=3)])
+def test_ids_follow_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch, back: timedelta) -> None:
+    real = time.time_ns
     first = ids.uuid7()
-    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
-    assert ids.uuid7() > first
+    monkeypatch.setattr(time, "time_ns", lambda: real() - back // timedelta(microseconds=1) * 1000)
+    before, made, again = clock.now() - back, ids.uuid7(), ids.uuid7()
+    assert before - timedelta(milliseconds=1) <= ids.instant_of(made) <= clock.now() - back
+    assert again > made
+    assert len({first, made, again}) == 3
 
 
 def test_an_id_survives_the_wire() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from psycopg.rows import dict_row
 
 from studio import clock, ids
 from tests.server import TestDatabase
+from tests.serving.gateway_process import wait_until
 
 SOURCE = uuid4()
 
@@ -64,13 +66,16 @@ class Shipper:
             )
 
     def ship(self, *events: dict[str, Any]) -> dict[str, int]:
-        shipment = uuid4()
-        with psycopg.connect(self.url, row_factory=dict_row) as connection:
-            columns = ["shipment_id", "row", *events[0]]
-            with connection.cursor().copy(f"copy usage_staging ({', '.join(columns)}) from stdin") as copy:
-                for row, one in enumerate(events):
-                    copy.write_row([shipment, row, *one.values()])
-            counts = connection.execute("select * from accept_usage(%s)", [shipment]).fetchone()
+        with psycopg.connect(self.url) as connection:
+            return self.send(connection, *events)
+
+    def send(self, connection: psycopg.Connection, *events: dict[str, Any]) -> dict[str, int]:
+        shipment, cursor = uuid4(), connection.cursor(row_factory=dict_row)
+        columns = ["shipment_id", "row", *events[0]]
+        with cursor.copy(f"copy usage_staging ({', '.join(columns)}) from stdin") as copy:
+            for row, one in enumerate(events):
+                copy.write_row([shipment, row, *one.values()])
+        counts = cursor.execute("select * from accept_usage(%s)", [shipment]).fetchone()
         assert counts is not None
         return counts
 
@@ -115,6 +120,27 @@ def test_the_same_id_with_other_tokens_goes_to_quarantine_once(database: TestDat
     assert payload["arrived"]["completion_tokens"] == 9999
 
 
+def test_versions_of_one_event_that_arrive_at_the_same_time_do_not_pass_unseen(
+    database: TestDatabase, shipper: Shipper
+) -> None:
+    """The second looks while the first is not committed yet, and waits for it."""
+    one = event(1)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(shipper.url) as first:
+        assert shipper.send(first, one)["accepted"] == 1
+        second = pool.submit(shipper.ship, one | {"completion_tokens": 9999})
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%%accept_usage%%'"
+        )
+        wait_until(lambda: stored(database, waiting) == [(1,)])
+        first.commit()
+        assert second.result() == {"accepted": 0, "known": 1, "quarantined": 1}
+
+
+def test_versions_of_one_event_in_one_shipment_do_not_pass_unseen(database: TestDatabase, shipper: Shipper) -> None:
+    one = event(1)
+    assert shipper.ship(one, one | {"completion_tokens": 9999}) == {"accepted": 1, "known": 1, "quarantined": 1}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -127,16 +153,35 @@ def test_the_same_id_with_other_tokens_goes_to_quarantine_once(database: TestDat
         {"replica_id": None, "reused_prompt_tokens": 6},
     ],
 )
-def test_an_impossible_event_is_quarantined_and_the_rest_arrives(
+def test_an_impossible_event_is_quarantined_once_and_the_rest_arrives(
     database: TestDatabase, shipper: Shipper, changes: dict[str, Any]
 ) -> None:
-    assert shipper.ship(event(1), event(2, **changes), event(3)) == {"accepted": 2, "known": 0, "quarantined": 1}
+    shipment = event(1), event(2, **changes), event(3)
+    assert shipper.ship(*shipment) == {"accepted": 2, "known": 0, "quarantined": 1}
+    assert shipper.ship(*shipment) == {"accepted": 0, "known": 2, "quarantined": 0}
 
 
 def test_an_event_from_a_broken_clock_waits_in_the_default_partition(database: TestDatabase, shipper: Shipper) -> None:
     far = UUID(int=((int((clock.now() + timedelta(days=4000)).timestamp() * 1000)) << 80) | (7 << 76) | (2 << 62) | 1)
     shipper.ship(event(1, id=far, usage_day_utc=ids.day_utc_of(far)))
     assert stored(database, "select count(*) from usage_events_default") == [(1,)]
+
+
+def test_a_day_that_a_broken_clock_has_touched_before_is_accepted_when_it_comes(
+    database: TestDatabase, shipper: Shipper
+) -> None:
+    """Days far ahead have no partition of their own. When such a day comes, its first event must not be refused for
+    what lies in the default partition."""
+    now = clock.now()
+    tomorrow = ids.uuid7_of(now + timedelta(days=1), b"early")
+    columns = event(1, id=tomorrow, usage_day_utc=ids.day_utc_of(tomorrow))
+    with database.superuser() as connection:
+        names = ", ".join(columns)
+        values = ", ".join(f"%({name})s" for name in columns)
+        connection.execute(f"insert into usage_events ({names}) values ({values})", columns)
+    assert stored(database, "select count(*) from usage_events_default") == [(1,)]
+    in_time = ids.uuid7_of(now + timedelta(days=1), b"in time")
+    assert shipper.ship(event(2, id=in_time, usage_day_utc=ids.day_utc_of(in_time)))["accepted"] == 1
 
 
 def test_usage_events_cannot_be_changed_even_by_the_owner(database: TestDatabase, shipper: Shipper) -> None:

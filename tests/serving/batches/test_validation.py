@@ -22,6 +22,7 @@ from studio import ids
 from tests.serving.batches.orders import line, results, submit, wait_for_state
 from tests.serving.batches.worker_process import Workers
 from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING
+from tests.serving.images.pictures import data_url, png
 
 
 def variant(id: str, task: str = "chat") -> Variant:
@@ -41,6 +42,7 @@ FLEET = Fleet(
 )
 GOOD = line("good")
 REMOTE_IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+SMALL_IMAGE = {"type": "image_url", "image_url": {"url": data_url(png(8, 8))}}
 
 
 def judged(
@@ -80,6 +82,8 @@ def test_a_key_that_is_confined_to_other_models_cannot_use_this_one_in_a_batch_e
         (line("x", messages=[]), "invalid_request", "messages", "messages"),
         (line("x", messages=[{"role": "user", "content": [REMOTE_IMAGE]}]), "invalid_request",
          "messages[0].content[0].image_url", "must be `data:` URLs"),
+        (line("x", messages=[{"role": "user", "content": [SMALL_IMAGE] * 21}]), "invalid_image_url",
+         "messages[0].content[20].image_url", "at most 20 images"),
         (line("x", temperature=9), "invalid_request", "temperature", "temperature"),
         (line("good"), "duplicate_custom_id", "custom_id", "already used in line 1"),
     ],
@@ -207,6 +211,10 @@ def test_a_file_for_something_else_is_no_batch(sdk: openai.OpenAI) -> None:
     file = sdk.files.create(file=("a.jsonl", GOOD.encode()), purpose="fine-tune")
     with pytest.raises(openai.BadRequestError, match="has the purpose `fine-tune`"):
         sdk.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+
+
+def test_a_line_may_have_as_many_images_as_a_request() -> None:
+    assert isinstance(judged(line("x", messages=[{"role": "user", "content": [SMALL_IMAGE] * 20}])), Validated)
 
 
 def _findings(verdict: Validated | tuple[Finding, ...]) -> tuple[Finding, ...]:

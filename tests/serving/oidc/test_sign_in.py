@@ -154,8 +154,20 @@ class TestRoles:
         assert "Your role in the tenant `acme`" in chat(lobby, "fin").json()["error"]["message"]
         assert lobby.call("fin", "POST", "/v1/keys", json={"name": "x"}).status_code == 403
 
-    def test_a_developer_makes_keys(self, lobby: Lobby) -> None:
-        assert lobby.call("dev", "POST", "/v1/keys", json={"name": "x"}).status_code == 201
+    def test_a_developer_manages_the_keys_that_they_made_and_an_owner_all(self, lobby: Lobby) -> None:
+        own = lobby.call("dev", "POST", "/v1/keys", json={"name": "x"}).json()["id"]
+        of_anna = lobby.call("anna", "POST", "/v1/keys", json={"name": "hers"}).json()["id"]
+        of_dev = [key["id"] for key in lobby.call("dev", "GET", "/v1/keys").json()["data"]]
+        of_all = [key["id"] for key in lobby.call("anna", "GET", "/v1/keys").json()["data"]]
+        assert own in of_dev
+        assert of_anna not in of_dev
+        assert {own, of_anna} <= set(of_all)
+        assert lobby.call("dev", "DELETE", f"/v1/keys/{of_anna}").status_code == 404
+        assert lobby.call("dev", "DELETE", f"/v1/keys/{own}").status_code == 204
+        wide = {"name": "x", "scopes": ["keys"]}
+        assert code_of(lobby.call("dev", "POST", "/v1/keys", json=wide)) == (403, "permission_denied")
+        second = lobby.call("dev", "POST", "/v1/keys", json={"name": "y"}).json()["id"]
+        assert lobby.call("anna", "DELETE", f"/v1/keys/{second}").status_code == 204
 
     @pytest.mark.parametrize(
         ("who", "reads", "bills", "operates"),
@@ -171,9 +183,11 @@ class TestRoles:
     def test_on_operators_routes(self, lobby: Lobby, who: str, reads: bool, bills: bool, operates: bool) -> None:
         order = {"tenant": "no-such", "month": "2026-10", "reason": "test"}
         engine = {"model": "no-such", "url": "http://127.0.0.1:1"}
+        budget = {"kind": "monthly", "amount": "1"}
         answers = (
             (reads, 200, lobby.call(who, "GET", "/admin/v1/invoices")),
             (bills, 404, lobby.call(who, "POST", "/admin/v1/invoices/orders", json=order)),
+            (bills, 404, lobby.call(who, "PUT", "/admin/v1/tenants/no-such/budgets", json=budget)),
             (operates, 404, lobby.call(who, "POST", "/admin/v1/fleet/replicas", json=engine)),
         )
         for allowed, status, answer in answers:
