@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
+import msgspec
 import orjson
 
 from serving import envelope
@@ -40,8 +40,7 @@ class Dialect(Protocol):
         """What ends a stream after an error; its first byte has left, so this is no status any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionsDialect:
+class CompletionsDialect(msgspec.Struct, frozen=True):
     """OpenAI's chat completions, completions and embeddings, which are what engines speak."""
 
     answer_id: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import orjson
 import structlog
 
@@ -30,7 +30,7 @@ from serving.tokens.weighing import work_of
 from serving.tokens.wire import Call, cache_salt, engine_body
 from serving.traces import Timeline
 from serving.usage_event import EndReason, UsageEvent
-from studio import clock, ids
+from studio import clock
 from studio.errors import ServiceUnavailable, StudioError
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -43,8 +43,7 @@ EVENT_STREAM: Headers = [
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """Everything about a request that is known before an engine is asked."""
 
     id: UUID
@@ -94,7 +93,8 @@ class Relay:
             affordable = request.reservation.max_tokens if request.reservation else None
             return engine_body(call, request.target, replica, salt, affordable)
 
-        self._client.watch(self._client_left)
+        if call.stream:
+            self._client.watch(self._client_left)
         answer = await self._gateway.engines.ask(
             self._gateway.view.fleet,
             request.target,
@@ -127,6 +127,7 @@ class Relay:
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
+        self._client.look()
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
         if self._request.reservation is not None and self._request.reservation.ended(counts):
             answers.mark_budget_stop(content["choices"])
@@ -167,7 +168,7 @@ class Relay:
             if reason == "complete" and request.reservation.ended(counts):
                 reason = "budget"
         event = UsageEvent(
-            usage_day_utc=ids.day_utc_of(request.id),
+            usage_day_utc=request.started_at.date(),
             id=request.id,
             tenant_id=request.caller.tenant_id,
             api_key_id=request.caller.id,
