@@ -55,7 +55,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|startup|batch|limits|routing
+bench: install ## A benchmark: make bench NAME=overhead|workers|soak|startup|batch|limits|routing
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: peers
