@@ -6,65 +6,75 @@ not there, since no request waits for them."""
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from uuid import UUID
 
+from benchmarks import catalog
 from benchmarks.process import pinned_to
 from local.readiness import http_ok
-from studio import api_keys, clock
-from studio.db.budgets import Budget
-from studio.db.catalog import Model, ModelVariant, Price
-from studio.db.fleet import Replica
-from studio.db.limits import Limit
 from studio.db.sessions import engine_for, unit_of_work
-from studio.db.tenancy import ApiKey, LegalEntity, Tenant, TenantBilling
 from studio.settings import REPOSITORY
 from tests.server import TestDatabase, free_port, running_server
 from tests.serving.limits.valkey_server import ValkeyServer
 
-START_TIMEOUT_SECONDS = 30
-CONTEXT_TOKENS = 32_768
+START_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A ready gateway; `database` is what it ships its usage to."""
+    """A ready gateway, of one process or of several that share its port; `database` is what it ships its usage to."""
 
     url: str
     key: str = field(repr=False)
-    pid: int
+    pids: tuple[int, ...]
+    internal_urls: tuple[str, ...]
     database: TestDatabase
 
 
+def gateway_in_front_of(
+    engines: Mapping[str, str], *, cores: set[int], workers: int = 1
+) -> AbstractContextManager[Gateway]:
+    """Gateway processes, pinned to `cores`; each engine URL is the one replica of a model of that name."""
+    return gateway_with(lambda database: _declare(database, engines), cores=cores, workers=workers)
+
+
 @contextmanager
-def gateway_in_front_of(engines: Mapping[str, str], *, cores: set[int]) -> Iterator[Gateway]:
-    """A gateway process, pinned to `cores`; each engine URL is the one replica of a model of that name."""
+def gateway_with(declare: Callable[[TestDatabase], str], *, cores: set[int], workers: int = 1) -> Iterator[Gateway]:
+    """On a database that `declare` has filled; it returns a tenant's key."""
     with TemporaryDirectory(prefix="studio-benchmark-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL is another user when we are root
         with running_server(folder) as server, _valkey(folder, cores) as valkey_url:
             database = server.database()
-            key = _declare(database, engines)
-            port, internal_port = free_port(), free_port()
+            key = declare(database)
+            port = free_port()
             settings = database.environment("gateway", "operator", "shipper") | {
                 "STUDIO_ENV": "test",
                 "STUDIO_LOG_LEVEL": "WARNING",
                 "STUDIO_GATEWAY_PORT": str(port),
-                "STUDIO_GATEWAY_INTERNAL_PORT": str(internal_port),
+                "STUDIO_GATEWAY_SHARES_PORT": str(workers > 1),
                 "STUDIO_JOURNAL_DIR": str(folder / "journal"),
                 "STUDIO_CACHE_SALT_KEY": server.postgres.secrets.cache_salt_key,
                 "STUDIO_CONTENT_KEY": server.postgres.secrets.content_key,
                 "STUDIO_VALKEY_URL": valkey_url,
             }
-            with _gateway_process(settings, folder / "gateway.log", internal_port, cores) as process:
-                yield Gateway(f"http://127.0.0.1:{port}", key, process.pid, database)
+            with ExitStack() as stack:
+                internal_ports = [free_port() for _ in range(workers)]
+                processes = [
+                    stack.enter_context(_gateway_process(settings, folder / f"{number}.log", internal_port, cores))
+                    for number, internal_port in enumerate(internal_ports)
+                ]
+                yield Gateway(
+                    f"http://127.0.0.1:{port}",
+                    key,
+                    tuple(process.pid for process in processes),
+                    tuple(f"http://127.0.0.1:{internal_port}" for internal_port in internal_ports),
+                    database,
+                )
 
 
 @contextmanager
@@ -86,7 +96,7 @@ def _gateway_process(
     with pinned_to(cores), log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "serving"],
-            env=os.environ | settings,
+            env=os.environ | settings | {"STUDIO_GATEWAY_INTERNAL_PORT": str(internal_port)},
             cwd=REPOSITORY,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -105,99 +115,11 @@ def _gateway_process(
 
 def _declare(database: TestDatabase, engines: Mapping[str, str]) -> str:
     """A tenant, its key, and one warm model per engine; returns the key."""
-    minted = api_keys.mint()
     owner = engine_for(database.url("owner"))
     with unit_of_work(owner) as session:
-        tenant = Tenant(slug="benchmark", name="Benchmark")
-        session.add(tenant)
-        session.flush()
-        key = ApiKey(
-            tenant_id=tenant.id,
-            name="load",
-            prefix=minted.prefix,
-            secret_hash=minted.secret_hash,
-            scopes=["inference"],
-        )
-        session.add_all((key, _seller()))
-        session.flush()
-        session.add_all(_money(tenant.id))
-        # Checked, and never reached.
-        session.add(Limit(tenant_id=tenant.id, api_key_id=key.id, requests_per_second=1_000_000))
+        catalog.add_seller(session)
+        key = catalog.add_tenant(session, "benchmark", requests_per_second=catalog.PLENTY, budget=catalog.PLENTY)
         for name, url in engines.items():
-            session.add(_model(name))
-            session.flush()
-            session.add(_variant(name))
-            session.flush()
-            session.add_all(_prices(name))
-            session.add(_replica(name, url))
+            catalog.add_model(session, name, [url])
     owner.dispose()
-    return minted.text
-
-
-def _seller() -> LegalEntity:
-    return LegalEntity(
-        id="benchmark",
-        name="Benchmark",
-        country="DE",
-        currency="EUR",
-        time_zone="Europe/Berlin",
-        invoice_prefix="B",
-        details={},
-    )
-
-
-def _money(tenant_id: UUID) -> list[TenantBilling | Budget]:
-    """A budget that every request reserves from and settles with, and that is never used up."""
-    billing = TenantBilling(
-        tenant_id=tenant_id,
-        valid_from=clock.now().date() - timedelta(days=1),
-        legal_entity_id="benchmark",
-        currency="EUR",
-        time_zone="Europe/Berlin",
-        tax_category="S",
-        buyer={},
-    )
-    return [billing, Budget(tenant_id=tenant_id, kind="monthly", currency="EUR", amount=Decimal(1_000_000))]
-
-
-def _model(name: str) -> Model:
-    return Model(
-        id=name,
-        name=name,
-        publisher="benchmark",
-        task="chat",
-        vision=False,
-        licence="none",
-        licence_url="",
-        context_tokens=CONTEXT_TOKENS,
-    )
-
-
-def _variant(name: str) -> ModelVariant:
-    return ModelVariant(
-        id=name,
-        model_id=name,
-        tier="base",
-        context_tokens=CONTEXT_TOKENS,
-        weights_id=name,
-        weights_bytes=0,
-        gpu_count=0,
-        max_num_seqs=256,
-        suggested_replicas=1,
-        engine_flags=[],
-        engine_env={},
-        deployed=True,
-        site_replicas=0,
-    )
-
-
-def _prices(name: str) -> list[Price]:
-    yesterday = clock.now() - timedelta(days=1)
-    return [
-        Price(currency="EUR", variant_id=name, unit=unit, per_million=Decimal(1), valid_from=yesterday)
-        for unit in ("prompt", "cached_prompt", "completion")
-    ]
-
-
-def _replica(name: str, url: str) -> Replica:
-    return Replica(variant_id=name, kind="attached", state="ready", url=url, engine_model="stub", ready_at=clock.now())
+    return key

@@ -173,7 +173,7 @@ def bench(*, with_peers: bool) -> Iterator[Bench]:
                 {name: Target(proxy.url, name) for name, proxy in proxies.items()},
                 pids=tuple(pid for proxy in proxies.values() for pid in tree(proxy.pid)),
             ),
-            Subject("gateway", {name: Target(gateway.url, name, gateway.key) for name in urls}, tree(gateway.pid)),
+            Subject("gateway", {name: Target(gateway.url, name, gateway.key) for name in urls}, gateway.pids),
             *peers,
         )
         yield Bench(tested_subjects, engines, gateway)

@@ -29,6 +29,11 @@ def pss_bytes(pids: tuple[int, ...]) -> int:
     return sum(_pss(pid) for pid in pids)
 
 
+def rss_bytes(pids: tuple[int, ...]) -> int:
+    """Resident set size: cheap to read, and enough to see a process grow."""
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in pids)
+
+
 @contextmanager
 def pinned_to(cores: set[int]) -> Iterator[None]:
     """Processes started inside run on these cores; the caller gets its own back afterwards."""

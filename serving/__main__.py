@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
+import socket
 from collections.abc import Generator
 from datetime import timedelta
 
@@ -129,9 +131,10 @@ async def run(config: Settings) -> None:
         work.add_done_callback(ended)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    gc.freeze()  # what is made at the start stays: looking through it again and again costs 5 % of a request
     log.info("gateway_starting", source=str(journal.source_id), url=config.gateway_url)
     try:
-        await public.serve()
+        await public.serve([_shared_port(config)] if config.gateway_shares_port else None)
         if tasks := public.server_state.tasks:
             await asyncio.wait(tasks, timeout=LAST_WORDS.total_seconds())
     finally:
@@ -155,6 +158,13 @@ async def _ships(shipper: Shipper, lifecycle: Lifecycle) -> None:
         await asyncio.sleep(SHIPPER_LOOK.total_seconds())
         if not (shipper.is_alive or lifecycle.is_stopping):
             raise ShipperDied
+
+
+def _shared_port(config: Settings) -> socket.socket:
+    """The kernel spreads connections over all processes that listen so. Not by default: a gateway that was forgotten
+    would take its share in silence."""
+    family = socket.AF_INET6 if ":" in config.gateway_host else socket.AF_INET
+    return socket.create_server((config.gateway_host, config.gateway_port), family=family, reuse_port=True)
 
 
 def _people(config: Settings) -> People | None:

@@ -26,6 +26,8 @@ from math import inf
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
+
 from serving.fleet.view import Fleet, Replica
 from serving.replica_health import Health
 from serving.routing import Target
@@ -59,8 +61,7 @@ class Full(Exception):
         self.seconds = seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What a choice needs to know of a request. `beginning` is asked for only where there is a choice."""
 
     tokens: int = 0  # that it may produce, as far as one can tell

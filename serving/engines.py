@@ -1,4 +1,4 @@
-"""Connections to engines: asks one for an answer, another if that one is gone. What is asked is `tokens/wire.py`.
+"""Asks an engine for an answer, another if that one is gone. What is asked is `tokens/wire.py`.
 
 Nothing of an answer has reached the caller when `ask` returns, so until then a request may move to another replica.
 """
@@ -13,28 +13,23 @@ from datetime import timedelta
 from http import HTTPStatus
 from uuid import UUID
 
-import aiohttp
 import structlog
-from yarl import URL
 
 from serving import routing
 from serving.balance import Balancer, Full, Place, Work
+from serving.engine_connections import BrokenOff, Connections, NotReached, Response
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
 from studio import clock
 from studio.errors import ServiceUnavailable
 
-CONNECT = timedelta(seconds=5)
 STREAM_SILENCE = timedelta(seconds=120)  # between two reads of a stream
 WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
-# uvicorn, which engines run on, closes idle connections after 5 s: reusing one at that moment fails.
-IDLE_CONNECTION = timedelta(seconds=4)
 RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
 PROBE = timedelta(seconds=3)  # for /health, which answers within milliseconds also under load
 DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client has left
 
 UNKNOWN_WORK = Work()
-_HEADERS = {"content-type": "application/json"}
 _NOT_LET_IN = (401, 403)  # by an attached engine whose key has changed: nothing that a caller can do
 _NOT_TAKEN = (*_NOT_LET_IN, 429, 503)  # and so not begun: another replica may take it
 _SHUTTING_DOWN = b"cannot schedule new futures after shutdown"
@@ -61,7 +56,7 @@ class Answer:
     replica: Replica
     status: int
     first: bytes
-    _response: aiohttp.ClientResponse
+    _response: Response
     _place: Place
     _engines: Engines
     _drain: asyncio.TimerHandle | None = field(default=None)
@@ -69,11 +64,11 @@ class Answer:
     async def more(self) -> bytes:
         """The next bytes of a stream, empty at its end. ReplicaGone when it breaks off."""
         try:
-            return await _read(self._response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return await self._response.more()
+        except (BrokenOff, TimeoutError) as error:
             if self._drain is None:  # at our own end of the connection an engine may break off, too
                 self._engines.note_unreachable(self.replica)
-            raise ReplicaGone(str(error) or type(error).__name__) from error
+            raise ReplicaGone(str(error)) from error
 
     def half_close(self) -> None:
         """Tell the engine that nobody listens, and go on reading what it has produced.
@@ -81,24 +76,17 @@ class Answer:
         Measured on vLLM 0.32: at our end-of-file it stops generating but still flushes what it has written, so the
         usage that arrives last is exactly what its own counters say. Closing at once would lose that.
         """
-        connection = self._response.connection
-        if connection is None or connection.transport is None:
-            return  # the answer has already been read to its end
-        patience = DRAIN.total_seconds()
-        if connection.transport.can_write_eof():
-            connection.transport.write_eof()
-        else:
-            patience = 0  # TLS has no half: the engine hears of it by the end of the whole connection
-        if connection.protocol is not None:
-            connection.protocol.force_close()  # never again in the pool: it can only be read
+        if self._response.is_complete:
+            return
+        # Without halves (TLS) the engine hears of it by the end of the whole connection.
+        patience = DRAIN.total_seconds() if self._response.half_close() else 0
         self._drain = asyncio.get_running_loop().call_later(patience, self._response.close)
 
     def close(self) -> None:
         """Give the connection back, or close it when the answer was not read to its end."""
         if self._drain is not None:
             self._drain.cancel()
-            self._response.close()
-        self._response.release()
+        self._response.close()
         self._place.leave(time.monotonic(), answered=self.status < 500)
 
 
@@ -106,13 +94,7 @@ class Engines:
     """All connections of this process."""
 
     def __init__(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION.total_seconds()),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("user-agent", "accept-encoding"),
-        )
-        self._urls: dict[tuple[str, str], URL] = {}
+        self._connections = Connections()
         self.balancer = Balancer()
 
     async def ask(
@@ -156,13 +138,12 @@ class Engines:
     async def probe(self, replica: Replica) -> None:
         """Ask a replica whether it lives. Any answer will do that is not an error of its own: not every engine that is
         attached knows this path."""
-        url, patience = self._url(replica, "/health"), aiohttp.ClientTimeout(total=PROBE.total_seconds())
         try:
-            async with self._session.get(
-                url, headers=_headers(replica), timeout=patience, allow_redirects=False
-            ) as response:
+            async with asyncio.timeout(PROBE.total_seconds()):
+                response = await self._connections.ask("GET", replica.url, "/health", b"", replica.authorization, PROBE)
                 lives = response.status < 500 or response.status == HTTPStatus.NOT_IMPLEMENTED
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                await _whole(response)
+        except (NotReached, BrokenOff, TimeoutError):
             lives = False
         if not lives:
             self.note_unreachable(replica)
@@ -176,18 +157,12 @@ class Engines:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await self._connections.close()
 
     async def _ask(self, place: Place, path: str, body: bytes, stream: bool) -> Answer:
         replica = place.replica
-        url = self._url(replica, path)
-        patience = aiohttp.ClientTimeout(
-            total=None,
-            sock_connect=CONNECT.total_seconds(),
-            sock_read=(STREAM_SILENCE if stream else WHOLE_ANSWER).total_seconds(),
-        )
         try:
-            response, first = await self._post(url, body, _headers(replica), patience, stream)
+            response, first = await self._post(replica, path, body, stream)
         except BaseException as error:
             place.leave(time.monotonic(), answered=False)
             if isinstance(error, ReplicaGone | AnswerLost):
@@ -210,61 +185,45 @@ class Engines:
         elif self.balancer.health.failed(replica.id, now):
             log.warning("replica_ejected", replica=str(replica.id), variant=replica.variant_id, why=f"status {status}")
 
-    async def _post(
-        self, url: URL, body: bytes, headers: dict[str, str], patience: aiohttp.ClientTimeout, stream: bool
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
+    async def _post(self, replica: Replica, path: str, body: bytes, stream: bool) -> tuple[Response, bytes]:
+        silence = STREAM_SILENCE if stream else WHOLE_ANSWER
         for is_last_try in (False, True):
             try:
-                response = await self._session.post(
-                    url, data=body, headers=headers, timeout=patience, allow_redirects=False
+                response = await self._connections.ask(
+                    "POST", replica.url, path, body, replica.authorization, silence, anew=is_last_try
                 )
                 return response, await _first_part(response, stream)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            except NotReached as error:
                 raise ReplicaGone(str(error)) from error
             except TimeoutError as error:
                 raise AnswerLost("The engine did not answer in time.", retry_after=RETRY) from error
-            except (aiohttp.ClientError, OSError) as error:
+            except BrokenOff as error:
                 # Perhaps only a kept connection that the engine had just closed: once more, on a new one.
                 if is_last_try:
-                    raise ReplicaDied(str(error) or type(error).__name__) from error
+                    raise ReplicaDied(str(error)) from error
         raise AssertionError("the last try returns or raises")
-
-    def _url(self, replica: Replica, path: str) -> URL:
-        key = (replica.url, path)
-        if key not in self._urls:
-            self._urls[key] = URL(replica.url.rstrip("/") + path)
-        return self._urls[key]
-
-
-def _headers(replica: Replica) -> dict[str, str]:
-    return _HEADERS if replica.authorization is None else {**_HEADERS, "authorization": replica.authorization}
 
 
 def _log_back(replica: Replica) -> None:
     log.info("replica_back", replica=str(replica.id), variant=replica.variant_id)
 
 
-async def _first_part(response: aiohttp.ClientResponse, stream: bool) -> bytes:
+async def _first_part(response: Response, stream: bool) -> bytes:
     """The first bytes of a stream, or all of what is none."""
+    if not stream or response.status != 200:
+        return await _whole(response)
     try:
-        if not stream or response.status != 200:
-            return await response.read()
-        if first := await _read(response):
+        if first := await response.more():
             return first
-        raise ReplicaGone("an empty stream")
     except BaseException:
         response.close()
         raise
+    raise ReplicaGone("an empty stream")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The next bytes of a stream, empty at its end. The reason for a break comes after all that arrived before it."""
-    content = response.content
+async def _whole(response: Response) -> bytes:
     try:
-        return await content.readany()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        # aiohttp (3.14) raises without a look at what arrived together with the end of the connection. There the last
-        # usage of an engine stands that was half-closed, so its private reader is the only exact one.
-        if unread := content._read_nowait(-1):
-            return unread
+        return await response.read()
+    except BaseException:
+        response.close()
         raise

@@ -5,10 +5,11 @@ Which replica answers is `balance.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
+
+import msgspec
 
 from serving.fleet.calendar import in_words
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
@@ -25,8 +26,7 @@ def variant_named(fleet: Fleet, name: str) -> Variant:
     return variant
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What answers a request: a variant, perhaps with a tenant's adapter on top."""
 
     variant: Variant

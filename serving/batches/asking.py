@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 import orjson
 import structlog
 
@@ -97,7 +98,7 @@ class Asker:
         def body_for(replica: Replica) -> bytes:
             return engine_body(call, target, replica, salt, affordable, BATCH_PRIORITY)
 
-        work = replace(work_of(call, target, salt), patient=True)
+        work = msgspec.structs.replace(work_of(call, target, salt), patient=True)
         try:
             answer = await self._engines.ask(
                 self._fleet(), target, call.endpoint.engine_path, body_for, work, stream=False

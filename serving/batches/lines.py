@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from serving.images.parts import read_parts
@@ -112,7 +113,7 @@ def _self_contained(call: Call) -> Call:
         if image.url[:5].lower() != "data:":
             raise InvalidRequest("Images of a batch must be `data:` URLs.", param=image.where)
         check_data_url(image.url, pixels, image.where)
-    return replace(call, payload=call.payload | {"messages": messages})
+    return msgspec.structs.replace(call, payload=call.payload | {"messages": messages})
 
 
 def _dumped(body: dict[str, Any]) -> bytes:

@@ -12,6 +12,8 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Literal
 from uuid import UUID
 
+import msgspec
+
 from serving.fleet.view import Price
 from serving.tokens.usage import TokenCounts
 from studio import clock
@@ -77,8 +79,7 @@ class Account:
         return self.held - self.spent - self.reserved
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """The most that a request can cost in one currency."""
 
     prices: Mapping[str, Decimal]  # by unit, for a million tokens

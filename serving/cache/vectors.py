@@ -12,7 +12,7 @@ import base64
 import contextlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
 from uuid import UUID
@@ -87,7 +87,7 @@ class VectorReuse(Reuse):
         return [*super().headers, (HITS_HEADER.encode(), b"%d" % hits)]
 
     def to_ask(self, call: Call) -> Call:
-        return replace(call, payload=call.payload | {"input": [self._inputs[place] for place in self._missing]})
+        return msgspec.structs.replace(call, payload=call.payload | {"input": [self._inputs[place] for place in self._missing]})
 
     def begin(self, target: Target) -> None:
         texts = [one for one in map(self._inputs.__getitem__, self._missing) if isinstance(one, str)]

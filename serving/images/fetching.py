@@ -13,13 +13,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -88,7 +89,7 @@ class Images:
                     param=images[0].where,
                 )
             messages = with_urls(messages, await self._as_data(images, tenant_id))
-        return replace(call, payload=call.payload | {"messages": messages})
+        return msgspec.structs.replace(call, payload=call.payload | {"messages": messages})
 
     async def _as_data(self, images: list[ImagePart], tenant_id: UUID) -> dict[ImagePart, str]:
         rules.check_number(images)

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
+
 from serving.limits.rules import CONCURRENT, PERIODS_MS, TOKENS, Rule
 
 Levels = tuple[int, int, int, int]  # of the three rates, and how many requests run
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """How full the buckets of some rules are at an instant, with the request that was asked about: when it was not
     admitted, as full as it would have made them."""
 

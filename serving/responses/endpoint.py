@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -49,8 +48,7 @@ Result = TypeVar("Result")
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponsesCall(Call):
+class ResponsesCall(Call, frozen=True, kw_only=True):
     """A chat, and the request for a response that it stands for."""
 
     request: ResponsesRequest
@@ -60,7 +58,7 @@ class ResponsesCall(Call):
 
     def most_prompt_tokens(self, body_bytes: int, context_tokens: int) -> int:
         """What is continued is no part of the body."""
-        return super(ResponsesCall, self).most_prompt_tokens(self.chat_bytes, context_tokens)
+        return super().most_prompt_tokens(self.chat_bytes, context_tokens)
 
 
 class ResponsesEndpoint(TokenEndpoint):

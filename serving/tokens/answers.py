@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
+import msgspec
 import orjson
 
 from serving import envelope
@@ -16,6 +15,7 @@ from serving.tokens.wire import Call
 from studio.errors import ContextLengthExceeded, InvalidRequest, PayloadTooLarge, ServiceUnavailable, StudioError
 
 DONE = b"data: [DONE]\n\n"
+EVENT_END = b"\n\n"
 _INTERNAL = ("kv_transfer_params", "ec_transfer_params", "metrics", "prompt_text")
 # vLLM's own additions, which it fills only when asked to: an empty one says nothing to a client of OpenAI's.
 _SHOWN_WHEN_SET = ("prompt_logprobs", "prompt_token_ids", "token_ids", "stop_reason", "routed_experts")
@@ -40,8 +40,7 @@ class Dialect(Protocol):
         """What ends a stream after an error; its first byte has left, so this is no status any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionsDialect:
+class CompletionsDialect(msgspec.Struct, frozen=True):
     """OpenAI's chat completions, completions and embeddings, which are what engines speak."""
 
     answer_id: str
@@ -91,18 +90,20 @@ def mark_budget_stop(choices: list[dict[str, Any]]) -> None:
             choice["stop_reason"] = "budget"
 
 
-class EventSplitter:
-    """Cuts a stream of bytes into the payloads of its events, wherever the network cut it."""
+class WholeEvents:
+    """The events of a stream of bytes, wherever the network cut it."""
 
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The payloads that are complete with `data`."""
-        *events, self._rest = (self._rest + data).split(b"\n\n")
-        for one in events:
-            if one.startswith(b"data: "):
-                yield one[6:]
+    def feed(self, data: bytes) -> bytes:
+        """Those that are complete with `data`, one after the other."""
+        data = self._rest + data
+        end = data.rfind(EVENT_END) + len(EVENT_END)
+        if end < len(EVENT_END):
+            end = 0
+        self._rest = data[end:]
+        return data[:end]
 
 
 def engine_error(status: int, body: bytes, target: Target, replica: Replica) -> StudioError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from serving.envelope import Headers
@@ -11,7 +11,7 @@ from studio.errors import PayloadTooLarge, UnsupportedMediaType
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -24,7 +24,8 @@ class Client:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
-        self._headers: Headers = scope["headers"]
+        # Of a header that is there twice the first counts.
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
@@ -33,7 +34,8 @@ class Client:
 
     def header(self, name: bytes) -> str | None:
         """The value of a request header; its name in lower case."""
-        return next((value.decode("latin-1") for key, value in self._headers if key == name), None)
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
     async def read_body(self, most_bytes: int) -> bytes:
         """The JSON body. A body over the limit is refused as soon as that is known."""
@@ -66,6 +68,16 @@ class Client:
             on_left()
 
         self._watch = asyncio.get_running_loop().create_task(wait_for_end())
+
+    def look(self) -> None:
+        """See whether the caller has left by now, without a task: for an answer that is sent whole, nobody needs to
+        know before."""
+        looking = self._receive()
+        try:
+            looking.send(None)
+        except StopIteration as said:
+            self.left = said.value["type"] == "http.disconnect"
+        looking.close()
 
     def stop_watching(self) -> None:
         """The answer is complete: an end of the connection says nothing any more."""

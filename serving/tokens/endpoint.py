@@ -73,13 +73,14 @@ class TokenEndpoint:
         id: UUID = scope["studio.request_id"]
         variant: Variant | None = None
         request: Request | None = None
+        started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
         timeline = self._gateway.traces.begin(id, self._endpoint.path)
         status = 200
         self._gateway.metrics.in_flight.inc()
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(scope["method"], self._endpoint.path, ("POST",))
-            request = await self._admit(client, id, timeline)
+            request = await self._admit(client, id, started_at, timeline)
             variant = request.variant
             await self._answer(client, request)
             if client.left:
@@ -104,12 +105,11 @@ class TokenEndpoint:
             if request is not None and request.reservation is not None:
                 request.reservation.release()
             self._gateway.metrics.in_flight.dec()
-            self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
+            self._gateway.metrics.request_ended(variant, status, clock.now() - started_at)
             if timeline is not None:
-                self._gateway.traces.end(timeline, id, ids.instant_of(id), status)
+                self._gateway.traces.end(timeline, id, started_at, status)
 
-    async def _admit(self, client: Client, id: UUID, timeline: Timeline | None) -> Request:
-        started_at = ids.instant_of(id)  # the one instant of the event, so that its day and its id agree
+    async def _admit(self, client: Client, id: UUID, started_at: datetime, timeline: Timeline | None) -> Request:
         caller = require(await self._gateway.callers.in_tenant(client.header, started_at), "inference")
         require_endpoint(caller, self._endpoint.path)
         tag = read_tag(client.header(b"x-studio-tag"))

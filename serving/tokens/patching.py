@@ -1,7 +1,7 @@
-"""The common event of a stream, a token and nothing else, rewritten as bytes: it is what a stream consists of, and
-parsing it and writing it anew costs several times as much. Pure.
+"""The common events of a stream, a token and nothing else, rewritten as bytes: they are what a stream consists of, and
+parsing them and writing them anew costs several times as much. What has arrived together is rewritten together. Pure.
 
-The pattern is the whole event as vLLM writes it. Whatever differs in anything (a first or last event, an error, log
+The pattern is a whole event as vLLM writes it. Whatever differs in anything (a first or last event, an error, log
 probabilities, a tool call, an engine of another version) does not match and goes the long way through `answers.py`,
 which is also what the tests compare with.
 """
@@ -9,7 +9,7 @@ which is also what the tests compare with.
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import NamedTuple, Self
 
 import orjson
 
@@ -22,8 +22,16 @@ _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _COMMON = re.compile(
     rb'(\{"index":0,(?:"delta":\{"content":' + _STRING + rb'\}|"text":' + _STRING + rb")"
     rb',"logprobs":null,"finish_reason":null)(?:,"(?:stop_reason|prompt_token_ids|token_ids)":null)*\}\]'
-    rb',"usage":(\{"prompt_tokens":[^{}]*\})\}',
+    rb',"usage":(\{"prompt_tokens":[^{}]*\})\}\n\n',
 )
+
+
+class Run(NamedTuple):
+    """Some common events one after the other, and where they end."""
+
+    visible: bytes  # as the client gets them
+    usage: bytes  # of the last, as the engine sent it
+    end: int
 
 
 class EventPatcher:
@@ -34,8 +42,7 @@ class EventPatcher:
         self._own_head = b""
         self._own_tail = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
         self._engine_head: bytes | None = None
-        self._match = _COMMON.fullmatch
-        self._from = 0
+        self._match = _COMMON.match
 
     @classmethod
     def of(cls, call: Call, dialect: Dialect) -> Self | None:
@@ -52,17 +59,20 @@ class EventPatcher:
         head = orjson.loads(payload[:at] + _CHOICES + b"]}")
         if set(head) == {"id", "object", "created", "model", "choices"}:
             del head["choices"]
-            self._engine_head = payload[: at + len(_CHOICES)]
-            self._from = len(self._engine_head)
+            self._engine_head = b"data: " + payload[: at + len(_CHOICES)]
             self._own_head = b"data: " + orjson.dumps(head | self._own)[:-1] + b"," + _CHOICES
 
-    def patch(self, payload: bytes) -> tuple[bytes, bytes] | None:
-        """The event as the client gets it, and its usage as the engine sent it; None for what is not common."""
+    def patch(self, events: bytes, at: int) -> Run | None:
+        """All common events from `at` on, up to the first that is not; None if there is none."""
         head = self._engine_head
-        if head is None or not payload.startswith(head):
+        if head is None:
             return None
-        common = self._match(payload, self._from)
-        if common is None:
+        choices = []
+        while events.startswith(head, at) and (common := self._match(events, at + len(head))) is not None:
+            choice, usage = common.groups()
+            choices.append(choice)
+            at = common.end()
+        if not choices:
             return None
-        choice, usage = common.groups()
-        return self._own_head + choice + self._own_tail, usage
+        visible = self._own_head + (self._own_tail + self._own_head).join(choices) + self._own_tail
+        return Run(visible, usage, at)

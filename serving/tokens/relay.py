@@ -62,7 +62,8 @@ class Relay:
             affordable = request.reservation.max_tokens if request.reservation else None
             return engine_body(call, request.target, replica, salt, affordable)
 
-        self._client.watch(self._client_left)
+        if call.stream:
+            self._client.watch(self._client_left)
         if reuse is not None:
             reuse.begin(request.target)
         try:
@@ -108,6 +109,7 @@ class Relay:
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
+        self._client.look()
         reason: EndReason = "client_left" if self._client.left else "complete"
         await record(self._gateway, self._request, answer.replica.id, counts, None, reason)
         if reservation is not None and reservation.ended(counts):
@@ -151,7 +153,7 @@ class _Stream:
         self._dialect = request.dialect
         reservation = request.reservation
         self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
-        self._events = answers.EventSplitter()
+        self._events = answers.WholeEvents()
         # A budget that is about to end is looked for in each event.
         self._patcher = EventPatcher.of(request.call, request.dialect) if self._affordable is None else None
         self._is_done = False
@@ -185,33 +187,44 @@ class _Stream:
 
     def _read(self, data: bytes) -> bytes:
         visible: list[bytes] = []
-        for payload in self._events.feed(data):
-            if payload == b"[DONE]":
-                self._is_done = True
-                break
-            if self._patcher is not None and (patched := self._patcher.patch(payload)) is not None:
-                visible.append(patched[0])
-                self.meter.note(patched[1])
+        events, at = self._events.feed(data), 0
+        while at < len(events) and not (self._is_done or self._refusal):
+            run = None if self._patcher is None else self._patcher.patch(events, at)
+            if run is not None:
+                visible.append(run.visible)
+                self.meter.note(run.usage)
+                at = run.end
                 continue
-            try:
-                event = orjson.loads(payload)
-                if "error" in event:
-                    self._refusal = self._read_error(event["error"], payload)
-                    break
-                self.meter.observe(event)
-                if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
-                    answers.mark_budget_stop(event["choices"])
-                visible.append(self._dialect.event(event))
-                if self._patcher is not None and self.meter.has_begun:
-                    self._patcher.learn(payload)
-            except (ValueError, KeyError, TypeError):
-                # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
-                log.error("engine_event_unreadable", replica=str(self._answer.replica.id))
-                self._refusal = _broke_off("The engine sent something unreadable")
-                break
+            end = events.index(answers.EVENT_END, at)
+            if events.startswith(b"data: ", at):
+                visible.append(self._read_one(events[at + len(b"data: ") : end]))
+            at = end + len(answers.EVENT_END)
         if self.first_token_at is None and self.meter.has_begun:
             self.first_token_at = clock.now()
         return b"".join(visible)
+
+    def _read_one(self, payload: bytes) -> bytes:
+        """The long way."""
+        if payload == b"[DONE]":
+            self._is_done = True
+            return b""
+        try:
+            event = orjson.loads(payload)
+            if "error" in event:
+                self._refusal = self._read_error(event["error"], payload)
+                return b""
+            self.meter.observe(event)
+            if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
+                answers.mark_budget_stop(event["choices"])
+            visible = self._dialect.event(event)
+        except (ValueError, KeyError, TypeError):
+            # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
+            log.error("engine_event_unreadable", replica=str(self._answer.replica.id))
+            self._refusal = _broke_off("The engine sent something unreadable")
+            return b""
+        if self._patcher is not None and self.meter.has_begun:
+            self._patcher.learn(payload)
+        return visible
 
     def _read_error(self, error: dict[str, Any], payload: bytes) -> StudioError:
         status = error.get("code")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+import msgspec
 
 from serving.budgets.book import Reservation
 from serving.cache.reuse import Reuse
@@ -18,8 +19,7 @@ from serving.tokens.wire import Call
 from serving.traces import Timeline
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One, until its last byte."""
 
     id: UUID

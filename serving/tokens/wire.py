@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -190,8 +191,7 @@ TEMPLATE_TOKENS = 256
 TAG_LENGTH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A request that has been read and found well-formed."""
 
     endpoint: Endpoint
@@ -358,6 +358,7 @@ def engine_body(
         raise InvalidRequest("The body is nested too deeply.") from error  # it reads deeper than it writes
 
 
+@lru_cache(4096)
 def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:
     """Prefixes in the engine's cache are shared within a tenant only: a hit's latency would tell others of them."""
     return hmac.digest(key, tenant_id.bytes + client_salt.encode(), hashlib.sha256).hex()

@@ -24,6 +24,10 @@ def chunk(choice: dict[str, Any], **more: Any) -> bytes:
     return orjson.dumps(HEAD | {"choices": [CHOICE | choice], "usage": USAGE} | more)
 
 
+def event(payload: bytes) -> bytes:
+    return b"data: " + payload + b"\n\n"
+
+
 def patcher_and_dialect(shown: str) -> tuple[EventPatcher, CompletionsDialect]:
     include_usage = shown == "usage"
     patcher = EventPatcher("chatcmpl-ours", 'name/with "quotes"', include_usage)
@@ -45,19 +49,33 @@ HOSTILE = st.sampled_from(
 
 
 @pytest.mark.parametrize("shown", SHOWN)
-@given(text=st.lists(st.text() | HOSTILE).map("".join))
-def test_a_patched_event_is_the_parsed_one(shown: str, text: str) -> None:
+@given(texts=st.lists(st.lists(st.text() | HOSTILE, max_size=6).map("".join), min_size=1, max_size=3))
+def test_patched_events_are_the_parsed_ones(shown: str, texts: list[str]) -> None:
     patcher, dialect = patcher_and_dialect(shown)
-    payload = chunk({"delta": {"content": text}})
-    patched = patcher.patch(payload)
-    assert patched is not None
-    visible, usage = patched
-    assert visible.startswith(b"data: ")
-    assert visible.endswith(b"\n\n")
-    assert visible.count(b"\n") == 2
-    long_way = dialect.event(orjson.loads(payload))
-    assert orjson.loads(visible[6:]) == orjson.loads(long_way[6:])
-    assert orjson.loads(usage) == USAGE
+    payloads = [
+        chunk({"delta": {"content": text}}, usage=USAGE | {"completion_tokens": number})
+        for number, text in enumerate(texts)
+    ]
+    events = b"".join(map(event, payloads))
+    run = patcher.patch(events, 0)
+    assert run is not None
+    assert run.end == len(events)
+    assert orjson.loads(run.usage) == USAGE | {"completion_tokens": len(texts) - 1}
+    long_way = [dialect.event(orjson.loads(payload)) for payload in payloads]
+    assert run.visible.count(b"\n") == 2 * len(texts)
+    assert [orjson.loads(one[6:]) for one in run.visible.split(b"\n\n")[:-1]] == [
+        orjson.loads(one[6:]) for one in long_way
+    ]
+
+
+def test_a_run_ends_before_what_is_not_common() -> None:
+    patcher, _ = patcher_and_dialect("usage")
+    common, last = event(chunk({})), event(chunk({"finish_reason": "stop"}))
+    events = last + common + common + last + common
+    run = patcher.patch(events, len(last))
+    assert run is not None
+    assert events[run.end :] == last + common
+    assert patcher.patch(events, run.end) is None
 
 
 @pytest.mark.parametrize(
@@ -84,14 +102,14 @@ def test_a_patched_event_is_the_parsed_one(shown: str, text: str) -> None:
 )
 def test_what_is_not_common_goes_the_long_way(payload: bytes) -> None:
     patcher, _ = patcher_and_dialect("usage")
-    assert patcher.patch(payload) is None
+    assert patcher.patch(event(payload), 0) is None
 
 
 def test_nothing_is_patched_before_a_stream_has_shown_its_head() -> None:
     patcher = EventPatcher("chatcmpl-ours", "m", False)
-    assert patcher.patch(chunk({})) is None
+    assert patcher.patch(event(chunk({})), 0) is None
     patcher.learn(orjson.dumps(HEAD | {"system_fingerprint": "x", "choices": [CHOICE], "usage": USAGE}))
-    assert patcher.patch(chunk({})) is None
+    assert patcher.patch(event(chunk({})), 0) is None
 
 
 def test_a_stream_that_stops_is_counted_by_its_latest_event_whichever_way_that_went() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving.fleet.view import Replica, Variant
 from serving.routing import Target
 from serving.tokens import answers, wire
-from serving.tokens.answers import CompletionsDialect, EventSplitter
+from serving.tokens.answers import CompletionsDialect, WholeEvents
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, Endpoint
 from studio import clock, ids
@@ -155,12 +155,15 @@ class TestStreamMeter:
 @given(st.lists(st.binary(min_size=1).filter(lambda one: b"\n" not in one), max_size=8), st.data())
 def test_events_are_found_wherever_the_network_cuts(payloads: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(b"data: " + payload + b"\n\n" for payload in payloads)
-    splitter, found = EventSplitter(), []
-    while stream:
-        size = data.draw(st.integers(min_value=1, max_value=len(stream)))
-        found += list(splitter.feed(stream[:size]))
-        stream = stream[size:]
-    assert found == payloads
+    events, found, rest = WholeEvents(), b"", stream
+    while rest:
+        size = data.draw(st.integers(min_value=1, max_value=len(rest)))
+        whole = events.feed(rest[:size])
+        assert not whole or whole.endswith(b"\n\n")
+        found, rest = found + whole, rest[size:]
+        # As soon as an event is complete it is there, and nothing of the next.
+        assert found == stream[: len(stream) - len(rest)].rpartition(b"\n\n")[0] + (b"\n\n" if found else b"")
+    assert found == stream
 
 
 class TestEngineErrors:
