@@ -87,7 +87,9 @@ class VectorReuse(Reuse):
         return [*super().headers, (HITS_HEADER.encode(), b"%d" % hits)]
 
     def to_ask(self, call: Call) -> Call:
-        return msgspec.structs.replace(call, payload=call.payload | {"input": [self._inputs[place] for place in self._missing]})
+        return msgspec.structs.replace(
+            call, payload=call.payload | {"input": [self._inputs[place] for place in self._missing]}
+        )
 
     def begin(self, target: Target) -> None:
         texts = [one for one in map(self._inputs.__getitem__, self._missing) if isinstance(one, str)]
@@ -111,7 +113,7 @@ class VectorReuse(Reuse):
         prompt = counts.prompt + reused
         content |= {"data": data}
         content["usage"] |= {"prompt_tokens": prompt, "total_tokens": prompt}
-        return content, replace(counts, prompt=prompt, reused_prompt=reused)
+        return content, msgspec.structs.replace(counts, prompt=prompt, reused_prompt=reused)
 
     async def keep(self, content: dict[str, Any]) -> None:
         tokens = await self._tokens_of_missing()
