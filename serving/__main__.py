@@ -46,7 +46,6 @@ from studio.settings import SettingMissing, Settings, settings
 
 GRACE = timedelta(seconds=20)
 LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
-INTERNAL_HOST = "127.0.0.1"
 
 log = structlog.get_logger()
 
@@ -89,7 +88,9 @@ async def run(config: Settings) -> None:
     answers = Store(database, seal(), journal.source_id)
     public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
-        internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
+        internal_application(gateway, feed, shipper, lifecycle),
+        config.gateway_internal_host,
+        config.gateway_internal_port,
     )
 
     shipper.start()
