@@ -81,6 +81,8 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  "--extra engine --override requirements/engine-overrides.txt -o requirements/engine.lock"; do \
 	  $(UV) pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml $$extra \
 	  || exit 1; done
+	@$(UV) pip compile --quiet --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+	  pyproject.toml --extra app --constraint requirements/app.lock -o requirements/platform.lock
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
 	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
