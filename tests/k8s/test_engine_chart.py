@@ -193,6 +193,7 @@ class TestCards:
 
     def test_pods_go_where_cards_are_installed(self) -> None:
         assert pod_spec(engine())["nodeSelector"] == {"metax-tech.com/gpu.installed": "true"}
+        assert "nodeSelector" not in pod_spec(engine({"nodeSelector": {"metax-tech.com/gpu.installed": None}}))
 
 
 class TestPassthrough:
