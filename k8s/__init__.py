@@ -1,2 +1,2 @@
-"""What a cluster needs beside the house: charts, images and the catalog's values for them (`docs/kubernetes.md`), exporter,
+"""What a cluster needs beside the house: charts, images and the catalog's values (`docs/kubernetes.md`), exporter,
 device plugin and alerts (`docs/exporter.md`)."""
