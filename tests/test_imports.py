@@ -44,6 +44,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("serving/routing.py", "import assets.usage"),
         ("assets/usage.py", "import orchestration.build"),
         ("orchestration/build.py", "import local.ports"),
+        ("local/ports.py", "import k8s.engine_values"),
         ("billing/rating.py", "import dagster"),
         ("studio/ids.py", "import fastapi"),
         ("serving/fleet/desired.py", "import dagster"),

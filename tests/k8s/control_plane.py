@@ -1,0 +1,142 @@
+"""A real API server with its etcd, from the binaries that `KUBEBUILDER_ASSETS` names. No controllers, no nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.k8s.rendering import TOOLS
+from tests.local.eventually import eventually
+from tests.server import free_port
+
+ASSETS = "KUBEBUILDER_ASSETS"
+REQUIRED = "STUDIO_CLUSTER_TESTS"
+START_SECONDS = 90.0
+
+
+def assets() -> Path:
+    """The folder with the binaries. Without one: a failure where `STUDIO_CLUSTER_TESTS=required`, a skip elsewhere."""
+    named = os.environ.get(ASSETS)
+    if named and (Path(named) / "kube-apiserver").is_file():
+        return Path(named)
+    said = f"NOT RUN: {ASSETS} names no folder with etcd and kube-apiserver (docs/kubernetes.md says where from)"
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(said)
+    pytest.skip(said)
+
+
+class ControlPlane:
+    """An API server that answers, and helm and kubectl against it."""
+
+    def __init__(self, url: str, token: str, folder: Path) -> None:
+        self._url, self._token = url, token
+        self._environment = {
+            **os.environ,
+            "KUBECONFIG": str(folder / "kubeconfig"),
+            "HOME": str(folder),  # helm's and kubectl's caches
+            "NO_PROXY": "127.0.0.1",
+        }
+        cluster = {"server": url, "insecure-skip-tls-verify": True}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        }
+        (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+
+    def is_ready(self) -> bool:
+        """Whether it answers that it is."""
+        try:
+            return self._get("/readyz") == b"ok"
+        except OSError:
+            return False
+
+    def knows(self, group_version: str) -> bool:
+        """Whether it serves a group of kinds: old servers lack some."""
+        try:
+            self._get(f"/apis/{group_version}")
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def run(self, tool: str, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """helm, helm3 or kubectl, to its end."""
+        command = [str(TOOLS / tool), *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=self._environment)
+
+    def succeed(self, tool: str, *arguments: str, text: str | None = None) -> str:
+        """The same, which must succeed."""
+        answer = self.run(tool, *arguments, text=text)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def object(self, kind: str, name: str, namespace: str) -> Any:
+        """An object as it is stored."""
+        return json.loads(self.succeed("kubectl", "get", kind, name, "--namespace", namespace, "--output", "json"))
+
+    def _get(self, path: str) -> bytes:
+        request = urllib.request.Request(self._url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
+        context = ssl._create_unverified_context()  # noqa: S323  # our own server on loopback, with a fresh certificate
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        with opener.open(request, timeout=10) as answer:
+            body: bytes = answer.read()
+        return body
+
+
+@contextmanager
+def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
+    """A control plane for the length of the block."""
+    token = secrets.token_urlsafe(18)
+    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    (folder / "accounts.key").write_bytes(key.private_bytes(*pem))
+    store, peer, port = free_port(), free_port(), free_port()
+    store_url, peer_url = f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peer}"
+    etcd = [
+        *(str(binaries / "etcd"), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync"),
+        *(f"--listen-client-urls={store_url}", f"--advertise-client-urls={store_url}"),
+        *(f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}"),
+        f"--initial-cluster=default={peer_url}",
+    ]
+    server = [
+        *(str(binaries / "kube-apiserver"), f"--etcd-servers={store_url}"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={folder / 'certificates'}"),
+        *(f"--token-auth-file={folder / 'tokens.csv'}", "--authorization-mode=RBAC"),
+        *("--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://kubernetes.default.svc"),
+        *(f"--service-account-key-file={folder / 'accounts.key'}",),
+        *(f"--service-account-signing-key-file={folder / 'accounts.key'}", "--api-audiences=api"),
+        "--disable-admission-plugins=ServiceAccount",  # a controller would make the accounts it asks for
+    ]
+    with ExitStack() as stack:
+        for command in (etcd, server):
+            log = stack.enter_context((folder / f"{Path(command[0]).name}.log").open("wb"))
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            stack.callback(process.wait, timeout=20)
+            stack.callback(process.terminate)
+        plane = ControlPlane(f"https://127.0.0.1:{port}", token, folder)
+        eventually(
+            plane.is_ready, f"the API server is ready; its log is {folder / 'kube-apiserver.log'}", START_SECONDS
+        )
+        yield plane
+    shutil.rmtree(folder / "etcd", ignore_errors=True)

@@ -1,0 +1,107 @@
+"""Charts as helm renders them, and what helm says when it refuses. The tools come by `make` (build/kubernetes)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from studio.settings import REPOSITORY
+
+CHARTS = REPOSITORY / "k8s" / "charts"
+TOOLS = REPOSITORY / "build" / "kubernetes" / "bin"
+HELMS = ("helm", "helm3")  # 4 and 3
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod listens on all of its addresses
+
+Values = Mapping[str, Any]
+Document = dict[str, Any]
+
+DIGEST = "sha256:" + "1f" * 32
+ENGINE: Values = {
+    "model": {"id": "qwen3-32b", "variant": "qwen3-32b-fast", "tier": "fast"},
+    "weights": {
+        "uri": "s3://modelzoo/qwen3-32b",
+        "image": f"registry.example/gateway@{DIGEST}",
+        "credentialsSecret": "s3-reader",
+        "endpointUrl": "http://s3.studio.svc:8333",
+    },
+    "engine": {"image": f"registry.example/vllm@{DIGEST}", "version": "0.26.0", "tensorParallel": 2},
+    "networkPolicy": {"s3Namespace": "studio", "s3Port": 8333},
+}
+GATEWAY: Values = {
+    "image": f"registry.example/gateway@{DIGEST}",
+    "settings": {"gateway_url": "https://api.example/"},
+}
+WINDOW: Values = {
+    "timezone": "Europe/Berlin",
+    "start": "30 7 * * 1-5",
+    "end": "0 18 * * 1-5",
+    "desiredReplicas": 2,
+}
+KEDA: Values = {"driver": "keda", "keda": {"triggers": [WINDOW], "maxReplicas": 2}}
+PASSTHROUGH: Values = {
+    "cards": {"mode": "passthrough", "hostGroups": [44, 109], "passthrough": {"node": "node-1", "indexes": [0, 1]}}
+}
+
+
+def merged(*parts: Values) -> dict[str, Any]:
+    """Maps laid over one another, as helm lays its values files."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = merged(below, value) if both and below is not None else value
+    return result
+
+
+def template(chart: str, values: Values, *, namespace: str = "engines", helm: str = "helm") -> list[Document]:
+    """The objects of a release."""
+    answer = _template(chart, values, namespace, helm)
+    assert answer.returncode == 0, answer.stderr
+    return [document for document in yaml.safe_load_all(answer.stdout) if document]
+
+
+def refusal(chart: str, values: Values, *, namespace: str = "engines", helm: str = "helm") -> str:
+    """What helm says to values that it must not accept."""
+    answer = _template(chart, values, namespace, helm)
+    assert answer.returncode != 0, f"{helm} accepted the values"
+    return answer.stderr
+
+
+def kinds(documents: list[Document]) -> set[str]:
+    """Which kinds there are."""
+    return {document["kind"] for document in documents}
+
+
+def only(documents: list[Document], kind: str) -> Document:
+    """The one object of a kind."""
+    found = [document for document in documents if document["kind"] == kind]
+    assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+    return found[0]
+
+
+def pod_spec(documents: list[Document]) -> Document:
+    """The pod that the release's workload makes."""
+    workload = next(document for document in documents if document["kind"] in {"Deployment", "StatefulSet"})
+    spec: Document = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def run_tool(name: str, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """One of the tools, to its end."""
+    return subprocess.run([TOOLS / name, *arguments], input=text, capture_output=True, text=True, check=False)
+
+
+def _template(chart: str, values: Values, namespace: str, helm: str) -> subprocess.CompletedProcess[str]:
+    return _rendered(chart, yaml.safe_dump(merged(values)), namespace, helm)
+
+
+@cache
+def _rendered(chart: str, values: str, namespace: str, helm: str) -> subprocess.CompletedProcess[str]:
+    """The same values give the same text, so each is asked for once."""
+    folder = str(CHARTS / chart)
+    return run_tool(helm, "template", "test", folder, "--namespace", namespace, "--values", "-", text=values)

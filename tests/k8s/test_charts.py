@@ -1,0 +1,236 @@
+"""What holds for every chart: the schemas of Kubernetes, Pod Security `restricted`, strict values, a true README."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.chart_readme import ValueUnexplained, readme
+from tests.k8s.rendering import (
+    CHARTS,
+    ENGINE,
+    GATEWAY,
+    HELMS,
+    KEDA,
+    PASSTHROUGH,
+    TOOLS,
+    Document,
+    Values,
+    merged,
+    template,
+)
+
+VERSIONS = ("1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
+ON: Values = {
+    "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
+    "priorityClassName": "serving",
+    "imagePullSecrets": ["registry"],
+}
+# Each part switched on and off: chart, namespace, values.
+CASES: dict[str, tuple[str, str, Values]] = {
+    "engine": ("engine", "engines", ENGINE),
+    "engine-all": (
+        "engine",
+        "engines",
+        merged(ENGINE, ON, KEDA, {"engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True}}),
+    ),
+    "engine-local-volume": (
+        "engine",
+        "engines",
+        merged(ENGINE, {"models": {"localVolume": {"create": True, "node": "node-1"}}, "driver": "studio"}),
+    ),
+    "engine-bare": (
+        "engine",
+        "engines",
+        merged(
+            ENGINE,
+            {
+                "networkPolicy": {"enabled": False},
+                "podDisruptionBudget": {"enabled": False},
+                "models": {"existingClaim": "models"},
+                "weights": {"credentialsSecret": "", "endpointUrl": ""},
+                "lifecycle": {"drain": False},
+                "nodeSelector": {"metax-tech.com/gpu.installed": None},
+            },
+        ),
+    ),
+    "gateway": ("gateway", "studio", GATEWAY),
+    "gateway-all": (
+        "gateway",
+        "studio",
+        merged(
+            GATEWAY,
+            ON,
+            {
+                "autoscaling": {"enabled": True, "scaleDown": True},
+                "secrets": {"valkey_url": {"name": "valkey"}},
+                "journal": {"storageClass": "local-nvme"},
+                "networkPolicy": {"callers": ["edge"]},
+            },
+        ),
+    ),
+    "gateway-bare": (
+        "gateway",
+        "studio",
+        merged(
+            GATEWAY,
+            {
+                "networkPolicy": {"enabled": False},
+                "podDisruptionBudget": {"enabled": False},
+                "secrets": {"s3_access_key": {"name": ""}, "s3_secret_key": {"name": ""}},
+            },
+        ),
+    ),
+}
+UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
+charts = pytest.mark.parametrize(
+    "chart", sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")), ids=lambda p: p.name
+)
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def documents_of(case: tuple[str, str, Values], helm: str = "helm") -> list[Document]:
+    """The objects of one of the cases above."""
+    chart, namespace, values = case
+    return template(chart, values, namespace=namespace, helm=helm)
+
+
+@cases
+def test_helm_3_and_4_make_the_same_of_it(case: str) -> None:
+    four, three = (documents_of(CASES[case], helm) for helm in HELMS)
+    assert four == three
+
+
+def judge(version: str, file: Path) -> subprocess.Popen[str]:
+    """The judge of built-in kinds, started."""
+    command = [str(TOOLS / "kubernetes-validate"), "--strict", "--no-warn", "--quiet", "-k", version, str(file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
+    fullest = (CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"])
+    everything = [document for case in fullest for document in documents_of(case)]
+    builtin = [document for document in everything if document["kind"] != "ScaledObject"]
+    file = tmp_path / "all.yaml"
+    file.write_text(yaml.safe_dump_all(builtin))
+    judges = {version: judge(version, file) for version in VERSIONS}
+    said = {version: process.communicate()[0] for version, process in judges.items()}
+    assert {version: process.returncode for version, process in judges.items()} == dict.fromkeys(VERSIONS, 0), said
+
+
+def test_the_judge_of_kinds_would_see_a_misspelt_field(tmp_path: Path) -> None:
+    document = next(one for one in documents_of(CASES["engine"]) if one["kind"] == "Deployment")
+    document["spec"]["template"]["spec"]["terminationGracePeriod"] = 1
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(document))
+    said = judge(VERSIONS[0], file).communicate()[0]
+    assert "terminationGracePeriod" in said
+
+
+def test_keda_knows_every_field_of_its_object() -> None:
+    right = next(one for one in documents_of(CASES["engine-all"]) if one["kind"] == "ScaledObject")
+    wrong = deepcopy(right)
+    wrong["spec"]["triggers"][0]["timeZone"] = "Europe/Berlin"
+    wrong["spec"]["coolDownPeriod"] = 60
+    judge = [TOOLS / "python", Path(__file__).parent / "keda_kinds.py"]
+    answer = subprocess.run(judge, input=json.dumps([right, wrong]), capture_output=True, text=True, check=True)
+    of_right, of_wrong = json.loads(answer.stdout)
+    assert of_right == ""
+    assert "spec.triggers.0.timeZone" in of_wrong
+    assert "spec.coolDownPeriod" in of_wrong
+
+
+def pods(documents: list[Document]) -> Iterator[Document]:
+    """Specs of all pods that the objects would make."""
+    for document in documents:
+        template_ = document.get("spec", {}).get("template")
+        if template_ is not None:
+            yield template_["spec"]
+
+
+@cases
+def test_pods_are_restricted_and_hold_no_token(case: str) -> None:
+    (pod,) = pods(documents_of(CASES[case]))
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim"}
+    assert all(allowed & volume.keys() for volume in pod["volumes"])
+    for container in (*pod.get("initContainers", ()), *pod["containers"]):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+        assert "@sha256:" in container["image"]
+        assert container["imagePullPolicy"] == "IfNotPresent"
+
+
+@cases
+def test_secrets_are_references(case: str) -> None:
+    documents = documents_of(CASES[case])
+    assert "Secret" not in {document["kind"] for document in documents}
+    for pod in pods(documents):
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            for variable in container["env"]:
+                if variable["name"].endswith(("_KEY", "_URL")) and variable["name"] != "STUDIO_S3_ENDPOINT_URL":
+                    assert set(variable["valueFrom"]) == {"secretKeyRef"}
+
+
+@cases
+def test_every_object_says_where_it_belongs(case: str) -> None:
+    chart, namespace, _ = CASES[case]
+    for document in documents_of(CASES[case]):
+        expected = None if document["kind"] == "PersistentVolume" else namespace
+        assert document["metadata"].get("namespace") == expected
+        assert document["metadata"]["labels"]["app.kubernetes.io/name"] == chart
+
+
+@pytest.mark.parametrize("case", ["engine", "gateway"])
+def test_what_an_older_server_does_not_know_is_left_out(case: str) -> None:
+    chart, namespace, values = CASES[case]
+    old = template(chart, merged(values, {"minKubeVersion": "1.26.0"}), namespace=namespace)
+    assert "'sleep'" in str(documents_of(CASES[case]))
+    assert "'sleep'" not in str(old)
+    assert "persistentVolumeClaimRetentionPolicy" not in str(old)
+
+
+@charts
+def test_no_level_of_the_values_takes_an_unknown_key(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+
+    def walk(schema: Any, values: Any, at: str) -> None:
+        if "properties" in schema:
+            assert schema["additionalProperties"] is False, at
+            unknown = set(schema["properties"]) - {"global"}
+            if isinstance(values, dict):
+                assert set(values) == unknown, f"{at}: schema and values differ"
+            for name, below in schema["properties"].items():
+                walk(below, values.get(name) if isinstance(values, dict) else None, f"{at}.{name}")
+        elif "items" in schema:
+            walk(schema["items"], None, f"{at}[]")
+
+    walk(schema, values, chart.name)
+
+
+@charts
+def test_the_readme_is_made_from_the_values(chart: Path) -> None:
+    assert (chart / "README.md").read_text() == readme(chart), "run `python -m k8s.chart_readme`"
+
+
+def test_a_value_without_its_sentence_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "Chart.yaml").write_text("name: broken\ndescription: None\n")
+    (tmp_path / "values.yaml").write_text("a:\n  # -- explained\n  b: 1\n\n  c: 2\n")
+    with pytest.raises(ValueUnexplained, match=r"a\.c has no"):
+        readme(tmp_path)
