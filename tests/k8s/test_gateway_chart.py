@@ -41,7 +41,14 @@ OTHERS = {
     "engine_log_dir": "the node agent",
 }
 # What the chart knows itself.
-OWN = {"gateway_host", "gateway_port", "gateway_internal_host", "gateway_internal_port", "journal_dir"}
+OWN = {
+    "gateway_host",
+    "gateway_port",
+    "gateway_shares_port",  # no: a pod has its port for itself
+    "gateway_internal_host",
+    "gateway_internal_port",
+    "journal_dir",
+}
 
 
 def gateway(*parts: Values) -> list[Document]:
