@@ -18,6 +18,7 @@ import uvloop
 from serving.app import public_application
 from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
+from serving.cross_check.checker import CrossCheck
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -71,17 +72,19 @@ async def run(config: Settings) -> None:
     feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
+    engines, metrics = Engines(), Metrics()
     gateway = Gateway(
         keys=keys,
         callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
         view=view,
         limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
-        engines=Engines(),
+        engines=engines,
         images=Images(allowed_hosts(config.image_hosts)),
         journal=journal,
-        metrics=Metrics(),
+        metrics=metrics,
         traces=Traces(config.traces_url, config.traces_share),
+        cross_check=CrossCheck(engines, view, metrics, database, config.cross_check_share),
         cache_salt_key=config.cache_salt_key.get_secret_value().encode(),
         max_body_bytes=config.max_body_bytes,
     )
@@ -97,6 +100,7 @@ async def run(config: Settings) -> None:
         feed.run(),
         uses.run(),
         gateway.limits.run(),
+        gateway.cross_check.run(),
         budgets.tidy(),
         forget_expired(answers),
         probe_forever(gateway.engines, view),

@@ -95,6 +95,8 @@ class TokenEndpoint:
             client.stop_watching()
             if request is not None and request.reservation is not None:
                 request.reservation.release()
+            if request is not None and request.sample is not None:
+                self._gateway.cross_check.release(request.sample)
             self._gateway.metrics.in_flight.dec()
             self._gateway.metrics.request_ended(variant, status, clock.now() - ids.instant_of(id))
             if timeline is not None:
@@ -135,7 +137,8 @@ class TokenEndpoint:
         if timeline is not None:
             timeline.model, timeline.variant_id, timeline.tier = call.model, variant.id, variant.tier
             timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, clock.now()
-        return Request(id, started_at, caller, call, target, self.dialect(call, id), lease, reservation, tag, timeline)
+        dialect, sample = self.dialect(call, id), self._gateway.cross_check.begin(id, call, target, len(body))
+        return Request(id, started_at, caller, call, target, dialect, lease, reservation, tag, timeline, sample)
 
     async def _reserve(
         self, caller: KeyRecord, now: datetime, call: Call, variant: Variant, body_bytes: int

@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from serving.budgets.book import Reservation
+from serving.cross_check.sample import Sample
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica, Variant
@@ -57,6 +58,7 @@ class Request:
     reservation: Reservation | None = None  # where a budget holds
     tag: str | None = None  # the caller's own word for what it is for
     timeline: Timeline | None = None  # of a request that is traced
+    sample: Sample | None = None  # of a request that is counted again
 
     @property
     def variant(self) -> Variant:
@@ -127,6 +129,8 @@ class Relay:
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
+        if self._request.sample is not None:
+            self._request.sample.observe(content)
         await self._record(answer.replica, counts, None, "client_left" if self._client.left else "complete")
         if self._request.reservation is not None and self._request.reservation.ended(counts):
             answers.mark_budget_stop(content["choices"])
@@ -195,6 +199,8 @@ class Relay:
         if request.timeline is not None:
             request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
         await self._gateway.journal.append(event)
+        if request.sample is not None:
+            self._gateway.cross_check.recorded(request.sample, event)
 
 
 class _Stream:
@@ -205,6 +211,7 @@ class _Stream:
         self._client = client
         self._request = request
         self._dialect = request.dialect
+        self._sample = request.sample
         reservation = request.reservation
         self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.EventSplitter()
@@ -248,6 +255,8 @@ class _Stream:
             if self._patcher is not None and (patched := self._patcher.patch(payload)) is not None:
                 visible.append(patched[0])
                 self.meter.note(patched[1])
+                if self._sample is not None:
+                    self._sample.observe(orjson.loads(payload))
                 continue
             try:
                 event = orjson.loads(payload)
@@ -255,6 +264,8 @@ class _Stream:
                     self._refusal = self._read_error(event["error"], payload)
                     break
                 self.meter.observe(event)
+                if self._sample is not None:
+                    self._sample.observe(event)  # before the dialect, which may change it
                 if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
                     answers.mark_budget_stop(event["choices"])
                 visible.append(self._dialect.event(event))

@@ -19,6 +19,7 @@ from serving.tokens import answers
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import JSON, Request
+from serving.tokens.usage import counted
 from serving.tokens.wire import Call, Endpoint, Message, engine_body, is_text, parse, typed
 from studio.errors import InvalidRequest, ServiceUnavailable
 
@@ -106,14 +107,6 @@ class Detokenizer(TokenizerEndpoint):
 
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
         return {"prompt": answer["prompt"], "model": request.call.model}
-
-
-def counted(answer: dict[str, Any]) -> int:
-    """How many tokens the engine's tokenizer has found."""
-    count = answer["count"]
-    if type(count) is not int:
-        raise TypeError(count)
-    return count
 
 
 def _call(endpoint: Endpoint, payload: dict[str, Any], model: str) -> Call:

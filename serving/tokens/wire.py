@@ -212,9 +212,9 @@ class Call:
     def most_prompt_tokens(self, body_bytes: int, context_tokens: int) -> int:
         """More than the prompt can have. A token is at least one byte of the body, but for those that the model's own
         template adds; an image is as many tokens as its model makes of it, whatever its address has bytes."""
-        if self._has_media:
+        if self.has_media:
             return context_tokens
-        bound = body_bytes + TEMPLATE_TOKENS
+        bound = self.bytes_read(body_bytes) + TEMPLATE_TOKENS
         if self.endpoint in (RERANK, SCORE):
             # A model that reads both texts of a pair together reads the query again with each document.
             given = (self.payload.get(name) for name in _COMPARED)
@@ -222,8 +222,13 @@ class Call:
             return min(bound, 2 * context_tokens) * pairs
         return bound
 
+    def bytes_read(self, body_bytes: int) -> int:
+        """How much the model reads at most, of a request with a body of so many bytes."""
+        return body_bytes
+
     @property
-    def _has_media(self) -> bool:
+    def has_media(self) -> bool:
+        """Whether something is more than read: an image, or whatever else an engine would fetch."""
         if self.endpoint.engine_path != CHAT_PATH:
             return False
         contents = (message.get("content") for message in self.payload.get("messages") or ())
