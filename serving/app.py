@@ -31,6 +31,7 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    isolation,
     keys,
     limits,
     models,
@@ -51,7 +52,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, keys, pages),
+    *(usage, organization, limits, budgets, idempotency, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     cache_salt_key: SecretStr | None = Field(None, description="secret behind each tenant's KV-cache salt")
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
+    certificate_key: SecretStr | None = Field(None, description="secret behind the key that signs certificates")
+
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")
     oidc_audience: str = Field("xpulink-studio", description="what `aud` of a sign-in's token must contain")
     oidc_tenant_claim: str = Field("tenant", description="claim that names tenants, by slug or group `/tenants/<slug>`")
