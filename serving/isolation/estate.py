@@ -123,8 +123,5 @@ def _response(worker: Engine, owner: Canary, door: FrontDoor, warm_model: str | 
         return ids.to_wire(ids.RESPONSE, kept)
     if warm_model is None:
         return None
-    answer = door.send("/v1/responses", {"model": warm_model, "input": "Say hello.", "max_output_tokens": 16})
-    if answer.status_code != 200:
-        return None
-    id: str = answer.json()["id"]
-    return id
+    answer = door.ask("/v1/responses", {"model": warm_model, "input": "Say hello.", "max_output_tokens": 16})
+    return None if answer is None else answer["id"]

@@ -59,6 +59,14 @@ class FrontDoor:
         """A POST, whatever comes of it."""
         return self._http.post(path, json=body)
 
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        """What a model answers; None if it does not, or not in time."""
+        try:
+            answer = self.send(path, body)
+        except httpx.TimeoutException:
+            return None
+        return answer.json() if answer.status_code == 200 else None
+
     def upload(self, name: str, content: bytes) -> str:
         """A file for batches; its id."""
         answer = self._http.post("/v1/files", data={"purpose": "batch"}, files={"file": (name, content)})

@@ -207,10 +207,10 @@ def _cache(model: str | None, theirs: FrontDoor, own: FrontDoor) -> Probe:
 
 def _cached(door: FrontDoor, model: str, prompt: str) -> int | None:
     """Without a chat's template: its beginning is every tenant's own, from the night before."""
-    answer = door.send("/v1/completions", {"model": model, "prompt": prompt, "max_tokens": 1})
-    if answer.status_code != 200:
+    answer = door.ask("/v1/completions", {"model": model, "prompt": prompt, "max_tokens": 1})
+    if answer is None:
         return None
-    return (answer.json()["usage"].get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return (answer["usage"].get("prompt_tokens_details") or {}).get("cached_tokens") or 0
 
 
 def _revocation(key: str, theirs: FrontDoor, own: FrontDoor) -> Probe:
