@@ -14,9 +14,10 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import rated_lines, rating, reconcile, usage, windows
+from billing import rated_lines, rating, reconcile, token_counts, usage, windows
 from billing.arrivals import Arrivals
 from billing.reconcile import Comparison
+from billing.token_counts import RequestCounts
 from billing.windows import Seal
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
@@ -83,6 +84,25 @@ def every_event_is_counted(
     return dg.AssetCheckResult(
         passed=not short,
         metadata={"short": table(short), "held_events": table(held), "not_sealed_yet": table(unsealed)},
+    )
+
+
+@dg.asset_check(asset=usage_daily)
+def tokens_are_those_of_the_tokenizer(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """Of each model, the sampled requests' metered tokens differ by less than 2 % from its own tokenizer's count."""
+    day = day_of(context)
+    with unit_of_work(worker_database) as session:
+        requests = token_counts.counted_again(session, day)
+    models = token_counts.by_model(requests)
+    return dg.AssetCheckResult(
+        passed=all(model.agrees for model in models),
+        metadata={
+            "requests_counted_again": len(requests),
+            "models": table([asdict(m) | {"percent": round(m.percent, 3), "agrees": m.agrees} for m in models]),
+            "differing_requests": table([_counts_row(one) for one in token_counts.differing(requests, most=20)]),
+        },
     )
 
 
@@ -175,6 +195,14 @@ def _comparison_row(comparison: Comparison) -> dict[str, str | int | bool]:
         "observed": comparison.observed,
         "agrees": comparison.agrees,
         "details": ", ".join(f"{name}: {value}" for name, value in comparison.details.items()),
+    }
+
+
+def _counts_row(request: RequestCounts) -> dict[str, str | int]:
+    return asdict(request) | {
+        "id": f"req_{request.id.hex}",
+        "tenant_id": ids.to_wire(ids.TENANT, request.tenant_id),
+        "replica_id": ids.to_wire(ids.REPLICA, request.replica_id),
     }
 
 

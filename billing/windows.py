@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, TextClause, func, select, text, tuple_, up
 from sqlalchemy.orm import Session
 
 from studio import clock, ids
+from studio.db.tenancy import Tenant
 from studio.db.usage import UsageWindow
 from studio.errors import Conflict, NotFound
 
@@ -99,8 +100,10 @@ def seal(
 
     `cutoff` is the instant up to which every source must have reported. The calendar passes `closes_at(day)`; a person
     who wants an invoice today passes the instant of asking, and keeps it while asking again. UsageNotComplete as long
-    as a source lags, NothingToSeal when there is nothing new.
+    as a source lags, NothingToSeal when there is nothing new, or the tenant is one of ours, which is never billed.
     """
+    if session.scalar(select(Tenant.is_internal).where(Tenant.id == tenant_id)):
+        raise NothingToSeal("The tenant is one of ours: its usage is never billed.")
     if cutoff > now:
         raise UsageNotComplete(f"The window {window_day} can be sealed from {cutoff:%Y-%m-%d %H:%M:%S} UTC on.")
     session.execute(_ONE_SEAL_AT_A_TIME, {"window": f"seal {window_day} {tenant_id}"})
@@ -153,7 +156,7 @@ def require_state(seal: Seal, allowed: tuple[State, ...], step: str) -> None:
 
 
 def unsealed(session: Session, *, since: date | None = None) -> list[UnsealedWindow]:
-    """Windows with events in no seal, oldest first; `since` bounds the search to younger UTC days."""
+    """Windows of customers with events in no seal, oldest first; `since` bounds the search to younger UTC days."""
     rows = session.execute(_UNSEALED, {"since": since or date.min})
     return [UnsealedWindow(row.window_day, row.tenant_id, row.events) for row in rows]
 
@@ -288,6 +291,7 @@ _UNSEALED = text("""
         select (e.started_at at time zone 'Europe/Berlin')::date as window_day, e.tenant_id, e.source_id, e.source_seq
         from usage_events e
         where e.usage_day_utc >= :since
+          and not exists (select 1 from tenants t where t.id = e.tenant_id and t.is_internal)
     )
     select e.window_day, e.tenant_id, count(*) as events
     from events e

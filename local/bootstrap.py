@@ -39,7 +39,7 @@ def ensure_admin_key(stack: Stack) -> None:
         with unit_of_work(engine) as session:
             house = session.scalar(select(Tenant).where(Tenant.slug == HOUSE))
             if house is None:
-                house = Tenant(id=ids.uuid7(), slug=HOUSE, name="Operators of this installation")
+                house = Tenant(id=ids.uuid7(), slug=HOUSE, name="Operators of this installation", is_internal=True)
                 session.add(house)
                 session.flush()
             created = create_key(session, house.id, "studio up", "studio up", scopes=["admin"])

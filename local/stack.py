@@ -37,6 +37,7 @@ SECRET_SETTINGS = (
     "STUDIO_VALKEY_URL",
     "STUDIO_CACHE_SALT_KEY",
     "STUDIO_CONTENT_KEY",
+    "STUDIO_CERTIFICATE_KEY",
 )
 
 
@@ -168,8 +169,9 @@ class Stack:
     def _dagster(self, depends_on: tuple[str, ...]) -> tuple[Service, ...]:
         environment = {
             **self._common,
-            **self._database_settings("worker"),
+            **self._database_settings("worker", "gateway"),  # the nightly probe looks through the gateway's eyes
             **self._s3,
+            "STUDIO_CERTIFICATE_KEY": self.outside.get("STUDIO_CERTIFICATE_KEY") or self.secrets.certificate_key,
             "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,  # runs that drain batches share a tenant's prefixes
             "STUDIO_WEIGHTS_DIR": str(self.paths.weights),  # runs that train read the same verified copies
         }

@@ -10,6 +10,7 @@ from assets.batches import batches
 from assets.catalog import catalog
 from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_documents, invoice_drafts, invoices
+from assets.isolation import isolation_certificates
 from assets.usage import rated_usage, usage_daily
 
 
@@ -53,5 +54,11 @@ FINE_TUNE = dg.define_asset_job(
     description="Train, validate and publish the adapter of one fine-tuning job.",
     tags=_at_most(timedelta(hours=24)) | {"studio/kind": "fine-tune"},
 )
+CERTIFY_ISOLATION = dg.define_asset_job(
+    "certify_isolation",
+    selection=[isolation_certificates],
+    description="Try to reach one tenant's things as another, and sign a report for every tenant.",
+    tags=_at_most(timedelta(minutes=30)),
+)
 
-JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER, FINE_TUNE]
+JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER, FINE_TUNE, CERTIFY_ISOLATION]

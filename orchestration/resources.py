@@ -11,9 +11,11 @@ from sqlalchemy import Engine
 from assets.catalog import CatalogFiles
 from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
+from serving.isolation.night import Prober
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
 from studio.settings import settings
+from studio.signing import Signer
 from training.process import trainer_environment
 from training.run import Workshop
 
@@ -71,10 +73,25 @@ class TrainingWorkshop(dg.ConfigurableResource[Workshop]):
         )
 
 
+class IsolationProber(dg.ConfigurableResource[Prober]):
+    """What the nightly probe works with."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Prober:
+        """Its parts; nothing is contacted yet."""
+        configured = settings()
+        return Prober(
+            worker=_worker_engine(configured.database_url("worker")),
+            gateway=engine_for(configured.database_url("gateway"), pool_size=1),
+            gateway_url=configured.gateway_url,
+            signer=Signer.from_settings(configured),
+        )
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
     "batch_equipment": BatchEquipment(),
     "workshop": TrainingWorkshop(),
     "catalog_files": ReviewedCatalog(),
+    "isolation_prober": IsolationProber(),
 }

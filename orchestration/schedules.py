@@ -4,7 +4,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from billing import invoice_requests
-from orchestration.jobs import DRAFT_INVOICES
+from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -29,4 +29,14 @@ def month_close(worker_database: dg.ResourceParam[Engine]) -> dg.SkipReason:
     return dg.SkipReason(f"{len(requests)} invoices were asked for.")
 
 
-SCHEDULES = [month_close]
+# Not between 2 and 3, when the clocks are changed. A night that is missed is made up for by the next.
+NIGHTLY_ISOLATION = dg.ScheduleDefinition(
+    name="nightly_isolation",
+    job=CERTIFY_ISOLATION,
+    cron_schedule="30 4 * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Probes that tenants are isolated and gives each of them a signed report.",
+)
+
+SCHEDULES = [month_close, NIGHTLY_ISOLATION]

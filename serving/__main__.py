@@ -22,6 +22,7 @@ from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
 from serving.cache.cache import Cache
 from serving.cache.shelf import Shelf
+from serving.cross_check.checker import CrossCheck
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
@@ -79,7 +80,7 @@ async def run(config: Settings) -> None:
     feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
     valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
-    engines = Engines()
+    engines, metrics = Engines(), Metrics()
     gateway = Gateway(
         keys=keys,
         callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
@@ -90,8 +91,9 @@ async def run(config: Settings) -> None:
         images=Images(allowed_hosts(config.image_hosts)),
         cache=Cache(Shelf(valkey_url, seal(), config.cache_bytes_per_tenant), engines, view),
         journal=journal,
-        metrics=Metrics(),
+        metrics=metrics,
         traces=Traces(config.traces_url, config.traces_share),
+        cross_check=CrossCheck(engines, view, metrics, database, config.cross_check_share),
         cache_salt_key=config.cache_salt_key.get_secret_value().encode(),
         max_body_bytes=config.max_body_bytes,
     )
@@ -110,6 +112,7 @@ async def run(config: Settings) -> None:
         uses.run(),
         gateway.limits.run(),
         gateway.cache.shelf.run(),
+        gateway.cross_check.run(),
         budgets.tidy(),
         forget_expired(answers),
         probe_forever(gateway.engines, view),

@@ -32,6 +32,7 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    isolation,
     keys,
     limits,
     models,
@@ -52,7 +53,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, pages),
+    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from serving.budgets.book import Budgets
 from serving.cache.cache import Cache
+from serving.cross_check.checker import CrossCheck
 from serving.engines import Engines
 from serving.fleet.view import FleetView
 from serving.identity.callers import Callers
@@ -32,5 +33,6 @@ class Gateway:
     journal: Journal
     metrics: Metrics
     traces: Traces
+    cross_check: CrossCheck
     cache_salt_key: bytes
     max_body_bytes: int

@@ -65,6 +65,25 @@ class Metrics:
             ("variant", "replica"),
             registry=self.registry,
         )
+        self._cross_checked = Counter(
+            "studio_cross_checked_tokens",
+            "Tokens of requests that were counted again, as metered and as their model's tokenizer counts them",
+            ("model", "kind", "by"),
+            registry=self.registry,
+        )
+        self._cross_checks_skipped = Counter(
+            "studio_cross_checks_skipped",
+            "Requests that were drawn to be counted again and were not",
+            ("model", "reason"),
+            registry=self.registry,
+        )
+        self._cross_check_difference = Gauge(
+            "studio_cross_check_difference",
+            "Share of the counted tokens by which the metered ones differ, over all that this process has checked",
+            ("model",),
+            registry=self.registry,
+        )
+        self._counted_again: dict[str, tuple[int, int]] = {}  # by model: tokens that differ, tokens counted
         # Looking a label set up costs more than counting, and there are few of them.
         self._requests_of = cache(self._requests.labels)
         self._tokens_of = cache(self._tokens.labels)
@@ -103,6 +122,19 @@ class Metrics:
         self._tokens_of(*labels, "reused").inc(counts.reused)
         if first_token_at is not None:
             self._ttft_of(*labels).observe((first_token_at - started_at).total_seconds())
+
+    def cross_checked(self, model_id: str, kind: str, metered: int, counted: int) -> None:
+        """One request's tokens of one kind, counted twice. Differences do not cancel each other out."""
+        self._cross_checked.labels(model_id, kind, "meter").inc(metered)
+        self._cross_checked.labels(model_id, kind, "tokenizer").inc(counted)
+        differing, all_counted = self._counted_again.get(model_id, (0, 0))
+        differing, all_counted = differing + abs(metered - counted), all_counted + counted
+        self._counted_again[model_id] = differing, all_counted
+        self._cross_check_difference.labels(model_id).set(differing / max(all_counted, 1))
+
+    def cross_check_skipped(self, model_id: str, reason: str) -> None:
+        """One request that could not be counted again."""
+        self._cross_checks_skipped.labels(model_id, reason).inc()
 
 
 def _labels(variant: Variant) -> tuple[str, str, str]:

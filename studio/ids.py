@@ -23,6 +23,7 @@ UPLOAD_PART = "part_"
 BATCH = "batch_"
 RESPONSE = "resp_"
 FINE_TUNING_JOB = "ftjob-"
+ISOLATION_CERTIFICATE = "iso_"
 
 _lock = threading.Lock()
 _last = 0

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     traces_url: str | None = Field(None, description="OTLP/HTTP collector of traces; empty: none are made")
     traces_share: float = Field(0.01, ge=0, le=1, description="share of requests that are traced")
 
+    cross_check_share: float = Field(0.01, ge=0, le=1, description="share of requests that are counted again")
+
     gateway_host: str = Field("127.0.0.1", description="address of the public listener")
     gateway_port: int = Field(8080, description="port of the public listener")
     gateway_shares_port: bool = Field(False, description="whether several gateways of one machine answer on that port")
@@ -69,6 +71,8 @@ class Settings(BaseSettings):
         16 * 1024 * 1024, ge=0, description="most that a tenant's cached answers take in Valkey; 0: none are kept"
     )
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
+
+    certificate_key: SecretStr | None = Field(None, description="secret behind the key that signs certificates")
 
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")
     oidc_audience: str = Field("xpulink-studio", description="what `aud` of a sign-in's token must contain")

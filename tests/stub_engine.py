@@ -33,12 +33,15 @@ class StubEngine:
         tokens_per_second: float = 0,
         die_after: int | None = None,
         cached: int = 0,
+        remember: bool = False,
         port: int = 0,
     ) -> None:
         self._arguments = [
             *("--port", str(port), "--model", model, "--cached", str(cached)),
             *("--tokens-per-second", str(tokens_per_second)),
         ]
+        if remember:
+            self._arguments.append("--remember")
         if die_after is not None:
             self._arguments += ["--die-after", str(die_after)]
 

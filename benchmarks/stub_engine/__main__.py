@@ -21,12 +21,18 @@ def main() -> None:
     parser.add_argument("--tokens-per-second", type=float, default=0, help="of each request; 0: as fast as possible")
     parser.add_argument("--die-after", type=int, metavar="N", help="cut a request's connection after N tokens")
     parser.add_argument("--cached", type=int, default=0, metavar="N", help="prompt tokens reported as cached")
+    parser.add_argument(
+        "--remember",
+        action="store_true",
+        help="a prompt that comes again was cached",
+    )
     arguments = parser.parse_args()
     behaviour = Behaviour(
         model=arguments.model,
         tokens_per_second=arguments.tokens_per_second or None,
         die_after_tokens=arguments.die_after,
         cached_tokens=arguments.cached,
+        remembers_prompts=arguments.remember,
     )
     try:
         uvloop.run(run(behaviour, arguments.port))

@@ -95,6 +95,7 @@ class _GenerationBody(msgspec.Struct, kw_only=True):
     min_tokens: int | None = None  # one of vLLM's own, which nobody before it looks at
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
+    cache_salt: str | None = None
 
 
 class _Function(msgspec.Struct):
@@ -166,6 +167,7 @@ class Reader:
 
     model: str  # of a request that names none
     cached_tokens: int
+    seen: set[tuple[str | None, str]] | None = None  # completions' prompts by their salt, if they are remembered
     requests: int = 0
 
     def chat(self, body: bytes) -> Generation:
@@ -191,7 +193,13 @@ class Reader:
     def completion(self, body: bytes) -> Generation:
         asked = _completion_body.decode(body)
         prompts = tuple(_tokens(prompt) for prompt in _separate(asked.prompt))
-        return self._generation(asked, self._next_id("cmpl"), prompts, asked.max_tokens)
+        plain = self._generation(asked, self._next_id("cmpl"), prompts, asked.max_tokens)
+        if self.seen is None:
+            return plain
+        prompt = (asked.cache_salt, str(asked.prompt))
+        cached = plain.prompt_tokens - 1 if prompt in self.seen else 0
+        self.seen.add(prompt)
+        return replace(plain, cached_tokens=cached)
 
     def embedding(self, body: bytes) -> Embedding:
         asked = _embedding_body.decode(body)

@@ -38,6 +38,7 @@ class Behaviour:
     tokens_per_second: float | None = None
     die_after_tokens: int | None = None
     cached_tokens: int = 0
+    remembers_prompts: bool = False  # and says of a completion's prompt that comes again that it was cached
 
 
 class Engine:
@@ -45,7 +46,8 @@ class Engine:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
-        self.reader = Reader(behaviour.model, behaviour.cached_tokens)
+        seen: set[tuple[str | None, str]] | None = set() if behaviour.remembers_prompts else None
+        self.reader = Reader(behaviour.model, behaviour.cached_tokens, seen)
         self.counters = Counters()
         self.adapters: dict[str, str] = {}  # paths by name
 

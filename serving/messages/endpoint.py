@@ -14,7 +14,8 @@ from serving.tokens.answers import Dialect
 from serving.tokens.client import Scope
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.request import Request
-from serving.tokens.tokenizer import TokenizerEndpoint, counted
+from serving.tokens.tokenizer import TokenizerEndpoint
+from serving.tokens.usage import counted
 from serving.tokens.wire import Call
 from studio.errors import StudioError
 

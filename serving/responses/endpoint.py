@@ -36,7 +36,8 @@ from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import JSON, Relay
 from serving.tokens.request import Request
-from serving.tokens.tokenizer import TokenizerEndpoint, counted
+from serving.tokens.tokenizer import TokenizerEndpoint
+from serving.tokens.usage import counted
 from serving.tokens.wire import Call, parse
 from studio import ids
 from studio.errors import InvalidRequest, ServiceUnavailable, StudioError
@@ -56,9 +57,9 @@ class ResponsesCall(Call, frozen=True, kw_only=True):
     items: list[Item]  # of this request, without what it continues
     chat_bytes: int  # of all that the model reads
 
-    def most_prompt_tokens(self, body_bytes: int, context_tokens: int) -> int:
+    def bytes_read(self, body_bytes: int) -> int:
         """What is continued is no part of the body."""
-        return super().most_prompt_tokens(self.chat_bytes, context_tokens)
+        return self.chat_bytes
 
 
 class ResponsesEndpoint(TokenEndpoint):

@@ -104,6 +104,8 @@ class TokenEndpoint:
             client.stop_watching()
             if request is not None and request.reservation is not None:
                 request.reservation.release()
+            if request is not None and request.sample is not None:
+                self._gateway.cross_check.release(request.sample)
             self._gateway.metrics.in_flight.dec()
             self._gateway.metrics.request_ended(variant, status, clock.now() - started_at)
             if timeline is not None:
@@ -151,8 +153,10 @@ class TokenEndpoint:
         if timeline is not None:
             timeline.model, timeline.variant_id, timeline.tier = call.model, variant.id, variant.tier
             timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, clock.now()
-        dialect = self.dialect(call, id)
-        return Request(id, started_at, caller, call, target, dialect, lease, reservation, tag, timeline, reuse)
+        dialect, sample = self.dialect(call, id), None
+        if reuse is None:  # what a cache gave was not the engine's to count
+            sample = self._gateway.cross_check.begin(id, call, target, len(body))
+        return Request(id, started_at, caller, call, target, dialect, lease, reservation, tag, timeline, reuse, sample)
 
     async def _look(self, caller: KeyRecord, target: Target, call: Call, wish: Wish | None) -> Reuse | None:
         if wish is None:

@@ -9,7 +9,7 @@ from serving.gateway import Gateway
 from serving.tokens.request import Request, request_id
 from serving.tokens.usage import TokenCounts
 from serving.usage_event import EndReason, UsageEvent
-from studio import clock, ids
+from studio import clock
 
 
 async def record(
@@ -29,7 +29,7 @@ async def record(
         if reason == "complete" and request.reservation.ended(counts):
             reason = "budget"
     event = UsageEvent(
-        usage_day_utc=ids.day_utc_of(request.id),
+        usage_day_utc=request.started_at.date(),
         id=request.id,
         tenant_id=request.caller.tenant_id,
         api_key_id=request.caller.id,
@@ -59,3 +59,5 @@ async def record(
     if request.timeline is not None:
         request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
     await gateway.journal.append(event)
+    if request.sample is not None:
+        gateway.cross_check.recorded(request.sample, event)

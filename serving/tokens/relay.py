@@ -110,6 +110,8 @@ class Relay:
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
         self._client.look()
+        if self._request.sample is not None:
+            self._request.sample.observe(content)
         reason: EndReason = "client_left" if self._client.left else "complete"
         await record(self._gateway, self._request, answer.replica.id, counts, None, reason)
         if reservation is not None and reservation.ended(counts):
@@ -151,11 +153,13 @@ class _Stream:
         self._client = client
         self._request = request
         self._dialect = request.dialect
+        self._sample = request.sample
         reservation = request.reservation
         self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
         self._events = answers.WholeEvents()
-        # A budget that is about to end is looked for in each event.
-        self._patcher = EventPatcher.of(request.call, request.dialect) if self._affordable is None else None
+        # A budget that is about to end is looked for in each event, and the text of a sample is read from it.
+        is_plain = self._affordable is None and self._sample is None
+        self._patcher = EventPatcher.of(request.call, request.dialect) if is_plain else None
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
         self.meter = StreamMeter(request.call.choices_per_prompt)
@@ -214,6 +218,8 @@ class _Stream:
                 self._refusal = self._read_error(event["error"], payload)
                 return b""
             self.meter.observe(event)
+            if self._sample is not None:
+                self._sample.observe(event)  # before the dialect, which may change it
             if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
                 answers.mark_budget_stop(event["choices"])
             visible = self._dialect.event(event)

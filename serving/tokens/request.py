@@ -9,6 +9,7 @@ import msgspec
 
 from serving.budgets.book import Reservation
 from serving.cache.reuse import Reuse
+from serving.cross_check.sample import Sample
 from serving.envelope import Headers
 from serving.fleet.view import Variant
 from serving.keys import KeyRecord
@@ -33,6 +34,7 @@ class Request(msgspec.Struct, frozen=True):
     tag: str | None = None  # the caller's own word for what it is for
     timeline: Timeline | None = None  # of a request that is traced
     reuse: Reuse | None = None  # of a caller that wants the cache
+    sample: Sample | None = None  # of a request that is counted again
 
     @property
     def variant(self) -> Variant:

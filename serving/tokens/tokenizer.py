@@ -20,6 +20,7 @@ from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.relay import JSON
 from serving.tokens.request import Request
+from serving.tokens.usage import counted
 from serving.tokens.wire import Call, Endpoint, Message, engine_body, is_text, parse, typed
 from studio.errors import InvalidRequest, ServiceUnavailable
 
@@ -107,14 +108,6 @@ class Detokenizer(TokenizerEndpoint):
 
     def _shown(self, answer: dict[str, Any], request: Request) -> dict[str, Any]:
         return {"prompt": answer["prompt"], "model": request.call.model}
-
-
-def counted(answer: dict[str, Any]) -> int:
-    """How many tokens the engine's tokenizer has found."""
-    count = answer["count"]
-    if type(count) is not int:
-        raise TypeError(count)
-    return count
 
 
 def _call(endpoint: Endpoint, payload: dict[str, Any], model: str) -> Call:

@@ -50,6 +50,14 @@ def read_usage(usage: dict[str, Any], choices_per_prompt: int = 1) -> TokenCount
     return TokenCounts(prompt, min(cached, prompt), completion, min(reasoning, completion), prompt * choices_per_prompt)
 
 
+def counted(answer: dict[str, Any]) -> int:
+    """How many tokens an engine's tokenizer says it has found."""
+    count = answer["count"]
+    if type(count) is not int:
+        raise TypeError(count)
+    return count
+
+
 class StreamMeter:
     """The running usage of a stream.
 

@@ -214,7 +214,7 @@ class Call(Struct, frozen=True):
         template adds; an image is as many tokens as its model makes of it, whatever its address has bytes."""
         if self.has_media:
             return context_tokens
-        bound = body_bytes + TEMPLATE_TOKENS
+        bound = self.bytes_read(body_bytes) + TEMPLATE_TOKENS
         if self.endpoint in (RERANK, SCORE):
             # A model that reads both texts of a pair together reads the query again with each document.
             given = (self.payload.get(name) for name in _COMPARED)
@@ -222,9 +222,13 @@ class Call(Struct, frozen=True):
             return min(bound, 2 * context_tokens) * pairs
         return bound
 
+    def bytes_read(self, body_bytes: int) -> int:
+        """How much the model reads at most, of a request with a body of so many bytes."""
+        return body_bytes
+
     @property
     def has_media(self) -> bool:
-        """Whether the model is shown more than text."""
+        """Whether something is more than read: an image, or whatever else an engine would fetch."""
         if self.endpoint.engine_path != CHAT_PATH:
             return False
         contents = (message.get("content") for message in self.payload.get("messages") or ())

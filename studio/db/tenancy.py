@@ -51,6 +51,7 @@ class Tenant(Base):
     name: Mapped[str]
     created_at: Mapped[RecordedAt]
     closed_at: Mapped[datetime | None]
+    is_internal: Mapped[bool] = mapped_column(server_default="false")  # ours: never sealed, so never billed
 
 
 class TenantBilling(Base):

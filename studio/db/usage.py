@@ -113,6 +113,26 @@ class UsageStaging(UsageColumns, Base):
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)
 
 
+class UsageCount(Base):
+    """A metered request that was counted again by its model's tokenizer: numbers alone. Append-only."""
+
+    __tablename__ = "usage_counts"
+
+    id: Mapped[UuidKey]  # the usage event's, and so the request's
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    model_id: Mapped[str]
+    variant_id: Mapped[str]
+    replica_id: Mapped[UUID]
+    started_at: Mapped[Instant]
+    metered_prompt_tokens: Mapped[Tokens]
+    counted_prompt_tokens: Mapped[Tokens]
+    metered_completion_tokens: Mapped[Tokens]
+    counted_completion_tokens: Mapped[Tokens]
+    counted_at: Mapped[RecordedAt]
+
+    __table_args__ = (Index("ix_usage_counts_started_at", "started_at"),)
+
+
 class Quarantined(Base):
     """Something that looked like usage and could not be accepted or rated. Neither version of a conflict wins."""
 

@@ -33,6 +33,7 @@ class Cloud:
         """What a shell would have set."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STUDIO_")}
         own = {"STUDIO_STATE_DIR": str(self.folder), "STUDIO_PORT_OFFSET": str(self.offset)}
+        own["STUDIO_CROSS_CHECK_SHARE"] = "1"
         return inherited | own | ({"STUDIO_API_KEY": self.api_key} if self.api_key else {})
 
     def run(self, *arguments: str, module: str = "local", timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -92,6 +93,33 @@ def test_what_is_cached_is_what_the_engine_says_and_its_tokens_add_up(api: httpx
     first, second = (api.post("/v1/chat/completions", json=body, headers=cached) for _ in range(2))
     assert [answer.headers["x-studio-cache"] for answer in (first, second)] == ["miss", "hit"]
     assert second.json()["choices"] == first.json()["choices"]
+
+
+def test_the_tokenizer_counts_what_is_metered(cloud: Cloud, api: httpx.Client, key: str) -> None:
+    """Prompts to the token, and texts but for those that are cut into other tokens than they were written in."""
+
+    def ask(text: str, **fields: Any) -> httpx.Response:
+        messages = [{"role": "user", "content": text}]
+        return api.post("/v1/chat/completions", json={"model": CHAT, "messages": messages, "max_tokens": 40} | fields)
+
+    short = [ask(f"What is the capital of {country}?", temperature=0) for country in ("France", "Italy", "Japan")]
+    ends = [answer.json()["choices"][0]["finish_reason"] for answer in short]
+    assert "stop" in ends, "none ended by itself, so nothing shows that the token that ends an answer is counted"
+    asked = [*short, *(ask("Write about the sea.", stream=True, seed=seed) for seed in range(3))]
+    asked.append(api.post("/v1/embeddings", json={"model": EMBEDDING, "input": DOCUMENTS}))
+    texts = {"model": CHAT, "prompt": ["Once upon a time", "def main():"], "n": 2, "max_tokens": 20, "seed": 1}
+    asked.append(api.post("/v1/completions", json=texts))
+    requests = [answer.headers["x-request-id"] for answer in asked]
+    counts = (
+        "select metered_prompt_tokens, counted_prompt_tokens, metered_completion_tokens, counted_completion_tokens"
+        " from usage_counts where 'req_' || replace(id::text, '-', '') = any (%s) order by id"
+    )
+    eventually(lambda: len(cloud.query(counts, requests)) == len(requests), "all are counted again")
+    rows = cloud.query(counts, requests)
+    assert all(metered == counted for metered, counted, *_ in rows), rows
+    assert all(metered == counted for *_, metered, counted in rows[:3]), "at temperature 0 cut as it was written"
+    differing = sum(abs(metered - counted) for *_, metered, counted in rows)
+    assert differing < 0.02 * sum(prompt + completion for _, prompt, _, completion in rows), rows
 
 
 def test_what_the_engine_refuses_keeps_its_names_to_itself(api: httpx.Client) -> None:

@@ -5,6 +5,7 @@ That they would be without our salt is shown in `tests/local/test_real_engine.py
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -12,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import CHAT, authenticates, eventually
@@ -97,3 +100,27 @@ def test_a_client_cannot_choose_another_tenants_salt(tenants: tuple[Asker, Asker
     a.ask(text, cache_salt="shared secret")
     tokens, cached, _ = b.ask(text, cache_salt="shared secret")
     assert cached < 64 < tokens
+
+
+LAUNCH = """
+mutation { launchRun(executionParams: {runConfigData: {}, selector: {jobName: "certify_isolation",
+    repositoryLocationName: "studio", repositoryName: "__repository__"}}) { __typename } }
+"""
+
+
+def test_the_nightly_probe_passes_and_is_signed(cloud: Cloud, tenants: tuple[Asker, Asker]) -> None:
+    """Under the cloud's own Dagster, which gives it what it works with."""
+    launched = httpx.post(f"{cloud.status['dagster_url']}/graphql", json={"query": LAUNCH}, timeout=60).json()
+    assert launched["data"]["launchRun"]["__typename"] == "LaunchRunSuccess", launched
+    query = (
+        "select c.document, c.signature, k.public_key from isolation_certificates c"
+        " join tenants t on t.id = c.tenant_id join signing_keys k on k.id = c.key_id where t.slug = 'canary-a'"
+    )
+    eventually(lambda: bool(cloud.query(query)), "a certificate is there", 300)
+    [(text, signature, pem)] = cloud.query(query)
+    key = load_pem_public_key(pem.encode())
+    assert isinstance(key, Ed25519PublicKey)
+    key.verify(signature, text.encode())
+    document = json.loads(text)
+    assert document["result"] == "passed", text
+    assert {probe["subject"] for probe in document["canaries"]} >= {"rows", "files", "adapters", "keys", "cache"}

@@ -35,6 +35,7 @@ OTHERS = {
     "database_node_agent_url": "the node agent",
     "database_auditor_url": "auditors",
     "batch_lines_per_replica": "batch workers",
+    "certificate_key": "Dagster",
     "weights_dir": "the node agent, trainers",
     "engine_python": "the node agent, trainers",
     "engine_port_base": "the node agent",

@@ -75,6 +75,7 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
     assert verdicts == {
         "usage_daily_rows_fit": True,
         "every_event_is_counted": False,
+        "tokens_are_those_of_the_tokenizer": True,
         "rated_usage_rows_fit": True,
         "tokens_counted_are_tokens_rated": True,
         "events_equal_engine_counters": True,

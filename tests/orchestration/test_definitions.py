@@ -9,6 +9,7 @@ import dagster as dg
 
 from orchestration.definitions import defs
 
+GROUPS = {"catalog", "fleet", "batches", "fine_tunes", "usage", "invoices", "isolation"}
 GOLDEN = Path(__file__).with_name("definitions.golden.json")
 
 
@@ -21,7 +22,7 @@ def test_the_definitions_are_as_written_down() -> None:
 def test_every_asset_has_an_owner_a_group_and_words() -> None:
     for spec in defs.resolve_all_asset_specs():
         assert spec.owners, spec.key
-        assert spec.group_name in {"catalog", "fleet", "batches", "fine_tunes", "usage", "invoices"}, spec.key
+        assert spec.group_name in GROUPS, spec.key
         assert spec.description, spec.key
         assert len(spec.description) > 40, spec.key
 

@@ -1,0 +1,33 @@
+"""sampled requests, counted again by their tokenizer
+
+Revision ID: 0011
+Revises: 0010
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+HERE = Path(__file__).parent
+
+
+def upgrade() -> None:
+    _run("0011_usage_counts_up.sql")
+
+
+def downgrade() -> None:
+    _run("0011_usage_counts_down.sql")
+
+
+def _run(file: str) -> None:
+    """Many statements at once, straight to the driver: SQLAlchemy would take the % of format() for a placeholder."""
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute((HERE / file).read_text())

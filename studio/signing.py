@@ -1,0 +1,36 @@
+"""Signs what others must be able to check without us: Ed25519, with a key derived from one secret."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from studio.settings import SettingMissing, Settings
+
+_ID_LENGTH = 16
+
+
+class Signer:
+    """The same secret always gives the same key. `repr` shows nothing of it."""
+
+    def __init__(self, secret: bytes) -> None:
+        seed = HKDF(SHA256(), length=32, salt=None, info=b"studio isolation certificates").derive(secret)
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        public = self._key.public_key()
+        self.public_key = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        self.key_id = hashlib.sha256(public.public_bytes_raw()).hexdigest()[:_ID_LENGTH]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Signer:
+        """SettingMissing for a process that was not given the secret."""
+        if settings.certificate_key is None:
+            raise SettingMissing("STUDIO_CERTIFICATE_KEY is not set for this process")
+        return cls(settings.certificate_key.get_secret_value().encode())
+
+    def sign(self, document: bytes) -> bytes:
+        """64 bytes."""
+        return self._key.sign(document)
