@@ -1,4 +1,4 @@
-"""Finalising: an approved draft becomes an invoice with a number, for ever. Corrections are credit notes.
+"""Finalising: an approved draft becomes an invoice with a number, for ever, and stands in the ledger.
 
 Needs an approval of exactly this total. Carrying the same approval out twice gives the same number.
 """
@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from billing import invoice_booking
 from billing.approval import InvoiceIsFinal, require_total
 from studio import clock, ids
 from studio.db.invoices import Approval, Invoice, InvoiceLine, NumberSeries
@@ -39,11 +40,19 @@ def finalize(session: Session, approval_id: UUID, now: datetime) -> str:
     seller = session.get_one(LegalEntity, invoice.legal_entity_id)
     issued_on = now.astimezone(clock.zone(seller.time_zone)).date()
     session.execute(update(Approval).where(Approval.id == approval_id).values(executed_at=now))
+    prepaid = invoice_booking.book(session, invoice, issued_on, approval.approved_by)
     number = _next_number(session, seller, issued_on)
     session.execute(
         update(Invoice)
         .where(Invoice.id == invoice.id)
-        .values(state="final", number=number, issued_on=issued_on, finalized_at=now, approval_id=approval_id)
+        .values(
+            state="final",
+            number=number,
+            issued_on=issued_on,
+            finalized_at=now,
+            approval_id=approval_id,
+            prepaid=prepaid,
+        )
     )
     return number
 

@@ -63,6 +63,8 @@ class Paper:
     tax: str
     tax_percent: str
     gross: str
+    prepaid: str | None  # None where no credit was used
+    due: str
 
 
 def paper(session: Session, invoice_id: UUID) -> Paper:
@@ -91,6 +93,8 @@ def paper(session: Session, invoice_id: UUID) -> Paper:
         tax=money_text(invoice.tax),
         tax_percent=f"{(invoice.tax_rate * 100).normalize():f}",
         gross=money_text(invoice.gross),
+        prepaid=money_text(invoice.prepaid) if invoice.prepaid else None,
+        due=money_text(invoice.gross - invoice.prepaid),
     )
 
 

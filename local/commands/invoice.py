@@ -32,6 +32,8 @@ def show_(invoice_id: str, as_json: AsJson = False) -> None:
     show_rows(invoice["lines"], False, ("line_no", "model", "explanation", "exact", "amount"))
     totals = f"net {invoice['net']} + tax {invoice['tax']} = {invoice['gross']} {invoice['currency']}"
     console.print(totals, highlight=False)
+    if invoice["prepaid"] != "0.00":
+        console.print(f"{invoice['prepaid']} of it paid from credit", highlight=False)
 
 
 @app.command()

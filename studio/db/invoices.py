@@ -111,6 +111,7 @@ class Invoice(Base):
     net: Mapped[InvoiceAmount]
     tax: Mapped[InvoiceAmount]
     gross: Mapped[InvoiceAmount]
+    prepaid: Mapped[InvoiceAmount] = mapped_column(server_default="0")  # paid from credit, as it became final
     seller: Mapped[Document]
     buyer: Mapped[Document]
     drafted_at: Mapped[RecordedAt]
@@ -119,6 +120,7 @@ class Invoice(Base):
 
     __table_args__ = (
         CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),
+        CheckConstraint("prepaid between 0 and gross", "prepaid_within_gross"),
         CheckConstraint(
             "(state = 'final') = (number is not null and issued_on is not null and approval_id is not null)",
             "final_has_number_and_approval",

@@ -49,6 +49,11 @@ ROUTES = [
     ("GET", "/admin/v1/invoices/inv_0"),
     ("POST", "/admin/v1/invoices/inv_0/approvals"),
     ("GET", "/admin/v1/invoices/inv_0/document"),
+    ("GET", "/admin/v1/tenants/acme/credits"),
+    ("POST", "/admin/v1/tenants/acme/credits"),
+    ("GET", "/admin/v1/ledger/balances"),
+    ("GET", "/admin/v1/ledger/transactions"),
+    ("GET", "/admin/v1/ledger/verification"),
 ]
 
 

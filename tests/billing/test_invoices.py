@@ -15,7 +15,7 @@ import typst
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from billing import approval, document, draft, finalize, invoice_requests, reconcile, statement
+from billing import approval, credit_lots, document, draft, finalize, invoice_requests, reconcile, statement
 from billing.approval import InvoiceIsFinal, TotalDiffers
 from billing.paper import money_text, paper
 from studio.db.invoices import InvoiceLine, InvoiceRequest
@@ -175,6 +175,22 @@ def test_the_document_shows_every_figure_of_the_row_and_is_always_the_same(books
     figures = [_figures(asdict(text_of_paper), label) for label in ("amount", "net", "tax", "gross", "tokens")]
     assert figures == [["4.00", "2.00"], ["6.00"], ["1.14"], ["7.14"], ["200,000,000", "50,000,000"]]
     assert money_text(Decimal("1234567.5")) == "1,234,567.50"
+
+
+def test_the_document_says_what_credit_has_paid(books: Books, drafted: UUID) -> None:
+    with books.as_role("worker") as session:
+        draft_paper = asdict(paper(session, drafted))
+    assert _figures(draft_paper, "due") == []  # no word of credit where none was used
+    tenant = books.invoice(drafted).tenant_id
+    with books.as_role("operator") as session:
+        credit_lots.grant(
+            session, tenant_id=tenant, kind="prepaid", amount=Decimal("2.00"), expires_on=None,
+            by="key:xpu_test", reason="top-up", now=LATER,
+        )  # fmt: skip
+    make_final(books, approve(books, drafted))
+    with books.as_role("worker") as session:
+        content = asdict(paper(session, drafted))
+    assert [_figures(content, label) for label in ("gross", "prepaid", "due")] == [["7.14"], ["2.00"], ["5.14"]]
 
 
 def test_the_statement_shows_what_is_invoiced_and_what_is_open(books: Books, gateway: Gateway, drafted: UUID) -> None:
