@@ -3,7 +3,7 @@
 import dagster as dg
 from sqlalchemy import Engine
 
-from assets.invoices import invoices
+from assets.invoices import invoice_corrections, invoices
 from assets.tables import table
 from billing import balances, chain, invoice_booking, ledger_days, ledger_work
 from studio import clock
@@ -11,11 +11,13 @@ from studio.db.sessions import unit_of_work
 from studio.objects import Bucket, ObjectStore
 
 
-@dg.asset(group_name="invoices", owners=["team:finance"], kinds={"postgres", "s3"}, deps=[invoices])
+@dg.asset(
+    group_name="invoices", owners=["team:finance"], kinds={"postgres", "s3"}, deps=[invoices, invoice_corrections]
+)
 def ledger(
     worker_database: dg.ResourceParam[Engine], objects: dg.ResourceParam[ObjectStore]
 ) -> dg.MaterializeResult[None]:
-    """Double entry: every final invoice and every lot of credit, to twelve decimals. Nothing in it is ever changed.
+    """Double entry: final invoices, corrections, lots of credit, to twelve decimals. Nothing in it is ever changed.
 
     Books what was missed, lets credit expire and closes each UTC day that is over with a hash that is chained to the
     day before. The chain is copied to the bucket `invoices`, unless it contradicts the copy that is there.
@@ -70,9 +72,9 @@ def ledger_days_are_as_closed(
     return dg.AssetCheckResult(passed=said.broken is None, metadata=metadata)
 
 
-@dg.asset_check(asset=invoices)
+@dg.asset_check(asset=invoices, additional_deps=[invoice_corrections])
 def ledger_equals_invoices(worker_database: dg.ResourceParam[Engine]) -> dg.AssetCheckResult:
-    """Every final invoice stands in the ledger with its net, exact net, VAT, total and credit; nothing else does."""
+    """Final invoices and corrections stand in the ledger with net, exact net, VAT, total, credit; nothing else does."""
     with unit_of_work(worker_database) as session:
         unequal = invoice_booking.unequal(session)
     return dg.AssetCheckResult(passed=not unequal, metadata={"unequal": table(unequal)})

@@ -66,8 +66,7 @@ def grant(
 
 
 def use(session: Session, billed: Billed, on: date, by: str) -> Decimal:
-    """Pay for an invoice from the tenant's lots, as far as they reach; how much that is."""
-    _one_at_a_time(session, billed.tenant_id)
+    """Pay for an invoice from the tenant's lots, as far as they reach; how much that is. Needs `take_turns` before."""
     usable = (
         CreditLot.tenant_id == billed.tenant_id,
         CreditLot.legal_entity_id == billed.legal_entity_id,
@@ -85,7 +84,7 @@ def use(session: Session, billed: Billed, on: date, by: str) -> Decimal:
 def expire(session: Session, now: datetime) -> list[Lot]:
     """Book what is left of every lot whose last day is over in its entity's zone; those lots, as they were."""
     for tenant_id in sorted({lot.tenant_id for lot in overdue(session, now)}):
-        _one_at_a_time(session, tenant_id)
+        take_turns(session, tenant_id)
     lots = overdue(session, now)
     for lot in lots:
         seller = session.get_one(LegalEntity, lot.legal_entity_id)
@@ -107,6 +106,14 @@ def overdue(session: Session, now: datetime) -> list[Lot]:
 def lots_of(session: Session, tenant_id: UUID) -> list[LotStanding]:
     """Every lot of a tenant, oldest first, the used up ones too."""
     return _standings(session, CreditLot.tenant_id == tenant_id, with_empty=True)
+
+
+def take_turns(session: Session, tenant_id: UUID) -> None:
+    """Until the end of the transaction nobody else spends this tenant's credit.
+
+    Before anything is booked in the transaction: whoever waits here must not hold up the closing of a day.
+    """
+    session.execute(text("select pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"credit {tenant_id}"})
 
 
 def _standings(session: Session, *which: ColumnElement[bool], with_empty: bool = False) -> list[LotStanding]:
@@ -152,8 +159,3 @@ def _seller(session: Session, tenant_id: UUID, now: datetime) -> tuple[LegalEnti
 
 def _today(seller: LegalEntity, now: datetime) -> date:
     return now.astimezone(clock.zone(seller.time_zone)).date()
-
-
-def _one_at_a_time(session: Session, tenant_id: UUID) -> None:
-    """Until the end of the transaction nobody else spends this tenant's credit."""
-    session.execute(text("select pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"credit {tenant_id}"})

@@ -19,7 +19,7 @@ MISSING = "missing"  # who books an invoice that became final before there was a
 
 @dataclass(frozen=True, slots=True)
 class Unequal:
-    """An invoice and the ledger say different things. Amounts are `invoice / ledger`."""
+    """An invoice, or a correction, and the ledger say different things. Amounts are `invoice / ledger`."""
 
     subject: str
     number: str | None
@@ -33,6 +33,7 @@ class Unequal:
 def book(session: Session, invoice: Invoice, issued_on: date, by: str) -> Decimal:
     """Book an invoice that becomes final, and pay it from the tenant's credit; how much credit it used."""
     billed = _billed(session, invoice)
+    credit_lots.take_turns(session, billed.tenant_id)
     _post(session, billed, issued_on, by)
     return credit_lots.use(session, billed, issued_on, by)
 
@@ -54,7 +55,7 @@ def missing(session: Session) -> list[Invoice]:
 
 
 def unequal(session: Session) -> list[Unequal]:
-    """Where final invoices and the ledger differ, either way, in any of their amounts."""
+    """Where final invoices or corrections and the ledger differ, either way, in any of their amounts."""
     return [Unequal(**row) for row in session.execute(_UNEQUAL).mappings()]
 
 
@@ -68,7 +69,7 @@ def _billed(session: Session, invoice: Invoice) -> Billed:
     columns = (InvoiceLine.line_no, InvoiceLine.unit, InvoiceLine.exact, InvoiceLine.amount)
     query = select(*columns).where(InvoiceLine.invoice_id == invoice.id).order_by(InvoiceLine.line_no)
     return Billed(
-        invoice_id=invoice.id,
+        subject=ids.to_wire(ids.INVOICE, invoice.id),
         tenant_id=invoice.tenant_id,
         legal_entity_id=invoice.legal_entity_id,
         currency=invoice.currency,
@@ -98,9 +99,16 @@ _UNEQUAL = text(f"""
                i.prepaid
         from invoices i
         where i.state = 'final'
+        union all
+        select '{ids.CORRECTION}' || replace(c.id::text, '-', ''), c.number, c.legal_entity_id, c.currency, c.tenant_id,
+               s.sign * c.gross, s.sign * c.net,
+               (select s.sign * coalesce(sum(l.exact), 0) from correction_lines l where l.correction_id = c.id),
+               s.sign * c.tax, 0
+        from corrections c cross join lateral (select case c.type when '380' then 1 else -1 end as sign) s
+        where c.state = 'final'
     ), booked as (
         select t.subject, a.legal_entity_id, a.currency, t.tenant_id,
-               coalesce(sum(e.amount) filter (where a.kind = 'receivable' and t.kind = 'invoice'), 0) as gross,
+               coalesce(sum(e.amount) filter (where a.kind = 'receivable' and t.kind <> 'credit_use'), 0) as gross,
                -coalesce(sum(e.amount) filter (where a.kind in ('revenue', 'rounding')), 0) as net,
                -coalesce(sum(e.amount) filter (where a.kind = 'revenue'), 0) as exact,
                -coalesce(sum(e.amount) filter (where a.kind = 'vat_payable'), 0) as tax,
@@ -108,7 +116,7 @@ _UNEQUAL = text(f"""
         from ledger_transactions t
         join ledger_entries e on e.transaction_id = t.id
         join ledger_accounts a on a.id = e.account_id
-        where t.kind in ('invoice', 'credit_use') and (a.tenant_id is null or a.tenant_id = t.tenant_id)
+        where t.kind in ('invoice', 'correction', 'credit_use') and (a.tenant_id is null or a.tenant_id = t.tenant_id)
         group by t.subject, a.legal_entity_id, a.currency, t.tenant_id
     ), compared as (
         select coalesce(b.subject, k.subject) as subject, b.number,

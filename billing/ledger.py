@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal, get_args
+from typing import Literal
 from uuid import UUID
 
 from billing.rating import exact_sum
@@ -25,9 +25,7 @@ AccountKind = Literal[
     "breakage",  # prepaid credit that expired
     "bank",
 ]
-TransactionKind = Literal["invoice", "credit_grant", "credit_use", "credit_expiry"]
-ACCOUNT_KINDS: tuple[str, ...] = get_args(AccountKind)
-TRANSACTION_KINDS: tuple[str, ...] = get_args(TransactionKind)
+TransactionKind = Literal["invoice", "correction", "credit_grant", "credit_use", "credit_expiry"]
 
 _OF_TENANT = frozenset({"receivable", "prepaid", "promotion"})
 

@@ -37,8 +37,8 @@ def waiting(session: Session, now: datetime) -> list[Waiting]:
 
 def do(session: Session, now: datetime) -> list[str]:
     """Book and expire what waits; what was done. Days are closed after this, in a transaction of their own."""
+    expired = credit_lots.expire(session, now)  # first, as it waits for who spends credit (`take_turns`)
     booked = invoice_booking.book_missing(session)
-    expired = credit_lots.expire(session, now)
     return [
         *(f"booked {number}" for number in booked),
         *(f"expired {lot.remaining} {lot.currency} of {ids.to_wire(ids.CREDIT, lot.id)}" for lot in expired),

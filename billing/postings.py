@@ -46,9 +46,9 @@ class BilledLine:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """An invoice that becomes final."""
+    """An invoice, or a correction of one, that becomes final."""
 
-    invoice_id: UUID
+    subject: str  # its id on the wire
     tenant_id: UUID
     legal_entity_id: str
     currency: str
@@ -78,33 +78,34 @@ class Lot:
         return Account(self.legal_entity_id, self.kind, self.currency, self.tenant_id, ids.to_wire(ids.CREDIT, self.id))
 
 
-def invoice_key(invoice_id: UUID) -> str:
-    """The idempotency key of an invoice's own posting."""
-    return f"invoice:{ids.to_wire(ids.INVOICE, invoice_id)}"
-
-
 def invoice(billed: Billed, booked_on: date, booked_by: str) -> Posting | None:
     """Receivable against revenue, VAT and rounding; None for an invoice in which nothing costs anything."""
-    books = (billed.legal_entity_id, billed.currency)
-    entries = [Entry(_receivable(billed), billed.gross)]
-    for line in billed.lines:
-        revenue = _account(*books, "revenue", REVENUE_OF_UNIT[line.unit])
-        entries.append(Entry(revenue, -line.exact, line.line_no))
-        entries.append(Entry(_account(*books, "rounding"), line.exact - line.amount, line.line_no))
-    vat = _account(*books, "vat_payable", f"{billed.tax_category} {billed.tax_rate}")
-    entries.append(Entry(vat, -billed.tax))
-    moving = without_zeros(entries)
+    moving = _billing_entries(billed, 1)
     if not moving:
         return None
     return Posting(
-        key=invoice_key(billed.invoice_id),
+        key=f"invoice:{billed.subject}",
         kind="invoice",
         tenant_id=billed.tenant_id,
-        subject=ids.to_wire(ids.INVOICE, billed.invoice_id),
+        subject=billed.subject,
         booked_on=booked_on,
         booked_by=booked_by,
         description="invoice",
         entries=moving,
+    )
+
+
+def correction(billed: Billed, takes_back: bool, booked_on: date, booked_by: str, reason: str) -> Posting:
+    """The entries of an invoice, the other way round where the correction takes back."""
+    return Posting(
+        key=f"correction:{billed.subject}",
+        kind="correction",
+        tenant_id=billed.tenant_id,
+        subject=billed.subject,
+        booked_on=booked_on,
+        booked_by=booked_by,
+        description=reason,
+        entries=_billing_entries(billed, -1 if takes_back else 1),
     )
 
 
@@ -134,13 +135,12 @@ def spread(lots: Sequence[Lot], due: Decimal) -> list[tuple[Lot, Decimal]]:
 
 def use(billed: Billed, taken: Sequence[tuple[Lot, Decimal]], booked_on: date, booked_by: str) -> Posting:
     """Lots pay for an invoice, as a payment does: its total and its VAT stay what they are."""
-    subject = ids.to_wire(ids.INVOICE, billed.invoice_id)
     total = sum((amount for _, amount in taken), Decimal(0))
     return Posting(
-        key=f"credit_use:{subject}",
+        key=f"credit_use:{billed.subject}",
         kind="credit_use",
         tenant_id=billed.tenant_id,
-        subject=subject,
+        subject=billed.subject,
         booked_on=booked_on,
         booked_by=booked_by,
         description="invoice paid from credit",
@@ -168,6 +168,18 @@ def _of_lot(
         description=description,
         entries=(Entry(lot.account, amount), Entry(_account(lot.legal_entity_id, lot.currency, against), -amount)),
     )
+
+
+def _billing_entries(billed: Billed, sign: Literal[1, -1]) -> tuple[Entry, ...]:
+    books = (billed.legal_entity_id, billed.currency)
+    entries = [Entry(_receivable(billed), sign * billed.gross)]
+    for line in billed.lines:
+        revenue = _account(*books, "revenue", REVENUE_OF_UNIT[line.unit])
+        entries.append(Entry(revenue, -sign * line.exact, line.line_no))
+        entries.append(Entry(_account(*books, "rounding"), sign * (line.exact - line.amount), line.line_no))
+    vat = _account(*books, "vat_payable", f"{billed.tax_category} {billed.tax_rate}")
+    entries.append(Entry(vat, -sign * billed.tax))
+    return without_zeros(entries)
 
 
 def _receivable(billed: Billed) -> Account:

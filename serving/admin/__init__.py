@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from serving.admin import (
     budgets,
     clock,
+    corrections,
     credit_lots,
     fleet,
     hours,
@@ -24,7 +25,8 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, usage, invoices, credit_lots, ledger):
+_MONEY = (usage, invoices, corrections, credit_lots, ledger)
+for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]

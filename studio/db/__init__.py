@@ -3,6 +3,7 @@
 from studio.db import (
     budgets,
     catalog,
+    corrections,
     fleet,
     hours,
     idempotency,
@@ -21,6 +22,7 @@ __all__ = [
     "Base",
     "budgets",
     "catalog",
+    "corrections",
     "fleet",
     "hours",
     "idempotency",

@@ -162,7 +162,7 @@ class InvoicedLine(Base):
 
 
 class NumberSeries(Base):
-    """The counter behind invoice numbers, gapless per entity, year and kind. Locked last (`billing/finalize.py`)."""
+    """The counter behind invoice numbers, gapless per entity, year and kind. Locked last (`billing/numbers.py`)."""
 
     __tablename__ = "number_series"
 
@@ -179,11 +179,14 @@ class Approval(Base):
 
     id: Mapped[UuidKey]
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"))
-    action: Mapped[str] = mapped_column(CheckConstraint("action in ('finalize')", "action_known"))
+    action: Mapped[str] = mapped_column(CheckConstraint("action in ('finalize', 'correct')", "action_known"))
+    correction_id: Mapped[UUID | None] = mapped_column(ForeignKey("corrections.id"))
     expected_gross: Mapped[InvoiceAmount]  # what the person saw; another total voids the approval
     approved_by: Mapped[str]
     approved_at: Mapped[RecordedAt]
     executed_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("(action = 'correct') = (correction_id is not null)", "correction_named"),)
 
 
 class InvoiceDocument(Base):

@@ -55,7 +55,9 @@ class LedgerTransaction(Base):
     id: Mapped[UuidKey]
     key: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str] = mapped_column(
-        CheckConstraint("kind in ('invoice', 'credit_grant', 'credit_use', 'credit_expiry')", "kind_known")
+        CheckConstraint(
+            "kind in ('invoice', 'correction', 'credit_grant', 'credit_use', 'credit_expiry')", "kind_known"
+        )
     )
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)

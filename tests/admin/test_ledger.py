@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import pytest
 
 from local.api import ApiRefused
-from studio.settings import REPOSITORY
 from tests.admin.conftest import Office
 
 
-def studio(office: Office, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command against this gateway."""
-    return subprocess.run(
-        [str(REPOSITORY / "bin" / "studio"), *arguments],
-        env={**os.environ, "STUDIO_GATEWAY_URL": office.gateway.url, "STUDIO_API_KEY": office.admin_key},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_credit_is_granted_booked_and_audited(office: Office) -> None:
-    granted = studio(office, "credit", "grant", "--tenant", "acme", "250.00", "--reason", "wire 4711")
+    granted = office.studio("credit", "grant", "--tenant", "acme", "250.00", "--reason", "wire 4711")
     assert granted.returncode == 0, granted.stderr
     (lot,) = office.api.get("/admin/v1/tenants/acme/credits")
     assert (lot["amount"], lot["remaining"], lot["currency"]) == ("250.00", "250.00", "EUR")
@@ -43,7 +27,7 @@ def test_the_ledger_shows_its_balances_and_that_it_holds(office: Office) -> None
     office.api.post("/admin/v1/tenants/acme/credits", {"kind": "promotion", "amount": "5.00", "reason": "welcome"})
     rows = office.api.get("/admin/v1/ledger/balances")
     assert {row["kind"]: row["amount"] for row in rows}["promotion_cost"] == "5.000000000000"
-    assert "welcome" in studio(office, "ledger", "list", "--tenant", "acme").stdout
+    assert "welcome" in office.studio("ledger", "list", "--tenant", "acme").stdout
     verified = office.api.get("/admin/v1/ledger/verification")
     assert (verified["holds"], verified["closed_days"], verified["head"]) == (True, 0, "0" * 64)
 
@@ -54,7 +38,7 @@ def test_a_ledger_that_does_not_hold_ends_the_command_with_1_and_the_day(office:
             "insert into ledger_days (day, transactions, content_sha256, previous_sha256, sha256)"
             " values ('2026-01-02', 3, 'x', 'y', 'z')"
         )
-    verified = studio(office, "ledger", "verify")
+    verified = office.studio("ledger", "verify")
     with office.database.superuser() as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("delete from ledger_days")

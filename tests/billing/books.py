@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, insert, select, text, update
+from sqlalchemy import Engine, create_engine, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from assets.catalog import CatalogFiles
@@ -76,6 +76,18 @@ class Books:
             self.engines[role] = engine_for(self.database.url(role))
         with unit_of_work(self.engines[role]) as session:
             yield session
+
+    @contextmanager
+    def forging(self) -> Iterator[Session]:
+        """As the owner of the tables, with all triggers switched off. Nothing of it stays."""
+        connection = self.database.superuser()
+        connection.autocommit = False
+        engine = create_engine("postgresql+psycopg://", creator=lambda: connection)
+        with Session(engine) as session:
+            session.execute(text("set local session_replication_role = replica"))
+            yield session
+            session.rollback()
+        engine.dispose()
 
     def close(self) -> None:
         """Close all connections."""

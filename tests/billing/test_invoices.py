@@ -232,5 +232,5 @@ class TestMonthClose:
 
 
 def _figures(content: dict[str, object], label: str) -> list[str]:
-    found = typst.query(document.TEMPLATE, f"<{label}>", sys_inputs={"invoice": json.dumps(content)})
+    found = typst.query(document.TEMPLATE, f"<{label}>", sys_inputs={"paper": json.dumps(content)})
     return [element["child"]["text"] for element in json.loads(found)]

@@ -124,23 +124,16 @@ class TestInvoices:
             assert invoice_booking.book_missing(session) == []
             assert invoice_booking.unequal(session) == []
 
-    @pytest.mark.parametrize(
-        "forgery",
-        [
+    def test_a_ledger_that_says_something_else_than_its_invoices_is_shown(self, books: Books, final: UUID) -> None:
+        for forgery in (
             "update ledger_entries set amount = amount + sign(amount) * 0.01",
             "update ledger_transactions set subject = 'inv_0'",
             "delete from ledger_entries where n > 1",
             "update ledger_accounts set kind = 'breakage' where kind = 'vat_payable'",
-        ],
-    )
-    def test_a_ledger_that_says_something_else_than_its_invoices_is_shown(
-        self, books: Books, final: UUID, forgery: str
-    ) -> None:
-        with books.database.superuser() as connection:
-            connection.execute("set session_replication_role = replica")
-            connection.execute(forgery)
-        with books.as_role("auditor") as session:
-            assert invoice_booking.unequal(session)
+        ):
+            with books.forging() as session:
+                session.execute(text(forgery))
+                assert invoice_booking.unequal(session), forgery
 
 
 class TestCredit:
@@ -367,26 +360,17 @@ class TestDays:
                 closed, "its link is not the one that was copied when it was closed"
             )
 
-    @pytest.mark.parametrize(
-        ("forgery", "why"),
-        [
+    def test_an_owner_who_switches_triggers_off_is_found_out(self, books: Books, closed: date) -> None:
+        for forgery, why in (
             ("update ledger_entries set amount = amount * 2", "a transaction, an entry or an account was changed"),
-            ("update ledger_accounts set tenant_id = null", "a transaction, an entry or an account was changed"),
+            ("update ledger_accounts set detail = 'x'", "a transaction, an entry or an account was changed"),
             ("delete from ledger_transactions", "1 transactions were closed, 0 are there"),
             ("update ledger_transactions set recorded_on = recorded_on + 1", "1 transactions were closed, 0 are there"),
             ("update ledger_days set previous_sha256 = ''", "its link does not follow from the day before"),
-        ],
-    )
-    def test_an_owner_who_switches_triggers_off_is_found_out(
-        self, books: Books, closed: date, forgery: str, why: str
-    ) -> None:
-        with books.database.superuser() as connection:
-            connection.execute("set session_replication_role = replica")
-            connection.execute(
-                f"alter table ledger_accounts drop constraint ck_ledger_accounts_tenants_own_theirs; {forgery}".encode()
-            )
-        with books.as_role("auditor") as session:
-            assert ledger_days.verify(session, {}).broken == Break(closed, why)
+        ):
+            with books.forging() as session:
+                session.execute(text(forgery))
+                assert ledger_days.verify(session, {}).broken == Break(closed, why), forgery
 
     def test_nothing_is_booked_on_a_closed_day(self, books: Books, tenant: UUID, closed: date) -> None:
         with books.as_role("worker") as session, pytest.raises(Exception, match="is closed: is the clock right"):

@@ -50,7 +50,7 @@ def billed(rated: list[RatedTokens], rate: Decimal) -> Billed:
     composed = compose(rated, Currency.EUR, rate)
     lines = tuple(BilledLine(line.line_no, line.unit, line.exact, line.amount) for line in composed.lines)
     return Billed(
-        ids.uuid7(), TENANT, "de", "EUR", "S", rate, composed.tax.amount, composed.gross.amount, lines
+        "inv_1", TENANT, "de", "EUR", "S", rate, composed.tax.amount, composed.gross.amount, lines
     )  # fmt: skip
 
 
