@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, insert, select, text
+from sqlalchemy import ColumnElement, Text, cast, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from billing import chain
@@ -70,35 +70,31 @@ def verify(session: Session, kept: Mapping[date, str]) -> Verification:
 
 
 def _transactions(session: Session, which: ColumnElement[bool]) -> Iterator[BookedTransaction]:
-    """By day, and in it by id."""
+    """By day, and in it by id. Plain columns: a mapped object for each entry would triple the time."""
+    account = func.concat_ws(
+        "/",
+        LedgerAccount.legal_entity_id,
+        LedgerAccount.kind,
+        LedgerAccount.currency,
+        func.coalesce(cast(LedgerAccount.tenant_id, Text), ""),
+        LedgerAccount.detail,
+    )
+    entry = (LedgerEntry.n, account, LedgerEntry.currency, LedgerEntry.amount, LedgerEntry.line_no)
     query = (
-        select(LedgerTransaction, LedgerEntry, LedgerAccount)
+        select(*_TRANSACTION, *entry)
         .join(LedgerEntry, LedgerEntry.transaction_id == LedgerTransaction.id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(which)
         .order_by(LedgerTransaction.recorded_on, LedgerTransaction.id, LedgerEntry.n)
     )
     rows = session.execute(query.execution_options(yield_per=5_000))
-    for _, group in groupby(rows, key=lambda row: row[0].id):
-        yield _booked([(transaction, entry, account) for transaction, entry, account in group])
+    for head, group in groupby(rows, key=lambda row: tuple(row[: len(_TRANSACTION)])):
+        entries = tuple(BookedEntry(*row[len(_TRANSACTION) :]) for row in group)
+        yield BookedTransaction(**dict(zip(_NAMES, head, strict=True)), entries=entries)
 
 
-def _booked(rows: list[tuple[LedgerTransaction, LedgerEntry, LedgerAccount]]) -> BookedTransaction:
-    first = rows[0][0]
-    return BookedTransaction(
-        id=first.id, key=first.key, kind=first.kind, legal_entity_id=first.legal_entity_id,
-        tenant_id=first.tenant_id, subject=first.subject, booked_on=first.booked_on, booked_by=first.booked_by,
-        description=first.description, recorded_at=first.recorded_at,
-        recorded_on=first.recorded_on, entries=tuple(_entries(rows)),
-    )  # fmt: skip
-
-
-def _entries(rows: Iterable[tuple[LedgerTransaction, LedgerEntry, LedgerAccount]]) -> Iterator[BookedEntry]:
-    for _, entry, account in rows:
-        tenant = "" if account.tenant_id is None else str(account.tenant_id)
-        name = f"{account.legal_entity_id}/{account.kind}/{account.currency}/{tenant}/{account.detail}"
-        yield BookedEntry(entry.n, name, entry.currency, entry.amount, entry.line_no)
-
+_NAMES = [field.name for field in fields(BookedTransaction) if field.name != "entries"]
+_TRANSACTION = [LedgerTransaction.__table__.c[name] for name in _NAMES]
 
 # Waits for every posting that is under way; those that come later get a stamp of their own time.
 _ALONE = text("select pg_advisory_xact_lock(hashtextextended('ledger', 0))")
