@@ -13,7 +13,17 @@ from assets.borders import account_statements_schema, border_check, invoice_draf
 from assets.partitions import BERLIN_MONTHS, day_of
 from assets.tables import table
 from assets.usage import rated_usage
-from billing import approval, document, draft, finalize, invoice_list, invoice_requests, reconcile, statement
+from billing import (
+    approval,
+    correction_finalize,
+    document,
+    draft,
+    finalize,
+    invoice_list,
+    invoice_requests,
+    reconcile,
+    statement,
+)
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
@@ -135,11 +145,32 @@ def invoices(config: FinalizeConfig, worker_database: dg.ResourceParam[Engine]) 
     )
 
 
-@dg.asset(group_name="invoices", owners=["team:finance"], kinds={"pdf", "s3"}, deps=[invoices])
+class CorrectConfig(dg.Config):
+    """What a person approved. There is no default, as for invoices."""
+
+    approval_id: str = Field(description="Id of the approval of a correction, `apr_...`, given through the admin API.")
+
+
+@dg.asset(group_name="invoices", owners=["team:finance"], kinds={"postgres"}, deps=[invoices])
+def invoice_corrections(config: CorrectConfig, worker_database: dg.ResourceParam[Engine]) -> dg.MaterializeResult[None]:
+    """Final corrections: each names the invoice that it corrects, has a number of its own, and stands in the ledger.
+
+    Together they never take back more than there is. Needs the approval of exactly the correction's total.
+    """
+    approval_id = ids.from_wire(ids.APPROVAL, config.approval_id)
+    try:
+        with unit_of_work(worker_database) as session:
+            number = correction_finalize.finalize_correction(session, approval_id, clock.now())
+    except StudioError as error:
+        raise dg.Failure(error.message, allow_retries=False) from error
+    return dg.MaterializeResult(metadata={"number": number})
+
+
+@dg.asset(group_name="invoices", owners=["team:finance"], kinds={"pdf", "s3"}, deps=[invoices, invoice_corrections])
 def invoice_documents(
     worker_database: dg.ResourceParam[Engine], objects: dg.ResourceParam[ObjectStore]
 ) -> dg.MaterializeResult[None]:
-    """The PDF of every final invoice, in the bucket `invoices`. The same invoice always gives the same bytes."""
+    """The PDF of every final invoice and correction, in the bucket `invoices`. The same row gives the same bytes."""
 
     def put(object_key: str, pdf: bytes) -> None:
         objects.put(Bucket.INVOICES, object_key, pdf, content_type="application/pdf")
@@ -148,9 +179,15 @@ def invoice_documents(
         with unit_of_work(worker_database) as session:
             return document.store_pdf(session, put, invoice_id, clock.now())
 
+    def render_correction(correction_id: UUID) -> document.StoredDocument:
+        with unit_of_work(worker_database) as session:
+            return document.store_correction_pdf(session, put, correction_id, clock.now())
+
     with unit_of_work(worker_database) as session:
         missing = document.without_pdf(session)
+        missing_corrections = document.corrections_without_pdf(session)
     rendered = [render(invoice_id) for invoice_id in missing]
+    rendered += [render_correction(correction_id) for correction_id in missing_corrections]
     return dg.MaterializeResult(
         metadata={
             "rendered": len(rendered),

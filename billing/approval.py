@@ -1,4 +1,7 @@
-"""Approvals: a person's deliberate "finalise this draft at this total". Carried out by `finalize.py`, once."""
+"""Approvals: a person's deliberate "make this final at this total", of an invoice's draft or of a correction.
+
+Carried out once, by `finalize.py` and `correction_finalize.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from sqlalchemy import exists, insert, select
 from sqlalchemy.orm import Session
 
 from studio import ids
+from studio.db.corrections import Correction, CorrectionDocument
 from studio.db.invoices import Approval, Invoice, InvoiceDocument
 from studio.errors import Conflict, NotFound
 
@@ -29,7 +33,7 @@ class InvoiceIsFinal(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class WaitingApproval:
-    """An approval whose invoice is not final, or has no document yet."""
+    """An approval whose invoice or correction is not final, or has no document yet."""
 
     id: UUID
     invoice_id: UUID
@@ -54,6 +58,27 @@ def approve(session: Session, *, invoice_id: UUID, expected_gross: Decimal, by: 
     return approval_id
 
 
+def approve_correction(
+    session: Session, *, correction_id: UUID, expected_gross: Decimal, by: str, now: datetime
+) -> UUID:
+    """Record a person's approval of a correction's draft; its id."""
+    correction = session.get(Correction, correction_id)
+    if correction is None:
+        raise NotFound(f"There is no correction {ids.to_wire(ids.CORRECTION, correction_id)}.")
+    if correction.state == "final":
+        raise InvoiceIsFinal(f"The correction {correction.number} is final already.")
+    if correction.gross != expected_gross:
+        raise TotalDiffers(f"The correction's total is {correction.gross}, not {expected_gross} {correction.currency}.")
+    approval_id = ids.uuid7()
+    session.execute(
+        insert(Approval).values(
+            id=approval_id, invoice_id=correction.invoice_id, correction_id=correction_id, action="correct",
+            expected_gross=expected_gross, approved_by=by, approved_at=now,
+        )
+    )  # fmt: skip
+    return approval_id
+
+
 def require_total(invoice: Invoice, expected_gross: Decimal) -> None:
     """TotalDiffers unless the invoice still has the total that was approved."""
     if invoice.gross != expected_gross:
@@ -69,14 +94,28 @@ def invoice_of(session: Session, approval_id: UUID) -> UUID:
 
 
 def waiting(session: Session) -> list[WaitingApproval]:
-    """Approvals with something left to do, oldest first."""
+    """Approvals of invoices with something left to do, oldest first."""
     has_document = exists().where(InvoiceDocument.invoice_id == Approval.invoice_id)
     carried_out_by_another = exists().where(
         Invoice.id == Approval.invoice_id, Invoice.state == "final", Invoice.approval_id != Approval.id
     )
     query = (
         select(Approval.id, Approval.invoice_id, Approval.approved_at)
-        .where(Approval.executed_at.is_(None) | ~has_document, ~carried_out_by_another)
+        .where(Approval.action == "finalize", Approval.executed_at.is_(None) | ~has_document, ~carried_out_by_another)
+        .order_by(Approval.approved_at)
+    )
+    return [WaitingApproval(*row) for row in session.execute(query)]
+
+
+def waiting_corrections(session: Session) -> list[WaitingApproval]:
+    """Approvals of corrections with something left to do, oldest first."""
+    has_document = exists().where(CorrectionDocument.correction_id == Approval.correction_id)
+    carried_out_by_another = exists().where(
+        Correction.id == Approval.correction_id, Correction.state == "final", Correction.approval_id != Approval.id
+    )
+    query = (
+        select(Approval.id, Approval.invoice_id, Approval.approved_at)
+        .where(Approval.action == "correct", Approval.executed_at.is_(None) | ~has_document, ~carried_out_by_another)
         .order_by(Approval.approved_at)
     )
     return [WaitingApproval(*row) for row in session.execute(query)]

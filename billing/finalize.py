@@ -1,21 +1,21 @@
-"""Finalising: an approved draft becomes an invoice with a number, for ever. Corrections are credit notes.
+"""Finalising: an approved draft becomes an invoice with a number, for ever, and stands in the ledger.
 
 Needs an approval of exactly this total. Carrying the same approval out twice gives the same number.
 """
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from billing import invoice_booking, numbers
 from billing.approval import InvoiceIsFinal, require_total
 from studio import clock, ids
-from studio.db.invoices import Approval, Invoice, InvoiceLine, NumberSeries
+from studio.db.invoices import Approval, Invoice, InvoiceLine
 from studio.db.tenancy import LegalEntity
 from studio.errors import NotFound
 
@@ -39,11 +39,19 @@ def finalize(session: Session, approval_id: UUID, now: datetime) -> str:
     seller = session.get_one(LegalEntity, invoice.legal_entity_id)
     issued_on = now.astimezone(clock.zone(seller.time_zone)).date()
     session.execute(update(Approval).where(Approval.id == approval_id).values(executed_at=now))
-    number = _next_number(session, seller, issued_on)
+    prepaid = invoice_booking.book(session, invoice, issued_on, approval.approved_by)
+    number = numbers.next_number(session, seller, issued_on, "invoice")
     session.execute(
         update(Invoice)
         .where(Invoice.id == invoice.id)
-        .values(state="final", number=number, issued_on=issued_on, finalized_at=now, approval_id=approval_id)
+        .values(
+            state="final",
+            number=number,
+            issued_on=issued_on,
+            finalized_at=now,
+            approval_id=approval_id,
+            prepaid=prepaid,
+        )
     )
     return number
 
@@ -53,13 +61,3 @@ def _require_lines_add_up(session: Session, invoice: Invoice) -> None:
     lines_total = session.scalars(query).one()
     if lines_total != invoice.net:
         raise RuntimeError(f"the lines of invoice {invoice.id} sum to {lines_total}, its net is {invoice.net}")
-
-
-def _next_number(session: Session, seller: LegalEntity, issued_on: date) -> str:
-    series = insert(NumberSeries).values(legal_entity_id=seller.id, year=issued_on.year, kind="invoice", last=1)
-    advanced = series.on_conflict_do_update(
-        index_elements=[NumberSeries.legal_entity_id, NumberSeries.year, NumberSeries.kind],
-        set_={"last": NumberSeries.last + 1},
-    ).returning(NumberSeries.last)
-    last = session.scalars(advanced).one()
-    return f"{seller.invoice_prefix}-{issued_on.year}-{last:06d}"

@@ -20,7 +20,7 @@ from studio.db.catalog import Model, ModelVariant
 from studio.db.invoices import Invoice, InvoiceLine
 from studio.errors import NotFound
 
-_GERMAN_UNIT_NAMES = {
+GERMAN_UNIT_NAMES = {
     "prompt": "Eingabe-Token",
     "cached_prompt": "Eingabe-Token aus dem Cache",
     "completion": "Ausgabe-Token",
@@ -64,6 +64,8 @@ class Paper:
     tax: str
     tax_percent: str
     gross: str
+    prepaid: str | None  # None where no credit was used
+    due: str
 
 
 def paper(session: Session, invoice_id: UUID) -> Paper:
@@ -80,9 +82,9 @@ def paper(session: Session, invoice_id: UUID) -> Paper:
     )
     return Paper(
         number=invoice.number or "DRAFT / ENTWURF",
-        issued_on=_day(invoice.issued_on),
-        period_from=_day(invoice.period_from),
-        period_until=_day(invoice.period_until),
+        issued_on=day_text(invoice.issued_on),
+        period_from=day_text(invoice.period_from),
+        period_until=day_text(invoice.period_until),
         time_zone=invoice.time_zone,
         currency=invoice.currency,
         seller=invoice.seller,
@@ -90,8 +92,10 @@ def paper(session: Session, invoice_id: UUID) -> Paper:
         lines=tuple(_line(line, f"{name}, {tier}") for line, name, tier in session.execute(query)),
         net=money_text(invoice.net),
         tax=money_text(invoice.tax),
-        tax_percent=f"{(invoice.tax_rate * 100).normalize():f}",
+        tax_percent=percent_text(invoice.tax_rate),
         gross=money_text(invoice.gross),
+        prepaid=money_text(invoice.prepaid) if invoice.prepaid else None,
+        due=money_text(invoice.gross - invoice.prepaid),
     )
 
 
@@ -100,12 +104,17 @@ def money_text(amount: Decimal) -> str:
     return f"{amount:,.2f}"
 
 
+def percent_text(rate: Decimal) -> str:
+    """0.1900 -> "19"."""
+    return f"{(rate * 100).normalize():f}"
+
+
 def _line(line: InvoiceLine, product: str) -> PaperLine:
     return PaperLine(
         line_no=str(line.line_no),
         product=product,
         unit=UNIT_NAMES[line.unit],
-        unit_german=_GERMAN_UNIT_NAMES[line.unit],
+        unit_german=GERMAN_UNIT_NAMES[line.unit],
         tokens=f"{line.tokens:,}",
         price=price_text(line.per_million),
         amount=money_text(line.amount),
@@ -113,5 +122,6 @@ def _line(line: InvoiceLine, product: str) -> PaperLine:
     )
 
 
-def _day(day: date | None) -> str:
+def day_text(day: date | None) -> str:
+    """2026-12-01; nothing for a day that is not known yet."""
     return "" if day is None else day.isoformat()

@@ -9,8 +9,9 @@ import dagster as dg
 from assets.batches import batches
 from assets.catalog import catalog
 from assets.fine_tunes import fine_tunes
-from assets.invoices import account_statements, invoice_documents, invoice_drafts, invoices
+from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
+from assets.ledger import ledger, ledger_equals_invoices
 from assets.usage import rated_usage, usage_daily
 
 
@@ -42,6 +43,19 @@ FINALIZE_INVOICE = dg.define_asset_job(
     description="Carry out one approval: the draft becomes final and its PDF is rendered.",
     tags=_at_most(timedelta(minutes=15)),
 )
+CORRECT_INVOICE = dg.define_asset_job(
+    "correct_invoice",
+    selection=dg.AssetSelection.assets(invoice_corrections, invoice_documents)
+    | dg.AssetSelection.checks(ledger_equals_invoices),
+    description="Carry out one approval of a correction: it receives its number and its PDF is rendered.",
+    tags=_at_most(timedelta(minutes=15)),
+)
+CLOSE_LEDGER = dg.define_asset_job(
+    "close_ledger",
+    selection=dg.AssetSelection.assets(ledger) | dg.AssetSelection.checks(ledger_equals_invoices),
+    description="Book what was missed, let credit expire, close the ledger's days that are over, and check all of it.",
+    tags=_at_most(timedelta(hours=1)),
+)
 BATCH_WORKER = dg.define_asset_job(
     "batch_worker",
     selection=[batches],
@@ -61,4 +75,14 @@ CERTIFY_ISOLATION = dg.define_asset_job(
     tags=_at_most(timedelta(minutes=30)),
 )
 
-JOBS = [SYNC_CATALOG, PROCESS_DAY, DRAFT_INVOICES, FINALIZE_INVOICE, BATCH_WORKER, FINE_TUNE, CERTIFY_ISOLATION]
+JOBS = [
+    SYNC_CATALOG,
+    PROCESS_DAY,
+    DRAFT_INVOICES,
+    FINALIZE_INVOICE,
+    CORRECT_INVOICE,
+    CLOSE_LEDGER,
+    BATCH_WORKER,
+    FINE_TUNE,
+    CERTIFY_ISOLATION,
+]

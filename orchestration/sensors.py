@@ -12,13 +12,20 @@ from sqlalchemy import Engine, func, select
 
 from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
-from assets.invoices import FinalizeConfig
+from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
-from billing import approval, arrivals, invoice_requests, windows
+from billing import approval, arrivals, invoice_requests, ledger_work, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.fine_tunes import fine_tunes_open
-from orchestration.jobs import DRAFT_INVOICES, FINALIZE_INVOICE, PROCESS_DAY, SYNC_CATALOG
+from orchestration.jobs import (
+    CLOSE_LEDGER,
+    CORRECT_INVOICE,
+    DRAFT_INVOICES,
+    FINALIZE_INVOICE,
+    PROCESS_DAY,
+    SYNC_CATALOG,
+)
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -129,6 +136,32 @@ def approvals(worker_database: dg.ResourceParam[Engine]) -> list[dg.RunRequest] 
     return requests or dg.SkipReason("No approval waits.")
 
 
+@dg.sensor(job=CORRECT_INVOICE, minimum_interval_seconds=10, default_status=_RUNNING)
+def correction_approvals(worker_database: dg.ResourceParam[Engine]) -> list[dg.RunRequest] | dg.SkipReason:
+    """Carries out approvals of corrections."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        waiting = approval.waiting_corrections(session)
+    requests = []
+    for approved in waiting:
+        approval_id = ids.to_wire(ids.APPROVAL, approved.id)
+        if (tries := attempt(approved.approved_at, now)) <= _ATTEMPTS_MAX:
+            config = dg.RunConfig(ops={"invoice_corrections": CorrectConfig(approval_id=approval_id)})
+            requests.append(dg.RunRequest(run_key=f"{approval_id}#{tries}", run_config=config))
+    return requests or dg.SkipReason("No approval waits.")
+
+
+@dg.sensor(job=CLOSE_LEDGER, minimum_interval_seconds=600, default_status=_RUNNING)
+def ledger_open(worker_database: dg.ResourceParam[Engine]) -> dg.RunRequest | dg.SkipReason:
+    """Closes the ledger's days that are over, and has it do what waits: one run for everything."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        waiting = ledger_work.waiting(session, now)
+    # What is older than all attempts (invoices from before there was a ledger) is tried once more, too.
+    work = [f"{one.what}#{min(attempt(one.since, now), _ATTEMPTS_MAX + 1)}" for one in waiting]
+    return dg.RunRequest(run_key=run_key("ledger", work)) if work else dg.SkipReason("The ledger waits for nothing.")
+
+
 SENSORS = [
     catalog_changed,
     fleet_reconcile,
@@ -136,6 +169,8 @@ SENSORS = [
     sealed_windows,
     invoice_requests_open,
     approvals,
+    correction_approvals,
+    ledger_open,
     batch_supply,
     fine_tunes_open,
     responses_sweep,

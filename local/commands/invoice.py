@@ -9,6 +9,7 @@ import typer
 
 from local.api import Api
 from local.output import AsJson, console, show, show_rows
+from studio import ids
 
 app = typer.Typer(no_args_is_help=True, help="Invoices.")
 
@@ -32,6 +33,8 @@ def show_(invoice_id: str, as_json: AsJson = False) -> None:
     show_rows(invoice["lines"], False, ("line_no", "model", "explanation", "exact", "amount"))
     totals = f"net {invoice['net']} + tax {invoice['tax']} = {invoice['gross']} {invoice['currency']}"
     console.print(totals, highlight=False)
+    if invoice["prepaid"] != "0.00":
+        console.print(f"{invoice['prepaid']} of it paid from credit", highlight=False)
 
 
 @app.command()
@@ -48,22 +51,63 @@ def order(
 
 
 @app.command()
-def approve(
+def correct(
     invoice_id: str,
+    reason: Annotated[str, typer.Option(help="Printed on the document.")],
+    line: Annotated[
+        list[str] | None, typer.Option(help="Line and net amount, such as 2=1.50; again for each line.")
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take back all that is left of the invoice.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="The lines were too low: bill the amounts on top.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Order a correction of a final invoice: a draft, to be approved like one of an invoice."""
+    if cancel and add:
+        raise typer.BadParameter("use one of --cancel and --add")
+    kind = "cancellation" if cancel else "additional_invoice" if add else "credit_note"
+    body = {"kind": kind, "lines": [_corrected_line(text) for text in line or []], "reason": reason}
+    ordered = Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/corrections", body)
+    totals = f"net {ordered['net']} + tax {ordered['tax']} = {ordered['gross']} {ordered['currency']}"
+    approve_it = f"studio invoice approve {ordered['id']} --total {ordered['gross']}"
+    show(ordered, as_json, f"Drafted {ordered['kind'].replace('_', ' ')} {ordered['id']}: {totals}.\n{approve_it}")
+
+
+@app.command()
+def corrections(invoice_id: str, as_json: AsJson = False) -> None:
+    """List the corrections of an invoice, drafts too."""
+    rows = Api.from_environment().get(f"/admin/v1/invoices/{invoice_id}/corrections")
+    show_rows(rows, as_json, ("id", "kind", "state", "number", "net", "tax", "gross", "currency", "reason"))
+
+
+@app.command()
+def approve(
+    invoice_id: Annotated[str, typer.Argument(help="An invoice's draft (inv_...) or a correction's (cor_...).")],
     total: Annotated[str, typer.Option(help="The gross total that you approve, such as 12.34.")],
     as_json: AsJson = False,
 ) -> None:
     """Approve a draft; Dagster then numbers it and renders its PDF."""
-    approval = Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/approvals", {"expected_gross": total})
+    approval = Api.from_environment().post(f"{_path(invoice_id)}/approvals", {"expected_gross": total})
     show(approval, as_json, f"Approved by {approval['approved_by']}.")
 
 
 @app.command()
 def download(
-    invoice_id: str, out: Annotated[Path | None, typer.Option(help="File; the invoice's number when left out.")] = None
+    invoice_id: Annotated[str, typer.Argument(help="An invoice (inv_...) or a correction (cor_...).")],
+    out: Annotated[Path | None, typer.Option(help="File; the number when left out.")] = None,
 ) -> None:
-    """Fetch the PDF of a final invoice."""
+    """Fetch the PDF of a final invoice or correction."""
     api = Api.from_environment()
-    target = out or Path(f"{api.get(f'/admin/v1/invoices/{invoice_id}')['number']}.pdf")
-    target.write_bytes(api.download(f"/admin/v1/invoices/{invoice_id}/document"))
+    target = out or Path(f"{api.get(_path(invoice_id))['number']}.pdf")
+    target.write_bytes(api.download(f"{_path(invoice_id)}/document"))
     typer.echo(f"Wrote {target}.")
+
+
+def _path(id: str) -> str:
+    return f"/admin/v1/{'corrections' if id.startswith(ids.CORRECTION) else 'invoices'}/{id}"
+
+
+def _corrected_line(text: str) -> dict[str, str]:
+    line_no, equals, amount = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"a line and its amount are written 2=1.50, not {text!r}")
+    return {"line_no": line_no, "amount": amount}

@@ -150,6 +150,17 @@ class Auditor:
             gross=net + tax,
         )
 
+    def booked(self, invoice_id: UUID) -> dict[str, Decimal]:
+        """What the ledger holds of an invoice's own transaction, by kind of account; debit is positive."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(
+                "select a.kind, sum(e.amount) from ledger_transactions t"
+                " join ledger_entries e on e.transaction_id = t.id join ledger_accounts a on a.id = e.account_id"
+                " where t.key = %s group by 1",
+                [f"invoice:inv_{invoice_id.hex}"],
+            ).fetchall()
+        return dict(rows)
+
 
 _ENGINE_TOTALS = """
     with latest as (

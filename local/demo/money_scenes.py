@@ -126,11 +126,31 @@ def _await_draft(demo: Demo, customer: Customer, order: str) -> None:
 
 
 def invoices_are_final(demo: Demo, say: Say) -> Facts:
-    """A person approves the totals they saw; Dagster numbers the invoices and renders their PDFs."""
+    """A person approves the totals they saw; Dagster numbers the invoices, books them and renders their PDFs."""
     for customer in demo.customers:
         path = f"/admin/v1/invoices/{customer.invoice['id']}/approvals"
         demo.api.post(path, {"expected_gross": customer.invoice["gross"]})
-    return {customer.slug: _await_document(demo, customer) for customer in demo.customers}
+    facts = {customer.slug: _await_document(demo, customer) for customer in demo.customers}
+    return facts | {f"ledger, {customer.slug}": _booked(demo, customer) for customer in demo.customers}
+
+
+def _booked(demo: Demo, customer: Customer) -> str:
+    """The invoice in the ledger: as it is printed, exact in between, and zero together."""
+    invoice = customer.invoice
+    booked = demo.auditor.booked(ids.from_wire(ids.INVOICE, invoice["id"]))
+    exact = sum((Decimal(line["exact"]) for line in invoice["lines"]), Decimal(0))
+    expected = {
+        "receivable": Decimal(invoice["gross"]),
+        "revenue": -exact,
+        "rounding": exact - Decimal(invoice["net"]),
+        "vat_payable": -Decimal(invoice["tax"]),
+    }
+    expect(booked == {kind: amount for kind, amount in expected.items() if amount}, f"the ledger says {booked}")
+    expect(sum(booked.values()) == 0, f"the ledger is off by {sum(booked.values())}")
+    return (
+        f"receivable {invoice['gross']} = revenue {exact:f} + rounding {Decimal(invoice['net']) - exact:f}"
+        f" + VAT {invoice['tax']} {customer.currency}, together 0"
+    )
 
 
 def _await_document(demo: Demo, customer: Customer) -> str:

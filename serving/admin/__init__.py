@@ -7,11 +7,26 @@ changes something names its caller: `Caller` for operations, `BillingCaller` for
 
 from fastapi import APIRouter
 
-from serving.admin import budgets, clock, fleet, hours, invoices, limits, tenants, usage, users, weights
+from serving.admin import (
+    budgets,
+    clock,
+    corrections,
+    credit_lots,
+    fleet,
+    hours,
+    invoices,
+    ledger,
+    limits,
+    tenants,
+    usage,
+    users,
+    weights,
+)
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, usage, invoices):
+_MONEY = (usage, invoices, corrections, credit_lots, ledger)
+for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]

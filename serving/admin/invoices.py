@@ -72,6 +72,7 @@ class InvoiceView(BaseModel):
     tax_rate: str
     tax: str
     gross: str
+    prepaid: str  # paid from credit as it became final
     has_document: bool
     lines: list[LineView]
 
@@ -188,6 +189,7 @@ def _view(session: Transaction, invoice: Invoice) -> InvoiceView:
         tax_rate=str(invoice.tax_rate),
         tax=str(invoice.tax),
         gross=str(invoice.gross),
+        prepaid=str(invoice.prepaid),
         has_document=session.get(InvoiceDocument, (invoice.id, "pdf")) is not None,
         lines=[
             LineView(

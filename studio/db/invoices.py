@@ -111,6 +111,7 @@ class Invoice(Base):
     net: Mapped[InvoiceAmount]
     tax: Mapped[InvoiceAmount]
     gross: Mapped[InvoiceAmount]
+    prepaid: Mapped[InvoiceAmount] = mapped_column(server_default="0")  # paid from credit, as it became final
     seller: Mapped[Document]
     buyer: Mapped[Document]
     drafted_at: Mapped[RecordedAt]
@@ -119,6 +120,7 @@ class Invoice(Base):
 
     __table_args__ = (
         CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),
+        CheckConstraint("prepaid between 0 and gross", "prepaid_within_gross"),
         CheckConstraint(
             "(state = 'final') = (number is not null and issued_on is not null and approval_id is not null)",
             "final_has_number_and_approval",
@@ -160,7 +162,7 @@ class InvoicedLine(Base):
 
 
 class NumberSeries(Base):
-    """The counter behind invoice numbers, gapless per entity, year and kind. Locked last (`billing/finalize.py`)."""
+    """The counter behind invoice numbers, gapless per entity, year and kind. Locked last (`billing/numbers.py`)."""
 
     __tablename__ = "number_series"
 
@@ -177,11 +179,14 @@ class Approval(Base):
 
     id: Mapped[UuidKey]
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"))
-    action: Mapped[str] = mapped_column(CheckConstraint("action in ('finalize')", "action_known"))
+    action: Mapped[str] = mapped_column(CheckConstraint("action in ('finalize', 'correct')", "action_known"))
+    correction_id: Mapped[UUID | None] = mapped_column(ForeignKey("corrections.id"))
     expected_gross: Mapped[InvoiceAmount]  # what the person saw; another total voids the approval
     approved_by: Mapped[str]
     approved_at: Mapped[RecordedAt]
     executed_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("(action = 'correct') = (correction_id is not null)", "correction_named"),)
 
 
 class InvoiceDocument(Base):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +33,17 @@ class Office:
     admin_key: str
     customer_key: str
     api: Api  # what the command line uses, with the administrator's key
+
+    def studio(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command line against this gateway, as an operator types it."""
+        return subprocess.run(
+            [str(REPOSITORY / "bin" / "studio"), *arguments],
+            env={**os.environ, "STUDIO_GATEWAY_URL": self.gateway.url, "STUDIO_API_KEY": self.admin_key},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def status_with(self, key: str, path: str) -> int:
         """What `GET path` answers to a key."""

@@ -49,6 +49,16 @@ ROUTES = [
     ("GET", "/admin/v1/invoices/inv_0"),
     ("POST", "/admin/v1/invoices/inv_0/approvals"),
     ("GET", "/admin/v1/invoices/inv_0/document"),
+    ("POST", "/admin/v1/invoices/inv_0/corrections"),
+    ("GET", "/admin/v1/invoices/inv_0/corrections"),
+    ("GET", "/admin/v1/corrections/cor_0"),
+    ("POST", "/admin/v1/corrections/cor_0/approvals"),
+    ("GET", "/admin/v1/corrections/cor_0/document"),
+    ("GET", "/admin/v1/tenants/acme/credits"),
+    ("POST", "/admin/v1/tenants/acme/credits"),
+    ("GET", "/admin/v1/ledger/balances"),
+    ("GET", "/admin/v1/ledger/transactions"),
+    ("GET", "/admin/v1/ledger/verification"),
 ]
 
 

@@ -15,7 +15,7 @@ import typst
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from billing import approval, document, draft, finalize, invoice_requests, reconcile, statement
+from billing import approval, credit_lots, document, draft, finalize, invoice_requests, reconcile, statement
 from billing.approval import InvoiceIsFinal, TotalDiffers
 from billing.paper import money_text, paper
 from studio.db.invoices import InvoiceLine, InvoiceRequest
@@ -177,6 +177,22 @@ def test_the_document_shows_every_figure_of_the_row_and_is_always_the_same(books
     assert money_text(Decimal("1234567.5")) == "1,234,567.50"
 
 
+def test_the_document_says_what_credit_has_paid(books: Books, drafted: UUID) -> None:
+    with books.as_role("worker") as session:
+        draft_paper = asdict(paper(session, drafted))
+    assert _figures(draft_paper, "due") == []  # no word of credit where none was used
+    tenant = books.invoice(drafted).tenant_id
+    with books.as_role("operator") as session:
+        credit_lots.grant(
+            session, tenant_id=tenant, kind="prepaid", amount=Decimal("2.00"), expires_on=None,
+            by="key:xpu_test", reason="top-up", now=LATER,
+        )  # fmt: skip
+    make_final(books, approve(books, drafted))
+    with books.as_role("worker") as session:
+        content = asdict(paper(session, drafted))
+    assert [_figures(content, label) for label in ("gross", "prepaid", "due")] == [["7.14"], ["2.00"], ["5.14"]]
+
+
 def test_the_statement_shows_what_is_invoiced_and_what_is_open(books: Books, gateway: Gateway, drafted: UUID) -> None:
     make_final(books, approve(books, drafted))
     tenant = books.invoice(drafted).tenant_id
@@ -216,5 +232,5 @@ class TestMonthClose:
 
 
 def _figures(content: dict[str, object], label: str) -> list[str]:
-    found = typst.query(document.TEMPLATE, f"<{label}>", sys_inputs={"invoice": json.dumps(content)})
+    found = typst.query(document.TEMPLATE, f"<{label}>", sys_inputs={"paper": json.dumps(content)})
     return [element["child"]["text"] for element in json.loads(found)]

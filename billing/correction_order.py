@@ -1,0 +1,81 @@
+"""Ordering a correction: a draft that binds nobody until it is approved. Its figures come from `correction.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from billing import correction
+from billing.correction import CorrectionType, Figures, Left, LineLeft
+from studio import ids
+from studio.db.corrections import Correction, CorrectionLine
+from studio.db.invoices import Invoice, InvoiceLine
+from studio.errors import Conflict, NotFound
+from studio.money import Currency
+
+
+class InvoiceNotFinal(Conflict):
+    """A draft is not corrected, it is drafted anew."""
+
+    default_code = "invoice_not_final"
+
+
+def order(
+    session: Session,
+    *,
+    invoice_id: UUID,
+    type: CorrectionType,
+    wanted: Mapping[int, Decimal],
+    reason: str,
+    by: str,
+    now: datetime,
+) -> UUID:
+    """Draft a correction of a final invoice; its id. `wanted`: net amounts by line number, none for a cancellation."""
+    invoice = session.get(Invoice, invoice_id)
+    if invoice is None:
+        raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
+    if invoice.state != "final":
+        raise InvoiceNotFinal("A draft is not corrected: order it again when its usage is right.")
+    figures = correction.compose(left_of(session, invoice), type, wanted)
+    correction_id = ids.uuid7()
+    session.execute(
+        insert(Correction).values(
+            id=correction_id, invoice_id=invoice.id, tenant_id=invoice.tenant_id,
+            legal_entity_id=invoice.legal_entity_id, type=type, state="draft", currency=invoice.currency,
+            tax_category=invoice.tax_category, tax_rate=invoice.tax_rate, net=figures.net, tax=figures.tax,
+            gross=figures.gross, reason=reason, ordered_by=by, ordered_at=now,
+        )
+    )  # fmt: skip
+    session.execute(
+        insert(CorrectionLine), [{"correction_id": correction_id, **asdict(line)} for line in figures.lines]
+    )
+    return correction_id
+
+
+def left_of(session: Session, invoice: Invoice) -> Left:
+    """What is left of a final invoice after all its final corrections."""
+    columns = (InvoiceLine.line_no, InvoiceLine.exact, InvoiceLine.amount)
+    lines = select(*columns).where(InvoiceLine.invoice_id == invoice.id).order_by(InvoiceLine.line_no)
+    original = Left(
+        currency=Currency(invoice.currency),
+        tax_rate=invoice.tax_rate,
+        tax=invoice.tax,
+        lines=tuple(LineLeft(*row) for row in session.execute(lines)),
+    )
+    final = select(Correction).where(Correction.invoice_id == invoice.id, Correction.state == "final")
+    earlier = [(CorrectionType(row.type), figures_of(session, row)) for row in session.scalars(final).all()]
+    return correction.left_after(original, earlier)
+
+
+def figures_of(session: Session, row: Correction) -> Figures:
+    """The figures of a correction as they are stored."""
+    columns = (CorrectionLine.line_no, CorrectionLine.exact, CorrectionLine.amount)
+    query = select(*columns).where(CorrectionLine.correction_id == row.id).order_by(CorrectionLine.line_no)
+    lines = tuple(correction.CorrectionLine(*line) for line in session.execute(query))
+    return Figures(lines, row.net, row.tax, row.gross)

@@ -1,0 +1,105 @@
+"""Corrections through the front door."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from local.api import ApiRefused
+from studio import ids
+from tests.admin.conftest import Office
+
+# A final invoice of two lines, 4.00 and 2.00 net, as the chain leaves it behind.
+FINAL_INVOICE = """
+    with request as (
+        insert into invoice_requests (tenant_id, month, requested_by, reason)
+        select id, '2026-11-01', 'tests', 'test' from tenants where slug = 'acme' returning id, tenant_id
+    )
+    insert into invoices (tenant_id, legal_entity_id, request_id, month, period_from, period_until, time_zone, state,
+                          currency, rounding_mode, tax_category, tax_rate, net, tax, gross, seller, buyer)
+    select tenant_id, 'xpulink-de', id, '2026-11-01', '2026-11-01', '2026-11-30', 'Europe/Berlin', 'draft', 'EUR',
+           'half_up', 'S', 0.19, 6.00, 1.14, 7.14, '{}', '{}' from request
+    returning id
+"""
+LINES = """
+    insert into invoice_lines (invoice_id, line_no, variant_id, unit, price_id, tokens, per_million, exact, amount,
+                               explanation)
+    select i.id, n.line_no, p.variant_id, p.unit, p.id, n.amount * 1000000, 1, n.amount, n.amount, ''
+    from invoices i, (values (1, 4.00), (2, 2.00)) as n (line_no, amount),
+         (select * from prices where unit = 'prompt' limit 1) p
+"""
+MAKE_FINAL = """
+    update invoices set state = 'final', number = 'XDE-2026-000001', issued_on = '2026-12-01', approval_id = uuidv7()
+"""
+
+
+@pytest.fixture(scope="module")
+def invoice(office: Office) -> str:
+    with office.database.superuser() as connection:
+        row = connection.execute(FINAL_INVOICE).fetchone()
+        connection.execute(LINES)
+        connection.execute(MAKE_FINAL)
+    assert row is not None
+    invoice_id: UUID = row[0]
+    return ids.to_wire(ids.INVOICE, invoice_id)
+
+
+def test_a_correction_is_ordered_shown_and_approved_at_its_total(office: Office, invoice: str) -> None:
+    body = {"kind": "credit_note", "lines": [{"line_no": 2, "amount": "0.50"}], "reason": "price was wrong"}
+    ordered = office.api.post(f"/admin/v1/invoices/{invoice}/corrections", body)
+    assert (ordered["type_code"], ordered["state"], ordered["invoice_number"]) == ("381", "draft", "XDE-2026-000001")
+    assert (ordered["net"], ordered["tax"], ordered["gross"]) == ("0.50", "0.10", "0.60")
+    assert ordered in office.api.get(f"/admin/v1/invoices/{invoice}/corrections")
+    path = f"/admin/v1/corrections/{ordered['id']}"
+    assert office.api.get(path) == ordered
+    with pytest.raises(ApiRefused, match=r"total is 0\.60, not 0\.61 EUR"):
+        office.api.post(f"{path}/approvals", {"expected_gross": "0.61"})
+    approved = office.api.post(f"{path}/approvals", {"expected_gross": "0.60"})
+    assert approved["approved_by"] == office.admin_key[:12]
+    with pytest.raises(ApiRefused, match="no document yet"):
+        office.api.download(f"{path}/document")
+    with office.database.superuser() as connection:
+        audited = connection.execute(
+            "select action from audit_log where subject in (%s, %s) order by at", (invoice, ordered["id"])
+        ).fetchall()
+    assert audited == [("invoice.correct",), ("correction.approve",)]
+
+
+def test_the_command_line_orders_and_says_how_to_approve(office: Office, invoice: str) -> None:
+    ordered = office.studio("invoice", "correct", invoice, "--line", "1=0.10", "--line", "2=0.20", "--reason", "x")
+    assert ordered.returncode == 0, ordered.stderr
+    (*_, newest) = office.api.get(f"/admin/v1/invoices/{invoice}/corrections")
+    assert [(line["line_no"], line["amount"]) for line in newest["lines"]] == [(1, "0.10"), (2, "0.20")]
+    approve = f"invoice approve {newest['id']} --total 0.36"
+    assert approve in " ".join(ordered.stdout.split())
+    assert "Approved by" in office.studio(*approve.split()).stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"lines": [{"line_no": 1, "amount": "4.01"}]}, "Only 4.00 is left of line 1"),
+        ({"lines": [{"line_no": 1, "amount": "1.00"}] * 2}, "each line once"),
+        ({"lines": [{"line_no": 3, "amount": "1.00"}]}, "no line 3"),
+        ({"lines": [{"line_no": 1, "amount": "-1.00"}]}, "greater than 0"),
+        ({"lines": []}, "at least one line"),
+        ({"kind": "gift"}, "cancellation"),
+        ({"kind": "cancellation", "lines": [{"line_no": 1, "amount": "1.00"}]}, "name no lines"),
+        ({"reason": ""}, "at least 1 character"),
+    ],
+)
+def test_a_correction_that_cannot_be_is_refused(
+    office: Office, invoice: str, body: dict[str, object], words: str
+) -> None:
+    whole = {"kind": "credit_note", "lines": [{"line_no": 1, "amount": "1.00"}], "reason": "x"} | body
+    with pytest.raises(ApiRefused, match=words):
+        office.api.post(f"/admin/v1/invoices/{invoice}/corrections", whole)
+
+
+def test_what_does_not_exist_is_not_corrected(office: Office) -> None:
+    body = {"kind": "cancellation", "reason": "x"}
+    with pytest.raises(ApiRefused, match="no invoice"):
+        office.api.post(f"/admin/v1/invoices/{ids.to_wire(ids.INVOICE, ids.uuid7())}/corrections", body)
+    with pytest.raises(ApiRefused, match="was expected"):
+        office.api.get("/admin/v1/corrections/inv_0")
