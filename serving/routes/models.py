@@ -106,18 +106,19 @@ def delete_model(
 
 def models(fleet: Fleet, now: datetime) -> list[Model]:
     """All of them, in the catalog's order."""
-    return [_variant(fleet, variant, now) for variant in fleet.variants.values()]
+    return [variant_model(fleet, variant, now) for variant in fleet.variants.values()]
 
 
 def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime) -> Model:
-    base = _variant(fleet, target.variant, now)
+    base = variant_model(fleet, target.variant, now)
     if target.adapter is None:
         return base
     own = {"id": target.name, "name": target.name, "owned_by": caller.tenant_slug, "parent": base.id}
     return base.model_copy(update=own | {"created": int(target.adapter.created_at.timestamp())})
 
 
-def _variant(fleet: Fleet, variant: Variant, now: datetime) -> Model:
+def variant_model(fleet: Fleet, variant: Variant, now: datetime) -> Model:
+    """One variant as callers see it."""
     ready_at = fleet.ready_at(variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)
     for price in fleet.prices.get(variant.id, ()):
