@@ -32,8 +32,7 @@ export function ColdBanner({ offer, now, alternative, cancel, use }: Properties)
         {t("cold.title", { name })}
       </p>
       <p className="mt-1 min-h-10">
-        {words(tier, now)}
-        {". "}
+        {tier.state === "starting" ? "" : `${words(tier, now)}. `}
         {eta === null
           ? t("cold.unknown")
           : t("cold.eta", { time: duration(locale, eta), usual: duration(locale, usual) })}

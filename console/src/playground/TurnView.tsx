@@ -44,9 +44,9 @@ export function TurnView({ turn, prices, isLast, again }: Properties) {
           {turn.state === "stopped" ? <p className="mt-2 text-[0.875rem] text-muted">{t("stopped")}</p> : null}
           {turn.finish === "length" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByLength")}</p> : null}
           {turn.finish === "budget" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByBudget")}</p> : null}
-          <div className="mt-2 border-t border-hairline">
+          <div className="mt-2 border-t border-hairline pt-1">
             <Meter turn={turn} prices={prices} />
-            <div className="flex min-h-8 flex-wrap items-center gap-2">
+            <div className="mt-1 flex min-h-8 flex-wrap items-center gap-2">
               {turn.text && turn.state !== "running" ? <Copy text={turn.text} /> : null}
               {turn.text ? (
                 <button
