@@ -63,7 +63,7 @@ function Row({ model, catalog }: { model: CatalogModel; catalog: Catalog }) {
   const first = base ?? fast;
   if (!first) return null;
   return (
-    <li className="grid min-h-[11.5rem] content-center gap-x-4 gap-y-1 border-t border-hairline px-5 py-3 first:border-t-0 md:min-h-[4.25rem] md:grid-cols-[minmax(0,1.3fr)_minmax(0,1fr)_minmax(0,1fr)_minmax(0,1.1fr)_auto] md:items-center">
+    <li className="grid min-h-[11.5rem] grid-cols-1 content-center gap-x-4 gap-y-1 border-t border-hairline px-5 py-3 first:border-t-0 md:min-h-[4.25rem] md:grid-cols-[minmax(0,1.3fr)_minmax(0,1fr)_minmax(0,1fr)_minmax(0,1.1fr)_auto] md:items-center">
       <span className="min-w-0">
         <Link href={`/${locale}/models#${model.id}`} className="font-medium hover:text-accent hover:underline">
           {model.name}

@@ -34,7 +34,7 @@ export function ModelRow({ model, catalog, currency }: Properties) {
   return (
     <li id={model.id} className="card scroll-mt-24">
       <Collapsible.Root open={isOpen} onOpenChange={setOpen}>
-        <div className="grid gap-x-8 gap-y-4 px-5 py-4 lg:grid-cols-[minmax(0,17rem)_minmax(0,1fr)]">
+        <div className="grid grid-cols-1 gap-x-8 gap-y-4 px-5 py-4 lg:grid-cols-[minmax(0,17rem)_minmax(0,1fr)]">
           <div>
             <h2 className="text-[1.0625rem] font-semibold">{model.name}</h2>
             <p className="mt-0.5 text-[0.875rem] text-muted">
@@ -48,7 +48,7 @@ export function ModelRow({ model, catalog, currency }: Properties) {
               {isOpen ? t("less") : t("details")}
             </Collapsible.Trigger>
           </div>
-          <div className="grid gap-3 sm:grid-cols-2">
+          <div className="grid grid-cols-1 gap-3 sm:grid-cols-2">
             {model.tiers.map((tier) => (
               <TierCard key={tier.id} model={model} tier={tier} now={catalog.read_at} currency={currency} />
             ))}
@@ -135,7 +135,7 @@ function Details({ model, catalog }: { model: CatalogModel; catalog: Catalog }) 
   const [first] = model.tiers;
   if (!first) return null;
   return (
-    <div className="grid gap-8 border-t border-hairline px-5 py-5 lg:grid-cols-2">
+    <div className="grid grid-cols-1 gap-8 border-t border-hairline px-5 py-5 lg:grid-cols-2">
       <div>
         <h3 className="mb-3 font-semibold">{t("hours")}</h3>
         <WeekStrip week={first.week} />

@@ -187,7 +187,7 @@ export function Playground() {
           </button>
         </div>
         <div
-          className={`grid min-h-0 flex-1 ${session.columns.length > 1 ? "md:grid-cols-2 md:divide-x md:divide-hairline" : ""}`}
+          className={`grid min-h-0 flex-1 grid-cols-1 ${session.columns.length > 1 ? "md:grid-cols-2 md:divide-x md:divide-hairline" : ""}`}
         >
           {session.columns.map((column, place) => (
             <ColumnView

@@ -16,7 +16,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
   return (
     <Words of={["Catalog", "Code", "Receipt"]}>
       <div className="mx-auto w-full max-w-[88rem] px-4 pb-20 sm:px-6">
-        <section className="grid items-center gap-10 py-12 lg:grid-cols-[minmax(0,1fr)_minmax(0,34rem)] lg:py-16">
+        <section className="grid grid-cols-1 items-center gap-10 py-12 lg:grid-cols-[minmax(0,1fr)_minmax(0,34rem)] lg:py-16">
           <div>
             <h1 className="text-[2rem] leading-[1.1] font-semibold sm:text-[2.75rem]">{t("headline")}</h1>
             <p className="mt-5 max-w-[38rem] text-[1.0625rem] text-muted">{t("lead")}</p>
@@ -28,7 +28,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
                 {t("seeModels")}
               </Link>
             </div>
-            <dl className="mt-10 grid max-w-[38rem] gap-x-8 gap-y-4 sm:grid-cols-3">
+            <dl className="mt-10 grid grid-cols-1 max-w-[38rem] gap-x-8 gap-y-4 sm:grid-cols-3">
               {(["exact", "own", "compatible"] as const).map((name) => (
                 <div key={name} className="border-t border-control pt-3">
                   <dt className="font-semibold">{t(`facts.${name}.title`)}</dt>
@@ -50,7 +50,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
           <Board />
         </section>
 
-        <section aria-labelledby="bill" className="grid gap-x-12 gap-y-6 py-12 lg:grid-cols-2">
+        <section aria-labelledby="bill" className="grid grid-cols-1 gap-x-12 gap-y-6 py-12 lg:grid-cols-2">
           <div>
             <h2 id="bill" className="text-[1.5rem] font-semibold">
               {t("bill.title")}
@@ -70,7 +70,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
 
         <section
           aria-labelledby="hours"
-          className="grid gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2"
+          className="grid grid-cols-1 gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2"
         >
           <div>
             <h2 id="hours" className="text-[1.5rem] font-semibold">
@@ -83,7 +83,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
           <SiteWeek />
         </section>
 
-        <section aria-labelledby="data" className="grid gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2">
+        <section aria-labelledby="data" className="grid grid-cols-1 gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2">
           <div>
             <h2 id="data" className="text-[1.5rem] font-semibold">
               {t("data.title")}
