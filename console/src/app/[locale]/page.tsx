@@ -83,7 +83,10 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
           <SiteWeek />
         </section>
 
-        <section aria-labelledby="data" className="grid grid-cols-1 gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2">
+        <section
+          aria-labelledby="data"
+          className="grid grid-cols-1 gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2"
+        >
           <div>
             <h2 id="data" className="text-[1.5rem] font-semibold">
               {t("data.title")}
