@@ -3,7 +3,7 @@ import { defineConfig } from "@playwright/test";
 // Started by `tests/console`, which brings up what the pages talk to. Chromium is the system's, never a download.
 export default defineConfig({
   testDir: "tests",
-  outputDir: process.env.CONSOLE_RESULTS ?? "test-results",
+  outputDir: `${process.env.CONSOLE_RESULTS ?? "test-results"}/failures`, // emptied at each start; screenshots are beside it
   workers: 1,
   timeout: 60_000,
   expect: { timeout: 15_000 },
