@@ -24,17 +24,23 @@ MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
 KUBERNETES_READY := build/kubernetes/.ready
 PEERS_READY := build/peers/.ready
+CONSOLE_MODULES := console/node_modules/.ready
+CONSOLE_READY := build/console/site.json
+CONSOLE_TYPES := console/src/api/schema.d.ts
+CONSOLE_SOURCES := $(shell find console/src console/messages console/public console/scripts -type f ! -name schema.d.ts) \
+  $(wildcard console/*.ts console/*.mjs console/*.json)
+HAS_NODE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
 
 .PHONY: help
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: install ## Start the cloud, play the main job as a story, leave the cloud up
+demo: install console-if-node ## Start the cloud, play the main job as a story, leave the cloud up
 	@$(APP) -m local.demo
 
 .PHONY: up
-up: install ## Start the cloud without the story
+up: install console-if-node ## Start the cloud without the story
 	@$(APP) -m local up
 
 .PHONY: down
@@ -42,17 +48,32 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install $(OIDC_READY) $(KUBERNETES_READY) ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
-	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
-	@$(APP) -m pytest -m engine
+test: install $(OIDC_READY) $(KUBERNETES_READY) console ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
+	@$(APP) -m pytest -m "engine or browser"
 
 .PHONY: test-fast
-test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) ## The tests that need no engine
-	@$(APP) -m pytest -m "not engine" $(IN_PARALLEL)
+test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) ## The tests that need neither an engine nor a browser
+	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
+
+.PHONY: browser
+browser: $(APP_READY) console ## The console in Chromium: all pages, languages, widths, light and dark; screenshots
+	@CONSOLE_MATRIX=full $(APP) -m pytest -m browser --timeout=1800 -s
 
 .PHONY: lint
-lint: $(APP_READY) ## Style, types and import contracts
+lint: $(APP_READY) ## Style, types and import contracts, of the console too
 	@$(APP) -m ruff check . && $(APP) -m ruff format --check . && $(APP) -m mypy && .venv/bin/lint-imports --no-logo
+	@if $(HAS_NODE); then $(MAKE) --no-print-directory $(CONSOLE_TYPES) && npm run --silent check --prefix console; \
+	  else echo "The console is not checked: that needs Node.js 20 or later with npm."; fi
+
+.PHONY: console
+console: $(CONSOLE_READY) ## The website and console, as static files in build/console (needs Node.js 20)
+
+.PHONY: console-if-node
+console-if-node: $(APP_READY)
+	@if $(HAS_NODE); then $(MAKE) --no-print-directory $(CONSOLE_READY) || \
+	  echo "The console could not be built. Everything else works; the gateway shows its plain first page."; \
+	  else echo "The console is not built: that needs Node.js 20 or later with npm. Everything else works without it."; fi
 
 .PHONY: format
 format: $(APP_READY) ## Rewrite the code in the house style
@@ -113,9 +134,9 @@ $(ENGINE_READY): requirements/engine.lock | $(UV)
 	  { echo "The CPU build of PyTorch was not found: set PIP_FIND_LINKS to a folder that holds its wheel, or TORCH_CPU_INDEX."; exit 1; }
 	@touch $@
 
-# Only tests need Node.
+# The tests and the console need Node.
 $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.json
-	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
+	@$(HAS_NODE) || \
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
@@ -127,6 +148,26 @@ $(KUBERNETES_READY): requirements/kubernetes.lock k8s/tools.py | $(UV)
 	@$(PYTHON) -m venv build/kubernetes && $(UV) pip sync --quiet --python build/kubernetes/bin/python requirements/kubernetes.lock
 	@build/kubernetes/bin/python k8s/tools.py build/kubernetes/lib/python3.11/site-packages build/kubernetes/bin
 	@touch $@
+
+$(CONSOLE_MODULES): console/package.json console/package-lock.json
+	@$(HAS_NODE) || { echo "Node.js 20 or later with npm is needed for the console: install it and run make again."; exit 1; }
+	@echo "Installing what the console is built with ..."
+	@npm ci --silent --prefix console && touch $@
+
+# Asked each time, and written only when it says something else: so the types cannot be stale, and nothing is built anew.
+build/openapi.json: FORCE | $(APP_READY)
+	@$(APP) -m serving.document $@
+
+$(CONSOLE_TYPES): build/openapi.json $(CONSOLE_MODULES)
+	@npm run --silent types --prefix console
+
+$(CONSOLE_READY): $(CONSOLE_TYPES) $(CONSOLE_SOURCES)
+	@echo "Building the console ..."
+	@NEXT_TELEMETRY_DISABLED=1 npm run --silent build --prefix console > build/console.log 2>&1 || { cat build/console.log; exit 1; }
+	@grep "kB script" build/console.log
+
+.PHONY: FORCE
+FORCE:
 
 $(PEERS_READY): requirements/peers.lock | $(UV)
 	@echo "Installing LiteLLM and vllm-router ..."

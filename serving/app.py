@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
+from serving.console import Console
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
 from serving.idempotency.store import Store
@@ -29,6 +30,7 @@ from serving.routes import (
     batches,
     budgets,
     cache,
+    catalog,
     files,
     fine_tuning,
     idempotency,
@@ -52,7 +54,7 @@ from studio import ids
 from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
-    *(models, files, uploads, batches, fine_tuning, responses),
+    *(catalog, models, files, uploads, batches, fine_tuning, responses),
     *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 
@@ -64,8 +66,15 @@ log = structlog.get_logger()
 class PublicApplication:
     """Sends each request where it belongs."""
 
-    def __init__(self, token_endpoints: Mapping[str, Application], others: Application, idempotent: Idempotent) -> None:
+    def __init__(
+        self,
+        token_endpoints: Mapping[str, Application],
+        console: Console,
+        others: Application,
+        idempotent: Idempotent,
+    ) -> None:
         self._token_endpoints = token_endpoints
+        self._console = console
         self._others = others
         self._idempotent = idempotent
 
@@ -104,6 +113,8 @@ class PublicApplication:
             scope["raw_path"] = path.encode()
         if path.startswith(MESSAGES.path):
             take_key(scope)
+        if path not in self._token_endpoints and self._console.answers(scope):
+            return self._console
         return self._token_endpoints.get(path, self._others)
 
 
@@ -121,11 +132,17 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
         # Engines have them at the root, so that is where their clients look.
         token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
-    others = _bounded(_framework(gateway, database, answers, store), gateway.max_body_bytes)
-    return PublicApplication(token_endpoints, others, Idempotent(gateway, answers))
+    framework = described_application(gateway.max_body_bytes)
+    framework.state.gateway = gateway
+    framework.state.database = database
+    framework.state.responses = store
+    framework.state.idempotency = answers
+    others = _bounded(framework, gateway.max_body_bytes)
+    return PublicApplication(token_endpoints, Console.built(), others, Idempotent(gateway, answers))
 
 
-def _framework(gateway: Gateway, database: Engine, answers: Store, store: ResponseStore) -> FastAPI:
+def described_application(max_body_bytes: int) -> FastAPI:
+    """All routes and refusals, without the parts that answer: enough for the OpenAPI document."""
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(
         title="XPULINK AI Studio",
@@ -133,12 +150,8 @@ def _framework(gateway: Gateway, database: Engine, answers: Store, store: Respon
         redoc_url=None,
         redirect_slashes=False,
         # A body is read before its caller is known. Routes that stream files have a bound of their own.
-        max_body_size=gateway.max_body_bytes,
+        max_body_size=max_body_bytes,
     )
-    app.state.gateway = gateway
-    app.state.database = database
-    app.state.responses = store
-    app.state.idempotency = answers
     for part in (*TENANT_ROUTES, admin):
         app.include_router(part.router)
     app.add_exception_handler(StudioError, _studio_error)

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     gateway_internal_port: int = Field(8081, description="port of health and metrics, never public")
     gateway_url: str = Field("http://127.0.0.1:8080", description="where users reach the gateway")
     dagster_url: str = Field("http://127.0.0.1:3070", description="where operators reach Dagster's UI")
+    console_dir: Path = Field(REPOSITORY / "build/console", description="the built console that the gateway serves")
     journal_dir: Path = Field(Path(".studio/journal"), description="usage journal; must outlive the process")
     max_body_bytes: int = Field(32 * 1024 * 1024, description="largest request body of a token route")
     image_hosts: str = Field("", description="hosts that images may be fetched from, by commas; empty: all public ones")

@@ -59,6 +59,10 @@ class Hours:
         """When a variant that is closed opens; None when nothing says that it will."""
         return next((at for at, decision in self.decisions_after(variant, now) if decision.is_open), None)
 
+    def closes_at(self, variant: SiteVariant, now: datetime) -> datetime | None:
+        """When a variant that is open closes; None when nothing says that it will."""
+        return next((at for at, decision in self.decisions_after(variant, now) if not decision.is_open), None)
+
     def starts_at(self, variant: SiteVariant, now: datetime) -> datetime | None:
         """When its first replica is started: at once while it should have some, else at the next prewarm."""
         if self.decide(variant, now).replicas > 0:

@@ -188,6 +188,14 @@ class Fleet:
         opens_at = self.hours.opens_at(variant.running, hours_now)
         return None if opens_at is None else opens_at.astimezone(self.hours.zone_of(variant.running))
 
+    def closes_at(self, variant: Variant, now: datetime) -> datetime | None:
+        """When an open variant closes, on the same clock. None: closed, or not known to close."""
+        hours_now = now + self.hours.offset
+        if not variant.deployed or not self.hours.decide(variant.running, hours_now).is_open:
+            return None
+        closes_at = self.hours.closes_at(variant.running, hours_now)
+        return None if closes_at is None else closes_at.astimezone(self.hours.zone_of(variant.running))
+
 
 class FleetView:
     """The latest reading. A request takes `fleet` once and works with that."""

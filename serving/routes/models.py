@@ -112,11 +112,11 @@ def delete_model(
 
 def models(fleet: Fleet, now: datetime, health: Health) -> list[Model]:
     """All of them, in the catalog's order."""
-    return [_variant(fleet, variant, now, health) for variant in fleet.variants.values()]
+    return [variant_model(fleet, variant, now, health) for variant in fleet.variants.values()]
 
 
 def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime, health: Health) -> Model:
-    base = _variant(fleet, target.variant, now, health)
+    base = variant_model(fleet, target.variant, now, health)
     if target.adapter is None:
         return base
     own = {"id": target.name, "name": target.name, "owned_by": caller.tenant_slug, "parent": base.id}
@@ -129,7 +129,8 @@ def _state(fleet: Fleet, variant: Variant, health: Health) -> ModelState:
     return state if not ready or any(health.is_healthy(replica.id) for replica in ready) else "unreachable"
 
 
-def _variant(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Model:
+def variant_model(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Model:
+    """One variant as callers see it."""
     state = _state(fleet, variant, health)
     ready_at = None if state == "unreachable" else fleet.ready_at(variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)

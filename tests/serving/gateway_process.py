@@ -53,6 +53,7 @@ class GatewayProcess:
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(self.internal_port),
                 "STUDIO_GATEWAY_URL": self.url,
                 "STUDIO_JOURNAL_DIR": str(self.journal_dir),
+                "STUDIO_CONSOLE_DIR": str(folder / "no-console"),  # the plain first page, whatever was built here
                 "STUDIO_CACHE_SALT_KEY": "a secret of the tests",
                 "STUDIO_CONTENT_KEY": "another secret of the tests",
             }

@@ -1,0 +1,25 @@
+import { defineConfig } from "@playwright/test";
+
+// Started by `tests/console`, which brings up what the pages talk to. Chromium is the system's, never a download.
+export default defineConfig({
+  testDir: "tests",
+  outputDir: `${process.env.CONSOLE_RESULTS ?? "test-results"}/failures`, // emptied at each start; screenshots are beside it
+  workers: 1,
+  timeout: 60_000,
+  expect: { timeout: 15_000 },
+  reporter: "list",
+  forbidOnly: true,
+  use: {
+    baseURL: process.env.CONSOLE_URL,
+    locale: "en-GB",
+    timezoneId: "Europe/Berlin",
+    launchOptions: {
+      executablePath: process.env.CONSOLE_CHROMIUM ?? "/usr/bin/chromium",
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"],
+    },
+  },
+  projects: [
+    { name: "plain", testMatch: "plain/*.spec.ts" },
+    { name: "browser", testMatch: "browser/*.spec.ts" },
+  ],
+});

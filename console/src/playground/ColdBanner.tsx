@@ -1,0 +1,62 @@
+"use client";
+
+import { Progress } from "@base-ui/react/progress";
+import { useLocale, useTranslations } from "next-intl";
+import { useStateWords } from "@/catalog/State";
+import { duration } from "@/time";
+import type { Offer } from "./offers";
+
+type Properties = {
+  offer: Offer;
+  now: string;
+  alternative: Offer | undefined;
+  cancel: () => void;
+  use: (model: string) => void;
+};
+
+/** Said while a question waits for its model. The question goes by itself, and waiting costs nothing. */
+export function ColdBanner({ offer, now, alternative, cancel, use }: Properties) {
+  const t = useTranslations("Playground");
+  const words = useStateWords();
+  const locale = useLocale();
+  const { tier, name } = offer;
+  const eta = tier.eta_seconds;
+  const usual = Math.max(tier.usual_warmup_seconds, 1);
+  const done = tier.state === "starting" && eta !== null ? Math.min(0.97, Math.max(0.03, 1 - eta / usual)) : null;
+  return (
+    <section
+      aria-label={t("cold.label")}
+      className="rounded-md border border-warn bg-warn-soft px-4 py-3 text-[0.875rem]"
+    >
+      <p className="font-semibold" aria-live="polite">
+        {t("cold.title", { name })}
+      </p>
+      <p className="mt-1 min-h-10">
+        {tier.state === "starting" ? "" : `${words(tier, now)}. `}
+        {eta === null
+          ? t("cold.unknown")
+          : t("cold.eta", { time: duration(locale, eta), usual: duration(locale, usual) })}
+      </p>
+      <Progress.Root
+        value={done === null ? null : Math.round(done * 100)}
+        aria-label={t("cold.label")}
+        className="mt-2"
+      >
+        <Progress.Track className="h-1.5 overflow-hidden rounded-full bg-hairline">
+          <Progress.Indicator className="block h-full bg-warn transition-[width] duration-700" />
+        </Progress.Track>
+      </Progress.Root>
+      <p className="mt-2 text-muted">{t("cold.free")}</p>
+      <div className="mt-3 flex flex-wrap gap-2">
+        {alternative ? (
+          <button type="button" className="button-quiet min-h-8" onClick={() => use(alternative.tier.id)}>
+            {t("cold.use", { model: alternative.tier.id })}
+          </button>
+        ) : null}
+        <button type="button" className="button-quiet min-h-8" onClick={cancel}>
+          {t("cold.cancel")}
+        </button>
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,69 @@
+import { Refusal, refusalOf } from "@/api/refusal";
+import type { Body } from "@/code/samples";
+import type { Usage } from "@/money";
+import { eventsOf } from "./sse";
+
+/** What arrives of an answer. */
+export type Piece =
+  | { kind: "began"; requestId: string | null }
+  | { kind: "model"; model: string }
+  | { kind: "text"; text: string }
+  | { kind: "thought"; text: string }
+  | { kind: "usage"; usage: Usage }
+  | { kind: "finish"; reason: string; stopReason: string | null };
+
+type Chunk = {
+  model?: string;
+  choices?: {
+    delta?: { content?: string | null; reasoning_content?: string | null; reasoning?: string | null };
+    finish_reason?: string | null;
+    stop_reason?: string | number | null;
+  }[];
+  usage?: {
+    prompt_tokens: number;
+    completion_tokens: number;
+    prompt_tokens_details?: { cached_tokens?: number | null } | null;
+  } | null;
+  error?: { message: string; code: string | null };
+};
+
+/** What is sent: the engine's own running count is asked for, so that the meter shows what is billed. */
+export const streamed = (body: Body): Body => ({
+  ...body,
+  stream: true,
+  stream_options: { include_usage: true, continuous_usage_stats: true },
+});
+
+/** One chat request. Throws a Refusal, a StreamCut, or what `fetch` throws. It is never tried again by itself. */
+export async function* chat(body: Body, key: string, signal: AbortSignal): AsyncGenerator<Piece> {
+  const response = await fetch("/v1/chat/completions", {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json", "x-studio-tag": "console" },
+    body: JSON.stringify(streamed(body)),
+    signal,
+  });
+  if (!response.ok || !response.body) throw await refusalOf(response);
+  const requestId = response.headers.get("x-request-id");
+  yield { kind: "began", requestId };
+  let model: string | undefined;
+  for await (const data of eventsOf(response.body)) {
+    const chunk = JSON.parse(data) as Chunk;
+    if (chunk.error) throw new Refusal(chunk.error.message, 500, chunk.error.code, requestId, null);
+    if (chunk.model && chunk.model !== model) {
+      model = chunk.model;
+      yield { kind: "model", model };
+    }
+    const choice = chunk.choices?.[0];
+    const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
+    if (thought) yield { kind: "thought", text: thought };
+    if (choice?.delta?.content) yield { kind: "text", text: choice.delta.content };
+    if (choice?.finish_reason) {
+      const stopReason = typeof choice.stop_reason === "string" ? choice.stop_reason : null;
+      yield { kind: "finish", reason: choice.finish_reason, stopReason };
+    }
+    if (chunk.usage) {
+      const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: details } = chunk.usage;
+      yield { kind: "usage", usage: { prompt, completion, cached: details?.cached_tokens ?? 0 } };
+    }
+  }
+}

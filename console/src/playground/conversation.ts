@@ -1,0 +1,110 @@
+import { Refusal } from "@/api/refusal";
+import type { Body } from "@/code/samples";
+import type { Usage } from "@/money";
+import { chat } from "./chat";
+import { StreamCut } from "./sse";
+
+/** What went wrong with a turn, in a form that survives a reload. */
+export type Fault = {
+  kind: "refused" | "cut" | "network";
+  message: string;
+  code: string | null;
+  requestId: string | null;
+  isFree: boolean;
+};
+
+/** A question and what became of it. */
+export type Turn = {
+  id: string;
+  prompt: string;
+  asked: string; // the model that was asked for
+  text: string;
+  thought: string;
+  state: "waiting" | "running" | "done" | "stopped" | "failed";
+  model: string | null; // the one that says it answered
+  requestId: string | null;
+  usage: Usage | null;
+  isFinal: boolean; // whether `usage` is the engine's closing count
+  ttftMs: number | null;
+  tokensPerSecond: number | null;
+  finish: string | null;
+  fault: Fault | null;
+};
+
+export const newTurn = (prompt: string, asked: string, state: Turn["state"]): Turn => ({
+  id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`,
+  prompt,
+  asked,
+  text: "",
+  thought: "",
+  state,
+  model: null,
+  requestId: null,
+  usage: null,
+  isFinal: false,
+  ttftMs: null,
+  tokensPerSecond: null,
+  finish: null,
+  fault: null,
+});
+
+/** Runs one turn and reports it as it grows: at most once per frame, and once a second while the tab is hidden. */
+export async function run(turn: Turn, body: Body, key: string, signal: AbortSignal, report: (turn: Turn) => void) {
+  const now: Turn = { ...turn, state: "running" };
+  let isDue = false;
+  let isOver = false;
+  const flush = () => {
+    isDue = false;
+    if (!isOver) report({ ...now });
+  };
+  const soon = () => {
+    if (isDue) return;
+    isDue = true;
+    if (document.hidden) setTimeout(flush, 1_000);
+    else requestAnimationFrame(flush);
+  };
+  const began = performance.now();
+  let first: number | null = null;
+  report({ ...now });
+  try {
+    for await (const piece of chat(body, key, signal)) {
+      const at = performance.now();
+      if (piece.kind === "began") now.requestId = piece.requestId;
+      if (piece.kind === "model") now.model = piece.model;
+      if (piece.kind === "text") now.text += piece.text;
+      if (piece.kind === "thought") now.thought += piece.text;
+      if (piece.kind === "finish") {
+        now.finish = piece.stopReason === "budget" ? "budget" : piece.reason;
+      }
+      if (piece.kind === "text" || piece.kind === "thought") {
+        first ??= at;
+        now.ttftMs = first - began;
+      }
+      if (piece.kind === "usage") {
+        // A running count knows nothing of the cache; the closing one comes after the last choice and knows it all.
+        now.isFinal = now.finish !== null;
+        now.usage = piece.usage;
+        const seconds = first === null ? 0 : (at - first) / 1_000;
+        if (!now.isFinal && seconds > 0.05) now.tokensPerSecond = (piece.usage.completion - 1) / seconds;
+      }
+      soon();
+    }
+    now.state = "done";
+  } catch (error) {
+    now.state = signal.aborted ? "stopped" : "failed";
+    if (!signal.aborted) now.fault = faultOf(error, now);
+  } finally {
+    isOver = true;
+    report({ ...now });
+  }
+}
+
+function faultOf(error: unknown, turn: Turn): Fault {
+  if (error instanceof Refusal) {
+    // After the first byte a refusal is an error event: what was delivered is billed.
+    const isFree = error.isFree && turn.requestId === null;
+    return { kind: "refused", message: error.message, code: error.code, requestId: error.requestId, isFree };
+  }
+  const kind = error instanceof StreamCut || turn.requestId !== null ? "cut" : "network";
+  return { kind, message: "", code: null, requestId: turn.requestId, isFree: false };
+}

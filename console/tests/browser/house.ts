@@ -1,0 +1,93 @@
+import { AxeBuilder } from "@axe-core/playwright";
+import { test as base, expect, type Page } from "@playwright/test";
+
+export { expect };
+
+export const locales = ["en", "de", "zh"] as const;
+export const pages = ["", "/models", "/playground", "/imprint", "/privacy"] as const;
+export const key = process.env.CONSOLE_KEY ?? "";
+export const poorKey = process.env.CONSOLE_POOR_KEY ?? "";
+export const ECHO = "qwen3-32b";
+export const SLEEPER = "baichuan2-13b-chat";
+export const CHAT = "smollm2-135m-instruct";
+
+/** What only the house can do, such as to let a model warm up. */
+export async function knock(door: "sleep" | "wake" | "kill" | "start") {
+  const answer = await fetch(`${process.env.CONSOLE_DOORS}/${door}`, { method: "POST" });
+  expect(answer.status).toBe(204);
+}
+
+type House = { allowed: RegExp[] };
+
+/**
+ * A page that fails its test on an error in the console, a script that throws, a breach of the policy, and a request to
+ * another host. `allowed` lists what a test expects of these.
+ */
+export const test = base.extend<House>({
+  // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the pattern
+  allowed: async ({}, use) => use([]),
+  page: async ({ page, baseURL, allowed }, use) => {
+    const faults: string[] = [];
+    page.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") faults.push(`console: ${message.text()}`);
+    });
+    page.on("pageerror", (error) => faults.push(`thrown: ${error.message}`));
+    page.on("request", (request) => {
+      const url = request.url();
+      if (!url.startsWith(`${baseURL}/`) && !url.startsWith("data:")) faults.push(`elsewhere: ${url}`);
+    });
+    await page.addInitScript(() => {
+      addEventListener("securitypolicyviolation", (event) => {
+        console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
+      });
+    });
+    await use(page);
+    expect(faults.filter((fault) => !allowed.some((one) => one.test(fault)))).toEqual([]);
+  },
+});
+
+/** No violation of WCAG 2.2 AA on what shows. */
+export async function isAccessible(page: Page) {
+  const found = await new AxeBuilder({ page })
+    .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+    .analyze();
+  const said = found.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.target.join(" ")).join("; ")}`);
+  expect(said).toEqual([]);
+}
+
+/** How far things have jumped since the page began, in the browser's own measure (0.1 is "needs improvement"). */
+export async function jumps(page: Page): Promise<number> {
+  return page.evaluate(
+    () =>
+      new Promise<number>((tell) => {
+        let sum = 0;
+        const observer = new PerformanceObserver((list) => {
+          for (const entry of list.getEntries()) {
+            const shift = entry as PerformanceEntry & { value: number; hadRecentInput: boolean };
+            if (!shift.hadRecentInput) sum += shift.value;
+          }
+        });
+        observer.observe({ type: "layout-shift", buffered: true });
+        requestAnimationFrame(() => requestAnimationFrame(() => tell(sum)));
+      }),
+  );
+}
+
+export async function shot(page: Page, name: string, fullPage = true) {
+  const folder = process.env.CONSOLE_RESULTS ?? "test-results";
+  await page.screenshot({ path: `${folder}/shots/${name}.png`, fullPage, animations: "disabled" });
+}
+
+/** The playground with a key that has been accepted. */
+export async function enter(page: Page, path: string, withKey = key) {
+  await page.goto(path);
+  await page.getByPlaceholder("xpu_…").fill(withKey);
+  await page.getByPlaceholder("xpu_…").press("Enter");
+  await expect(page.getByPlaceholder("xpu_…")).toHaveCount(0);
+}
+
+/** That the page has read the catalog. */
+export async function isRead(page: Page, path: string) {
+  if (path === "" || path === "/models") await expect(page.getByText("SmolLM2-135M-Instruct").first()).toBeVisible();
+  if (path === "/playground") await expect(page.locator("select option").nth(2)).toBeAttached();
+}

@@ -1,0 +1,31 @@
+import { expect, isAccessible, isRead, jumps, locales, pages, shot, test } from "./house";
+
+// Every page in every language, light and dark alternating; with CONSOLE_MATRIX=full each in both, wide and on a phone.
+const isFull = process.env.CONSOLE_MATRIX === "full";
+const widths = { wide: { width: 1440, height: 900 }, phone: { width: 390, height: 844 } };
+const cases = pages.flatMap((path, at) =>
+  locales.flatMap((locale, of) =>
+    (Object.keys(widths) as (keyof typeof widths)[]).flatMap((width, by) =>
+      (["light", "dark"] as const)
+        .filter((scheme) => isFull || ((at + of) % 2 === by && (scheme === "light") === (at + of) % 4 < 2))
+        .filter(() => isFull || at < 3)
+        .map((scheme) => ({ path, locale, width, scheme })),
+    ),
+  ),
+);
+
+for (const { path, locale, width, scheme } of cases) {
+  const name = path.slice(1) || "landing";
+  test(`${name} in ${locale}, ${width}, ${scheme}`, async ({ page }) => {
+    await page.setViewportSize(widths[width]);
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    await page.goto(`/${locale}${path}`);
+    await isRead(page, path);
+    await page.evaluate(() => document.fonts.ready);
+    expect(await page.locator("html").getAttribute("lang")).toContain(locale);
+    expect(await jumps(page)).toBeLessThan(0.02);
+    await shot(page, `${name}-${locale}-${width}-${scheme}`);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), "scrolls sideways").toBe(0);
+    await isAccessible(page);
+  });
+}

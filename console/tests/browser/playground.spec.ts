@@ -1,0 +1,196 @@
+import { CHAT, ECHO, enter, expect, isAccessible, key, knock, poorKey, SLEEPER, shot, test } from "./house";
+
+const prompt = "Your message";
+
+test("an answer streams with its meter, and the cost is what the list says", async ({ page }) => {
+  await enter(page, `/en/playground?model=${CHAT}`);
+  await expect(page.getByText("accepted")).toBeVisible();
+  await page.getByLabel("Longest answer").fill("20");
+  await page.getByLabel(prompt).fill("Hello there");
+  await page.getByLabel(prompt).press("Enter");
+  const turn = page.getByRole("article");
+  await expect(turn.getByTestId("answer")).toContainText("word word");
+  await expect(turn.getByText("The answer reached its longest length.")).toBeVisible();
+  await expect(turn.getByTestId("answered-by")).toHaveText(CHAT);
+  const [tier] = await page.evaluate(async (id) => {
+    const catalog = await (await fetch("/v1/catalog")).json();
+    return catalog.models
+      .flatMap((model: { tiers: { id: string }[] }) => model.tiers)
+      .filter((one: { id: string }) => one.id === id);
+  }, CHAT);
+  const prices = tier.prices_per_million_tokens.EUR;
+  // biome-ignore lint/performance/useDomNodeTextContent: its parts stand apart only as they are laid out
+  const meter = await turn.locator("dl").innerText();
+  const [, read = "", cached = ""] = /in\s+(\d+) \((\d+) cached\)/.exec(meter) ?? [];
+  expect(meter).toMatch(/TTFT\s+[\d,]+ ms/);
+  // In whole billionths, since no price here has more digits.
+  const cost =
+    (Number(read) - Number(cached)) * prices.prompt + Number(cached) * prices.cached_prompt + 20 * prices.completion;
+  await expect(turn.getByTestId("cost")).toHaveText(`€${(cost / 1e6).toFixed(6).replace(/0{1,4}$/, "")}`);
+  await expect(turn.getByTitle("Request id, for support")).toHaveText(/^(chatcmpl|req_)/);
+  await shot(page, "playground-answered", false);
+  await isAccessible(page);
+});
+
+test("what is typed and answered outlives a reload, and the key leaves with the tab", async ({ page, context }) => {
+  await enter(page, `/en/playground?model=${ECHO}`);
+  await page.getByLabel("System prompt").fill("Be brief.");
+  await page.getByLabel(prompt).fill("first question");
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toHaveText("first question");
+  await page.getByLabel(prompt).fill("half a thou");
+  await page.reload();
+  await expect(page.getByTestId("answer")).toHaveText("first question");
+  await expect(page.getByLabel(prompt)).toHaveValue("half a thou");
+  await expect(page.getByLabel("System prompt")).toHaveValue("Be brief.");
+  expect(
+    await page.evaluate(() => JSON.stringify({ ...localStorage }) + document.cookie + location.href),
+  ).not.toContain(key);
+  const another = await context.newPage();
+  await another.goto("/en/playground");
+  await expect(another.getByPlaceholder("xpu_…")).toBeVisible();
+});
+
+test("stopping keeps the answer so far and says that it is charged", async ({ page }) => {
+  await enter(page, `/en/playground?model=${CHAT}`);
+  await page.getByLabel("Longest answer").fill("2000");
+  await page.getByLabel(prompt).fill("Tell me a long story");
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toContainText("word word word");
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+  await expect(page.getByText("Stopped. What was produced until then is charged.")).toBeVisible();
+  await expect(page.getByTestId("cost")).toContainText("≈ €");
+  await page.getByLabel(prompt).fill("again");
+  await expect(page.getByRole("button", { name: "Send" })).toBeEnabled();
+});
+
+test("Enter does not send while an input method composes", async ({ page }) => {
+  await enter(page, `/en/playground?model=${ECHO}`);
+  await page.getByLabel(prompt).fill("你好");
+  await page
+    .getByLabel(prompt)
+    .dispatchEvent("keydown", { key: "Enter", keyCode: 229, isComposing: true, bubbles: true });
+  await expect(page.getByLabel(prompt)).toHaveValue("你好");
+  await expect(page.getByRole("article")).toHaveCount(0);
+});
+
+test("a cold model shows its ETA, the question goes by itself when it is warm", async ({ page }) => {
+  await knock("sleep");
+  await enter(page, `/en/playground?model=${SLEEPER}`);
+  await page.getByLabel("Longest answer").fill("5");
+  await page.getByLabel(prompt).fill("Are you awake?");
+  await page.getByLabel(prompt).press("Enter");
+  const banner = page.getByRole("region", { name: "Waiting for the model" });
+  await expect(banner).toContainText("Baichuan2-13B-Chat is not ready");
+  await expect(banner).toContainText(/Ready in about \d+ sec/);
+  await expect(banner).toContainText("Waiting costs nothing");
+  await isAccessible(page);
+  await shot(page, "playground-cold", false);
+  await page.reload();
+  await expect(banner).toBeVisible();
+  await knock("wake");
+  await expect(page.getByTestId("answer")).toContainText("word");
+  await expect(banner).toHaveCount(0);
+  await expect(page.getByTestId("answered-by")).toHaveText(SLEEPER);
+});
+
+test("two models answer side by side, each with its meter", async ({ page }) => {
+  await enter(page, `/en/playground?model=${CHAT}`);
+  await page.getByRole("button", { name: "Compare two" }).click();
+  await page.getByLabel("Model of B").selectOption(ECHO);
+  await page.getByLabel("Longest answer").fill("10");
+  await page.getByLabel(prompt).fill("the same for both");
+  await page.getByLabel(prompt).press("Enter");
+  const [a, b] = [
+    page.getByRole("region", { name: "Conversation A" }),
+    page.getByRole("region", { name: "Conversation B" }),
+  ];
+  await expect(a.getByTestId("answered-by")).toHaveText(CHAT);
+  await expect(b.getByTestId("answered-by")).toHaveText(ECHO);
+  await expect(b.getByTestId("answer")).toHaveText("the same for both");
+  await expect(a.getByText("The answer reached its longest length.")).toBeVisible();
+  await isAccessible(page);
+  await shot(page, "playground-compare", false);
+  await page.setViewportSize({ width: 390, height: 844 });
+  await expect(b.getByTestId("answer")).toHaveText("the same for both");
+  await shot(page, "playground-compare-phone");
+  await page.getByRole("button", { name: "Show code" }).click();
+  await expect(page.getByRole("dialog")).toContainText('"max_tokens": 10');
+  await expect(page.getByRole("dialog")).not.toContainText(key);
+  await isAccessible(page);
+});
+
+test.describe("refusals", () => {
+  test.use({ allowed: [/status of 40[13]/] });
+
+  test("say what, whether it is charged, and which request", async ({ page }) => {
+    await enter(page, `/en/playground?model=${ECHO}`, poorKey);
+    await page.getByLabel(prompt).fill("May I?");
+    await page.getByLabel(prompt).press("Enter");
+    const fault = page.getByRole("article").getByRole("alert");
+    await expect(fault).toContainText("The gateway refused this request.");
+    await expect(fault).toContainText("permission_denied");
+    await expect(fault).toContainText("Not charged.");
+    await expect(fault.getByTestId("fault-request")).toHaveText(/^req_[0-9a-f]{32}$/);
+    await isAccessible(page);
+    await shot(page, "playground-refused", false);
+    await page.getByRole("button", { name: "Forget" }).click();
+    await page.getByPlaceholder("xpu_…").fill("xpu_nonsense");
+    await page.getByPlaceholder("xpu_…").press("Enter");
+    await expect(page.getByRole("alert").first()).toBeVisible();
+    await expect(page.getByRole("article")).toContainText("May I?");
+  });
+});
+
+const hostile = [
+  '<script>window.broken = 1</script><img src="https://evil.example/x.png" onerror="window.broken = 2">',
+  "[click](javascript:window.broken=3) ![beacon](https://evil.example/beacon.png) [out](https://evil.example/page)",
+  '<iframe src="https://evil.example"></iframe><style>body { display: none }</style><a href="data:text/html,x">d</a>',
+  `| ${"wide | ".repeat(60)}\n|${"---|".repeat(60)}\n| ${"cell | ".repeat(60)}`,
+  `${"x".repeat(3_000)}`,
+].join("\n\n");
+
+test("what a model writes cannot run, load, reach out or break the page", async ({ page }) => {
+  await enter(page, `/en/playground?model=${ECHO}`);
+  const long = `${hostile}\n\n${"A paragraph with **bold** and `code`.\n\n".repeat(2_200)}the end`;
+  expect(long.length).toBeGreaterThan(80_000);
+  // Typing it through the keyboard's way takes a browser minutes.
+  await page.getByLabel(prompt).evaluate((box, text) => {
+    Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value")?.set?.call(box, text);
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }, long);
+  await page.getByLabel(prompt).press("Enter");
+  const answer = page.getByTestId("answer");
+  await expect(answer).toContainText("the end", { timeout: 30_000 });
+  await expect(page.getByRole("button", { name: "Ask again" })).toBeVisible({ timeout: 30_000 });
+  expect(await page.evaluate(() => (window as unknown as { broken?: number }).broken)).toBeUndefined();
+  expect(await answer.locator("script, iframe, style, img, [onerror]").count()).toBe(0);
+  const links = await answer
+    .locator("a")
+    .evaluateAll((all) => all.map((one) => [one.getAttribute("href"), one.getAttribute("rel")]));
+  expect(links).toEqual([["https://evil.example/page", "noopener noreferrer nofollow ugc"]]);
+  await expect(answer.getByRole("link")).toContainText("(evil.example)");
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+});
+
+test.describe("a gateway that dies", () => {
+  test.use({
+    allowed: [/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/],
+  });
+
+  test("cuts the answer, and what was there and what was typed is kept", async ({ page }) => {
+    await enter(page, `/en/playground?model=${CHAT}`);
+    await page.getByLabel("Longest answer").fill("1000");
+    await page.getByLabel(prompt).fill("Tell me a long story");
+    await page.getByLabel(prompt).press("Enter");
+    await expect(page.getByTestId("answer")).toContainText("word word word");
+    await knock("kill");
+    await expect(page.getByText("The answer was cut off.")).toBeVisible();
+    await page.getByLabel(prompt).fill("and then");
+    await expect(page.getByText("The gateway cannot be reached.").first()).toBeVisible({ timeout: 30_000 });
+    await knock("start");
+    await page.reload();
+    await expect(page.getByTestId("answer")).toContainText("word word word");
+    await expect(page.getByLabel(prompt)).toHaveValue("and then");
+  });
+});

@@ -1,0 +1,117 @@
+"""The stage of the browser tests: a real gateway with the built console, real PostgreSQL, engines that answer.
+
+What only the house can do while a test runs (a model warms up, the gateway dies) is a knock on a door of the stage: a
+POST to `<doors>/<what>`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from studio.db.sessions import unit_of_work
+from studio.settings import REPOSITORY
+from studio.tenants import create_key
+from tests.console.echo_engine import echo_engine
+from tests.serving.conftest import House
+from tests.serving.gateway_process import EMBEDDING, GatewayProcess, attach
+from tests.stub_engine import StubEngine
+
+BUILT = REPOSITORY / "build" / "console"
+ECHO = "qwen3-32b"
+SLEEPER = "baichuan2-13b-chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a browser finds what it needs."""
+
+    url: str
+    doors: str
+    key: str
+    poor_key: str  # may read usage and nothing else
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For Playwright."""
+        return {
+            "CONSOLE_URL": self.url,
+            "CONSOLE_DOORS": self.doors,
+            "CONSOLE_KEY": self.key,
+            "CONSOLE_POOR_KEY": self.poor_key,
+        }
+
+
+@contextmanager
+def staged(house: House, folder: Path) -> Iterator[Stage]:
+    """Up for as long as the block."""
+    folder.mkdir(exist_ok=True)
+    with unit_of_work(house.operator) as session:
+        poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
+    with (
+        StubEngine(tokens_per_second=60, cached=3) as stub,
+        echo_engine() as echo,
+        GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)}) as gateway,
+    ):
+        attach(house.operator, stub.url)
+        attach(house.operator, stub.url, EMBEDDING)
+        attach(house.operator, echo, ECHO)
+        sleeping = attach(house.operator, stub.url, SLEEPER, state="starting")
+
+        def become(state: str) -> None:
+            # What a node agent says of its replicas.
+            with house.database.superuser() as connection:
+                connection.execute(
+                    "update replicas set state = %s, created_at = now(), ready_at = case %s when 'ready' then now() end"
+                    " where id = %s",
+                    [state, state, sleeping],
+                )
+
+        ways = {
+            "/sleep": lambda: become("starting"),
+            "/wake": lambda: become("ready"),
+            "/kill": gateway.kill,
+            "/start": gateway.start,
+        }
+        with _doors(ways) as doors:
+            yield Stage(gateway.url, doors, house.key.text, poor.text)
+
+
+@contextmanager
+def _doors(doors: dict[str, Callable[[], None]]) -> Iterator[str]:
+    class Door(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            doors[self.path]()
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def play(stage: Stage | None, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run Playwright and wait for it."""
+    return subprocess.run(
+        ["node_modules/.bin/playwright", "test", *arguments],
+        cwd=REPOSITORY / "console",
+        env=environment | (stage.environment if stage else {}),
+        text=True,
+        capture_output=True,
+        timeout=1_200,
+        check=False,
+    )

@@ -1,0 +1,74 @@
+"""`/v1/catalog`: what everybody may know of the models, and nothing of who asks or of whose they are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from serving.fleet.desired import Override, SiteVariant
+from serving.fleet.hours import assemble
+from studio import clock, ids
+from tests.serving.conftest import House
+from tests.serving.gateway_process import CHAT, EMBEDDING, wait_until
+
+
+def tiers_of(client: httpx.Client) -> dict[str, Any]:
+    """All tiers by id, each with its model."""
+    models = client.get("/v1/catalog").json()["models"]
+    return {tier["id"]: tier | {"model": model} for model in models for tier in model["tiers"]}
+
+
+def test_everybody_sees_what_is_sold(stranger: httpx.Client, api: httpx.Client) -> None:
+    answer = stranger.get("/v1/catalog")
+    assert answer.status_code == 200
+    catalog = answer.json()
+    assert catalog["api_url"] == str(stranger.base_url).rstrip("/")
+    assert abs(datetime.fromisoformat(catalog["read_at"]) - clock.now()) < timedelta(minutes=1)
+    tiers = tiers_of(stranger)
+    assert tiers.keys() == {model["id"] for model in api.get("/v1/models").json()["data"]}
+    assert len({model["id"] for model in catalog["models"]}) == len(catalog["models"])
+    assert [tier["tier"] for tier in tiers[CHAT]["model"]["tiers"]] == ["base", "fast"]
+    assert tiers[EMBEDDING]["week"]["spans"][0] == {"weekday": 1, "opens": "08:00", "closes": "18:00"}
+    assert tiers[EMBEDDING]["week"]["time_zone"] == "Europe/Berlin"
+
+
+def test_it_says_what_the_list_for_callers_says(stranger: httpx.Client, api: httpx.Client) -> None:
+    tiers = tiers_of(stranger)
+    for model in api.get("/v1/models").json()["data"]:
+        tier = tiers[model["id"]]
+        for field in ("state", "prices_per_million_tokens", "opens_at", "context_tokens", "max_output_tokens"):
+            assert tier[field] == model[field], field
+        for field in ("name", "task", "vision", "licence", "notice", "shutdown_date"):
+            assert tier["model"][field] == model[field], field
+
+
+def test_a_price_that_begins_is_shown_without_a_restart(stranger: httpx.Client, house: House) -> None:
+    with house.database.superuser() as connection, connection.transaction():
+        connection.execute(
+            "update prices set valid_until = now() where variant_id = %s and unit = 'prompt' and currency = 'EUR'",
+            [CHAT],
+        )
+        connection.execute(
+            "insert into prices (variant_id, unit, currency, per_million, valid_from)"
+            " values (%s, 'prompt', 'EUR', 123.456789, now())",
+            [CHAT],
+        )
+
+    def shown() -> str:
+        price: str = tiers_of(stranger)[CHAT]["prices_per_million_tokens"]["EUR"]["prompt"]
+        return price
+
+    wait_until(lambda: Decimal(shown()) == Decimal("123.456789"))
+
+
+def test_an_open_variant_says_when_it_closes() -> None:
+    now = clock.now()
+    tonight, variant = now + timedelta(hours=3), SiteVariant("v", deployed=True, site_replicas=1)
+    closing = Override(ids.uuid7(), "v", tonight, tonight + timedelta(hours=9), 0, "works", "tests", now)
+    hours = assemble([], [], [], [closing], timedelta(0))
+    assert hours.closes_at(variant, now) == tonight
+    assert hours.opens_at(variant, tonight) == tonight + timedelta(hours=9)
+    assert assemble([], [], [], [], timedelta(0)).closes_at(variant, now) is None
