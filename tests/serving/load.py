@@ -68,3 +68,13 @@ async def load(url: str, key: str, dice: random.Random, delivered: Delivered) ->
         for _ in range(CLIENTS):
             clients.create_task(client(session))
         yield
+
+
+async def some_answers(delivered: Delivered, dice: random.Random) -> None:
+    """Until each client could have got one, and then to a moment that nobody expects."""
+    wanted = len(delivered) + CLIENTS + 1
+    async with asyncio.timeout(60):
+        while True:
+            await asyncio.sleep(dice.uniform(0.01, 0.2))
+            if len(delivered) >= wanted:
+                return

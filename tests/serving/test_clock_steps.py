@@ -6,7 +6,6 @@ Small here, full with `make chaos`; STUDIO_CHAOS_SEED repeats a run.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from studio.tenants import CreatedKey
 from tests.server import TestDatabase
 from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
 from tests.serving.ledger import beginnings, events, numbers_have_no_gap, open_sources
-from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivered, Delivery, load
+from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivered, Delivery, load, some_answers
 from tests.serving.moved_clock import MovedClock
 from tests.stub_engine import StubEngine
 
@@ -59,16 +58,6 @@ def step(moved: MovedClock, dice: random.Random) -> None:
     """To some time today or yesterday, or to one side of the midnight between them."""
     near = timedelta(seconds=dice.uniform(-0.3, 0.3))
     moved.set_to(midnight() + dice.choice((near, timedelta(hours=dice.uniform(-20, 20)), -timedelta(minutes=5))))
-
-
-async def some_answers(delivered: Delivered, dice: random.Random) -> None:
-    """Until each client could have got one, and then to a moment that nobody expects."""
-    wanted = len(delivered) + CLIENTS
-    async with asyncio.timeout(60):
-        while True:
-            await asyncio.sleep(dice.uniform(0.01, 0.2))
-            if len(delivered) >= wanted:
-                return
 
 
 def began_by_the_clock(moved: MovedClock, delivery: Delivery, day: date, started_at: datetime) -> bool:

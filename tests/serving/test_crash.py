@@ -19,7 +19,7 @@ from studio.tenants import CreatedKey
 from tests.server import TestDatabase
 from tests.serving.gateway_process import GatewayProcess, attach, wait_until
 from tests.serving.ledger import events, numbers_have_no_gap, open_sources
-from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivered, load
+from tests.serving.load import CLIENTS, ROUNDS, SEED, Delivered, load, some_answers
 from tests.stub_engine import StubEngine
 
 pytestmark = pytest.mark.chaos
@@ -40,7 +40,8 @@ async def crash_under_load(gateway: GatewayProcess, key: CreatedKey, rounds: int
     for _ in range(rounds):
         gateway.start()
         async with load(gateway.url, key.text, dice, delivered):
-            await asyncio.sleep(dice.uniform(0.2, 1.2))
+            await some_answers(delivered, dice)
+            await asyncio.sleep(dice.uniform(0, 1))
             gateway.kill()
     gateway.start()
     return delivered
