@@ -83,7 +83,9 @@ function TierCard({
   const locale = useLocale();
   const format = useFormatter();
   const prices = tier.prices_per_million_tokens[currency] ?? {};
-  const units = (["prompt", "cached_prompt", "completion", "embedding", "reused"] as const).filter((unit) => prices[unit]);
+  const units = (["prompt", "cached_prompt", "completion", "embedding", "reused"] as const).filter(
+    (unit) => prices[unit],
+  );
   return (
     <section aria-label={`${model.name}, ${c(tier.tier)}`} className="rounded-md bg-sunk px-4 py-3 text-[0.875rem]">
       <div className="flex items-baseline justify-between gap-3">

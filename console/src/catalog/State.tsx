@@ -50,7 +50,7 @@ export function useStateWords(): (tier: Tier, now: string) => string {
     if (tier.state === "starting") {
       return tier.eta_seconds === null ? t("starting") : t("startingIn", { time: duration(locale, tier.eta_seconds) });
     }
-    if (tier.state === "unreachable") return t("unreachable");
+    if (tier.state === "unreachable") return t("notAnswering");
     if (tier.state === "not_deployed") return t("notDeployed");
     return tier.opens_at ? t("opens", { time: instant(locale, tier.opens_at, zone, now) }) : t("cold");
   };
