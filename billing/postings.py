@@ -26,6 +26,7 @@ REVENUE_OF_UNIT = MappingProxyType(
         "cached_prompt": "inference",
         "completion": "inference",
         "embedding": "embedding",
+        "reused": "inference",
         "batch_prompt": "batch",
         "batch_cached_prompt": "batch",
         "batch_completion": "batch",
