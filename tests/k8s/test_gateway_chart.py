@@ -49,6 +49,7 @@ OWN = {
     "gateway_internal_host",
     "gateway_internal_port",
     "journal_dir",
+    "console_dir",  # not in its image yet
 }
 
 
