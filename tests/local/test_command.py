@@ -119,7 +119,7 @@ class TestGivenSecrets:
             "migrate": {"DATABASE_OWNER_URL"},
             "gateway": {"DATABASE_GATEWAY_URL", "DATABASE_OPERATOR_URL", "DATABASE_SHIPPER_URL"},
             "node-agent": {"DATABASE_NODE_AGENT_URL"},
-            "dagster-code": {"DATABASE_WORKER_URL", "DATABASE_GATEWAY_URL"},  # the latter to probe isolation as a gateway
+            "dagster-code": {"DATABASE_WORKER_URL", "DATABASE_GATEWAY_URL"},  # which probes isolation
         }
 
     def test_an_outside_server_replaces_ours(self, tmp_path: Path) -> None:
