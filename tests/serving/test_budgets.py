@@ -58,6 +58,14 @@ def _is_known(client: openai.OpenAI) -> bool:
     return True
 
 
+def _is_served(client: openai.OpenAI) -> bool:
+    try:
+        ask(client, 1)
+    except openai.RateLimitError:
+        return False
+    return True
+
+
 def ask(client: openai.OpenAI, tokens: int | None = None) -> ChatCompletion:
     return client.chat.completions.create(
         model=CHAT, messages=[{"role": "user", "content": "one two three"}], max_completion_tokens=tokens
@@ -188,7 +196,7 @@ class TestSeveralGateways:
         unlimited = sum((_cost_until_refused(client) for client in clients), Decimal(0))
         money = 100 * one
         put(operator, tenant, "monthly", money)
-        time.sleep(1)  # which is how soon it holds
+        wait_until(lambda: all(_is_served(client) for client in clients), seconds=10)
         statuses = asyncio.run(_ask_all(three, api_key.text, calls=1000, tokens=200))
         for client in clients:
             client.close()
