@@ -90,7 +90,7 @@ _UNBOOKED = text(f"""
       and exists (select 1 from invoice_lines l where l.invoice_id = i.id and l.exact <> 0)
       and not exists (select 1 from ledger_transactions t where t.key = 'invoice:' || {_SUBJECT})
     order by i.finalized_at
-""")  # noqa: S608 - our own constant
+""")  # noqa: S608 (what is put in are prefixes of our ids, constants)
 
 _UNEQUAL = text(f"""
     with billed as (
@@ -135,4 +135,4 @@ _UNEQUAL = text(f"""
     from compared
     where (b_gross, b_net, b_exact, b_tax, b_prepaid) <> (k_gross, k_net, k_exact, k_tax, k_prepaid)
     order by subject
-""")  # noqa: S608 - our own constant
+""")  # noqa: S608 (what is put in are prefixes of our ids, constants)

@@ -1,7 +1,7 @@
 """HTTP/1.1 to engines: connections that are kept, and answers as they arrive. Who is asked for what is `engines.py`.
 
-A client of our own, since a general one took a quarter of a request's CPU and a third of a chunk's, and since metering
-asks for what those hide: to end only our half of a connection, and to read all that arrived before a connection broke.
+A client of our own, since a general one was the largest part of a request's CPU, and since metering asks for what those
+hide: to end only our half of a connection, and to read all that arrived before a connection broke.
 It knows what engines speak and no more: no redirects, compression or cookies.
 """
 

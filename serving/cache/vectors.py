@@ -26,8 +26,9 @@ from serving.cache.shelf import Shelf
 from serving.cache.wish import Wish
 from serving.engines import Engines
 from serving.envelope import Headers
-from serving.fleet.view import Fleet, FleetView, Replica
+from serving.fleet.view import Fleet, FleetView
 from serving.routing import Target
+from serving.tokens import counting
 from serving.tokens.usage import TokenCounts
 from serving.tokens.wire import Call
 from studio import clock
@@ -158,19 +159,8 @@ class VectorReuse(Reuse):
 
     async def _count_one(self, text: str, target: Target) -> int:
         with_special = self._call.payload.get("add_special_tokens")
-
-        def body_for(replica: Replica) -> bytes:
-            asked = {"model": target.engine_name(replica), "prompt": text}
-            return orjson.dumps(asked if with_special is None else asked | {"add_special_tokens": with_special})
-
-        answer = await self._wares.engines.ask(self._wares.view.fleet, target, "/tokenize", body_for, stream=False)
-        try:
-            count = orjson.loads(answer.first)["count"]
-        finally:
-            answer.close()
-        if type(count) is not int:
-            raise TypeError(count)
-        return count
+        asked = {"prompt": text} if with_special is None else {"prompt": text, "add_special_tokens": with_special}
+        return await counting.count(self._wares.engines, self._wares.view.fleet, target, asked)
 
     def _shown(self, place: int, kept: _Kept) -> dict[str, Any]:
         is_base64 = self._call.payload.get("encoding_format") == "base64"

@@ -11,17 +11,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
 import structlog
 from sqlalchemy import Engine, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from serving.cross_check.sample import Sample, Skipped, prompts_of, why_skipped
 from serving.engines import Engines
-from serving.fleet.view import FleetView, Replica
+from serving.fleet.view import FleetView
 from serving.metrics import Metrics
 from serving.routing import Target
-from serving.tokens.usage import counted
+from serving.tokens import counting
 from serving.tokens.wire import Call
 from serving.usage_event import UsageEvent
 from studio.db.sessions import tenant_scope
@@ -31,7 +30,6 @@ from studio.errors import StudioError
 HELD_AT_MOST = 32
 PATIENCE = timedelta(seconds=30)  # for one sample
 
-_TOKENIZE = "/tokenize"
 _ALL = 1 << 29
 _FIRST_BIT = 32  # of a request's random bits: those below choose what is traced (`serving/traces.py`)
 
@@ -105,16 +103,7 @@ class CrossCheck:
         await asyncio.to_thread(self._store, event, prompt, completion)
 
     async def _count(self, target: Target, asked: dict[str, Any]) -> int:
-        def body_for(replica: Replica) -> bytes:
-            return orjson.dumps(asked | {"model": target.engine_name(replica)})
-
-        answer = await self._engines.ask(self._view.fleet, target, _TOKENIZE, body_for, stream=False)
-        try:
-            if answer.status != 200:
-                raise ValueError(answer.status)
-            return counted(orjson.loads(answer.first))
-        finally:
-            answer.close()
+        return await counting.count(self._engines, self._view.fleet, target, asked)
 
     def _store(self, event: UsageEvent, prompt: int, completion: int) -> None:
         with tenant_scope(self._database, event.tenant_id) as session:

@@ -93,7 +93,7 @@ class ControlPlane:
         return json.loads(self.succeed("kubectl", "get", kind, name, "--namespace", namespace, "--output", "json"))
 
     def _get(self, path: str) -> bytes:
-        request = urllib.request.Request(self._url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
+        request = urllib.request.Request(self._url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310  # https to our own server
         context = ssl._create_unverified_context()  # noqa: S323  # our own server on loopback, with a fresh certificate
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
