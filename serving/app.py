@@ -50,7 +50,7 @@ from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.request import request_id
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
 from serving.tokens.wire import ENDPOINTS
-from studio import ids
+from studio import VERSION, ids
 from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
@@ -146,6 +146,7 @@ def described_application(max_body_bytes: int) -> FastAPI:
     # Its own pages for the document load scripts from elsewhere, which this page's policy forbids.
     app = FastAPI(
         title="XPULINK AI Studio",
+        version=VERSION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

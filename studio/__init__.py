@@ -2,3 +2,5 @@
 
 It starts nothing and imports no other folder of this repository.
 """
+
+VERSION = "0.1.0"  # as pyproject.toml says; what is running need not be installed as a package
