@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.batches import batches
 from assets.catalog import catalog
+from assets.cluster import tenant_namespaces
 from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
@@ -74,6 +75,12 @@ CERTIFY_ISOLATION = dg.define_asset_job(
     description="Try to reach one tenant's things as another, and sign a report for every tenant.",
     tags=_at_most(timedelta(minutes=30)),
 )
+APPLY_TENANTS = dg.define_asset_job(
+    "apply_tenants",
+    selection=[tenant_namespaces],
+    description="Bring every tenant's namespace in the cluster to what the site declares.",
+    tags=_at_most(timedelta(minutes=15)),
+)
 
 JOBS = [
     SYNC_CATALOG,
@@ -85,4 +92,5 @@ JOBS = [
     BATCH_WORKER,
     FINE_TUNE,
     CERTIFY_ISOLATION,
+    APPLY_TENANTS,
 ]

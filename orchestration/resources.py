@@ -9,6 +9,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.catalog import CatalogFiles
+from assets.cluster import ClusterSite
 from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
@@ -87,6 +88,14 @@ class IsolationProber(dg.ConfigurableResource[Prober]):
         )
 
 
+class DeclaredSite(dg.ConfigurableResource[ClusterSite]):
+    """The cluster that this site's catalog declares."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> ClusterSite:
+        """Where it is declared; nothing is read or contacted yet."""
+        return ClusterSite(settings().catalog_dir, settings().site)
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
@@ -94,4 +103,5 @@ RESOURCES: dict[str, object] = {
     "workshop": TrainingWorkshop(),
     "catalog_files": ReviewedCatalog(),
     "isolation_prober": IsolationProber(),
+    "cluster_site": DeclaredSite(),
 }

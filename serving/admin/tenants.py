@@ -55,6 +55,7 @@ class TenantView(BaseModel):
     slug: str
     name: str
     created_at: datetime
+    is_internal: bool  # one of ours, such as the canaries: never billed
 
 
 class NewKey(_Body):
@@ -179,5 +180,9 @@ def delete_key(key_id: str, caller: Caller, session: Transaction) -> None:
 
 def _tenant_view(tenant: Tenant) -> TenantView:
     return TenantView(
-        id=ids.to_wire(ids.TENANT, tenant.id), slug=tenant.slug, name=tenant.name, created_at=tenant.created_at
+        id=ids.to_wire(ids.TENANT, tenant.id),
+        slug=tenant.slug,
+        name=tenant.name,
+        created_at=tenant.created_at,
+        is_internal=tenant.is_internal,
     )

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Annotated, Literal, get_args
+from ipaddress import ip_network
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from studio import clock
 from studio.errors import StudioError
@@ -113,12 +114,51 @@ class DeclaredOverride(_Declared):
     reason: str = Field(min_length=1)
 
 
+class TenantShare(_Declared):
+    """The most that a tenant's own pods may take of a cluster, all together."""
+
+    cards: int = Field(0, ge=0)
+    cpus: int = Field(4, ge=1)
+    memory_gib: int = Field(16, ge=1)
+    storage_gib: int = Field(5, ge=0, le=5)  # what is larger belongs into S3
+    claims: int = Field(2, ge=0)
+    jobs: int = Field(4, ge=0)
+    pods: int = Field(10, ge=1)
+
+
+class ClusterDoor(_Declared):
+    """Where tenants' pods may go: a namespace of the cluster, or an address outside."""
+
+    namespace: Slug | None = None
+    cidr: Annotated[str, AfterValidator(lambda written: str(ip_network(written)))] | None = None
+    port: int = Field(gt=0, le=65535)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.namespace is None) == (self.cidr is None):
+            raise ValueError("name either a namespace or a cidr")
+        return self
+
+
+class DeclaredCluster(_Declared):
+    """The Kubernetes cluster of a site."""
+
+    gpu_resource: str = "metax-tech.com/gpu"
+    pod_security_version: str = Field("v1.31", pattern=r"^(latest|v1\.\d+)$")
+    engines: Slug = "engines"  # namespace of the engines' releases
+    gateway: ClusterDoor
+    s3: ClusterDoor
+    tenant: TenantShare = TenantShare()  # of every tenant that is not named below
+    tenants: dict[Slug, TenantShare] = {}
+
+
 class Site(_Declared):
     """One file of `catalog/sites`: what is deployed at this place. Everything else is listed as not deployed."""
 
     card: Card
     deploy: tuple[Deployment, ...]
     overrides: tuple[DeclaredOverride, ...] = ()
+    cluster: DeclaredCluster | None = None  # None: one machine without Kubernetes
 
 
 class DeclaredHours(_Declared):

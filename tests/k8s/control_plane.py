@@ -45,9 +45,10 @@ class ControlPlane:
 
     def __init__(self, url: str, token: str, folder: Path) -> None:
         self._url, self._token = url, token
+        self.kubeconfig = folder / "kubeconfig"  # of an administrator
         self._environment = {
             **os.environ,
-            "KUBECONFIG": str(folder / "kubeconfig"),
+            "KUBECONFIG": str(self.kubeconfig),
             "HOME": str(folder),  # helm's and kubectl's caches
             "NO_PROXY": "127.0.0.1",
         }
@@ -60,7 +61,7 @@ class ControlPlane:
             "users": [{"name": "admin", "user": {"token": token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
         }
-        (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+        self.kubeconfig.write_text(yaml.safe_dump(config))
 
     def is_ready(self) -> bool:
         """Whether it answers that it is."""

@@ -1,0 +1,135 @@
+"""The cluster assets: the namespace of each tenant and the pods of each engine, at a site that has a cluster."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from assets.fleet import desired_replicas
+from assets.tables import table
+from studio.catalog.declaration import DeclaredCluster
+from studio.cluster import scaling, tenants
+from studio.cluster.connection import Cluster
+from studio.cluster.scaling import ScaleState
+from studio.cluster.site import declared_cluster
+from studio.cluster.tenants import TenantState
+from studio.db.sessions import unit_of_work
+from studio.errors import StudioError
+
+ONE_OWNER = "deployments_have_one_owner"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSite:
+    """Where the declaration of the cluster lies."""
+
+    catalog_dir: Path
+    site: str
+
+    def declared(self) -> DeclaredCluster | None:
+        """None for a site without a cluster."""
+        return declared_cluster(self.catalog_dir, self.site)
+
+    def required(self) -> DeclaredCluster:
+        """dg.Failure for a site without one."""
+        if (declared := self.declared()) is None:
+            raise dg.Failure(f"The site {self.site!r} declares no cluster.", allow_retries=False)
+        return declared
+
+
+@dg.asset(
+    group_name="cluster",
+    owners=["team:ops"],
+    kinds={"kubernetes"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "tenants_have_their_namespaces",
+            asset="tenant_namespaces",
+            description="Every tenant's namespace is as declared, and what runs in it is within its quota.",
+        )
+    ],
+)
+def tenant_namespaces(
+    worker_database: dg.ResourceParam[Engine], cluster_site: dg.ResourceParam[ClusterSite]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """A namespace per tenant with quota, limits, network policies and accounts without a token; drift is mended.
+
+    A closed tenant's namespace is removed with what runs in it. Its usage and invoices do not lie there.
+    """
+    declared = cluster_site.required()
+    with unit_of_work(worker_database) as session:
+        wanted = tenants.open_tenants(session)
+    try:
+        with closing(Cluster.from_environment()) as cluster:
+            states = tenants.reconcile(cluster, declared, wanted)
+    except StudioError as error:
+        raise dg.Failure(error.message) from error
+    trouble = [state for state in states if not state.is_in_order]
+    yield dg.AssetCheckResult(
+        passed=not trouble,
+        check_name="tenants_have_their_namespaces",
+        metadata={"trouble": table([_tenant_row(state) for state in trouble])},
+    )
+    yield dg.MaterializeResult(
+        metadata={
+            "tenants": len(states),
+            "mended": sum(state.outcome == "mended" for state in states),
+            "namespaces": table([_tenant_row(state) for state in states]),
+            "differences": table([difference for state in states for difference in state.differences]),
+        }
+    )
+
+
+@dg.asset(
+    group_name="cluster",
+    owners=["team:ops"],
+    kinds={"kubernetes"},
+    deps=[desired_replicas],
+    check_specs=[
+        dg.AssetCheckSpec(
+            ONE_OWNER,
+            asset="cluster_replicas",
+            description="Every Deployment that is ours to scale could be scaled; nothing else scales it.",
+        )
+    ],
+)
+def cluster_replicas(
+    worker_database: dg.ResourceParam[Engine], cluster_site: dg.ResourceParam[ClusterSite]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Gives the engines' Deployments the number of pods that the fleet has decided. A sensor does the same all day."""
+    try:
+        states = scaled(worker_database, cluster_site.required())
+    except StudioError as error:
+        raise dg.Failure(error.message) from error
+    trouble = owners_trouble(states)
+    yield dg.AssetCheckResult(passed=not trouble, check_name=ONE_OWNER, metadata={"trouble": table(trouble)})
+    yield dg.MaterializeResult(metadata=scale_metadata(states))
+
+
+def scaled(worker_database: Engine, declared: DeclaredCluster) -> list[ScaleState]:
+    """What a tick of the driver did."""
+    with unit_of_work(worker_database) as session:
+        desired = scaling.desired_by_variant(session)
+    with closing(Cluster.from_environment()) as cluster:
+        return scaling.drive(cluster, declared.engines, desired)
+
+
+def scale_metadata(states: Sequence[ScaleState]) -> dict[str, dg.MetadataValue]:
+    """What holds now, for the asset page."""
+    return {
+        "pods": dg.MetadataValue.int(sum(state.pods for state in states)),
+        "ready": dg.MetadataValue.int(sum(state.ready for state in states)),
+        "deployments": table(states),
+    }
+
+
+def owners_trouble(states: Sequence[ScaleState]) -> list[ScaleState]:
+    """What contradicts the claim of the check."""
+    return [state for state in states if not state.is_in_order]
+
+
+def _tenant_row(state: TenantState) -> dict[str, object]:
+    return asdict(state) | {"differences": len(state.differences), "over_quota": "; ".join(state.over_quota)}

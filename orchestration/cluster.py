@@ -1,0 +1,78 @@
+"""The sensors of a site with a cluster. Without one they skip; nothing is contacted."""
+
+from contextlib import closing
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from assets.cluster import ONE_OWNER, ClusterSite, owners_trouble, scale_metadata, scaled
+from assets.tables import table
+from orchestration.jobs import APPLY_TENANTS
+from studio import clock
+from studio.cluster import tenants
+from studio.cluster.connection import Cluster
+from studio.db.sessions import unit_of_work
+from studio.errors import StudioError
+
+_NO_CLUSTER = "This site declares no cluster."
+
+
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def cluster_scale(
+    context: dg.SensorEvaluationContext,
+    worker_database: dg.ResourceParam[Engine],
+    cluster_site: dg.ResourceParam[ClusterSite],
+) -> dg.SensorResult | dg.SkipReason:
+    """Gives the engines' Deployments the pods that the fleet has decided. So quick that it needs no run.
+
+    Only what differs from the tick before is recorded, so a conflict that lasts is one row and not thousands.
+    """
+    if (declared := cluster_site.declared()) is None:
+        return dg.SkipReason(_NO_CLUSTER)
+    try:
+        states = scaled(worker_database, declared)
+    except StudioError as error:
+        return dg.SkipReason(error.message)
+    seen = str([(state.deployment, state.outcome, state.pods) for state in states])
+    if seen == context.cursor:
+        return dg.SkipReason("The Deployments are as they were.")
+    trouble = owners_trouble(states)
+    one_owner = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("cluster_replicas"),
+        check_name=ONE_OWNER,
+        passed=not trouble,
+        metadata={"trouble": table(trouble)},
+    )
+    return dg.SensorResult(
+        cursor=seen,
+        asset_events=[
+            dg.AssetMaterialization("cluster_replicas", metadata=scale_metadata(states)),
+            one_owner,
+        ],
+    )
+
+
+@dg.sensor(job=APPLY_TENANTS, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def tenants_drifted(
+    worker_database: dg.ResourceParam[Engine], cluster_site: dg.ResourceParam[ClusterSite]
+) -> dg.RunRequest | dg.SkipReason:
+    """Starts a run when a tenant is new or closed, or its namespace is not as declared. Looking changes nothing.
+
+    Trouble that a run cannot mend gets one every hour, not one every minute.
+    """
+    if (declared := cluster_site.declared()) is None:
+        return dg.SkipReason(_NO_CLUSTER)
+    with unit_of_work(worker_database) as session:
+        wanted = tenants.open_tenants(session)
+    try:
+        with closing(Cluster.from_environment()) as cluster:
+            states = tenants.reconcile(cluster, declared, wanted, mend=False)
+    except StudioError as error:
+        return dg.SkipReason(error.message)
+    mendable = sorted(str((state.tenant, state.differences)) for state in states if state.outcome == "drifted")
+    trouble = sorted(state.tenant for state in states if not state.is_in_order and state.outcome != "drifted")
+    if not mendable and not trouble:
+        return dg.SkipReason("Every namespace is as declared.")
+    now = clock.now()
+    window = f"{now:%Y-%m-%dT%H:%M}" if mendable else f"{now:%Y-%m-%dT%H}"
+    return dg.RunRequest(run_key=f"{window} {' '.join(trouble)}")

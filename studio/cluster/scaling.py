@@ -1,0 +1,110 @@
+"""Our driver of the engines' Deployments: `desired_replicas` in, the number of pods out.
+
+One owner per Deployment. The engine chart says who it is (`studio.xpulink.ai/driver`); where an autoscaler names the
+same Deployment, or two releases run one variant, nothing is written and the conflict is told, again and again, until a
+person has settled it. Level-triggered: what is missed while the API server is away is made up for by the next tick.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from studio.cluster.connection import Cluster, ClusterConflict
+from studio.cluster.tenant_objects import Manifest
+from studio.db.fleet import DesiredReplicas
+from studio.errors import StudioError
+
+DRIVER_LABEL = "studio.xpulink.ai/driver"
+VARIANT_ANNOTATION = "studio.xpulink.ai/variant-id"
+OURS = f"app.kubernetes.io/part-of=xpulink-ai-studio,{DRIVER_LABEL}=studio"
+
+Outcome = Literal["in order", "scaled", "busy", "starting", "conflict", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleState:
+    """One Deployment that is ours to scale, after a tick."""
+
+    variant: str
+    deployment: str
+    desired: int
+    pods: int  # that it was told to have
+    ready: int
+    outcome: Outcome
+    said: str = ""
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether nothing waits for a person."""
+        return self.outcome not in ("conflict", "failed")
+
+
+def desired_by_variant(session: Session) -> dict[str, int]:
+    """What the fleet has decided."""
+    return dict(session.execute(select(DesiredReplicas.variant_id, DesiredReplicas.replicas)).tuples().all())
+
+
+def drive(cluster: Cluster, namespace: str, desired: Mapping[str, int]) -> list[ScaleState]:
+    """Scale every Deployment of ours to what is desired; a variant that nobody decided about is left as it is.
+
+    ClusterAway and ClusterRefused when the cluster cannot be listed; what fails for one Deployment is in its state.
+    """
+    by_variant: defaultdict[str, list[Manifest]] = defaultdict(list)
+    for deployment in cluster.list("Deployment", namespace, OURS):
+        by_variant[deployment["metadata"].get("annotations", {}).get(VARIANT_ANNOTATION, "")].append(deployment)
+    owners = dict(_autoscalers(cluster, namespace))
+    return [
+        _drive_one(cluster, variant, deployment, desired.get(variant), owners, is_alone=len(deployments) == 1)
+        for variant, deployments in sorted(by_variant.items())
+        for deployment in deployments
+    ]
+
+
+def _autoscalers(cluster: Cluster, namespace: str) -> Iterator[tuple[str, str]]:
+    """Deployments that something else scales, and what does."""
+    for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
+        for found in cluster.list(kind, namespace):
+            target = found["spec"]["scaleTargetRef"]
+            if target.get("kind", "Deployment") == "Deployment":
+                yield target["name"], f"{kind}/{found['metadata']['name']}"
+
+
+def _drive_one(
+    cluster: Cluster,
+    variant: str,
+    deployment: Manifest,
+    desired: int | None,
+    owners: Mapping[str, str],
+    *,
+    is_alone: bool,
+) -> ScaleState:
+    metadata = deployment["metadata"]
+    name, pods = metadata["name"], deployment["spec"].get("replicas", 1)
+    ready = deployment.get("status", {}).get("readyReplicas", 0)
+
+    def state(outcome: Outcome, said: str = "", now: int = pods) -> ScaleState:
+        return ScaleState(variant, name, pods if desired is None else desired, now, ready, outcome, said)
+
+    if name in owners:
+        return state("conflict", f"{owners[name]} scales it, too: remove that, or set the release's driver to keda.")
+    if not is_alone:
+        return state("conflict", "Several Deployments run this variant: remove all but one release.")
+    if desired is None:
+        return state(
+            "conflict", f"The fleet has no variant {variant!r}: it left the catalog, or the release is misnamed."
+        )
+    if pods != desired:
+        try:
+            cluster.scale(name, metadata["namespace"], desired, metadata["resourceVersion"])
+        except ClusterConflict:
+            return state("busy", "It was being changed; the next tick looks again.")
+        except StudioError as error:
+            return state("failed", error.message)
+        return state("scaled", f"{pods} -> {desired}", desired)
+    return state("in order") if ready == desired else state("starting", f"{ready} of {desired} ready")
