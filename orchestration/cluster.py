@@ -9,12 +9,13 @@ from assets.cluster import ONE_OWNER, ClusterSite, owners_trouble, scale_metadat
 from assets.tables import table
 from orchestration.jobs import APPLY_TENANTS
 from studio import clock
-from studio.cluster import tenants
+from studio.cluster import run_jobs, tenants
 from studio.cluster.connection import Cluster
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
 _NO_CLUSTER = "This site declares no cluster."
+_ORPHAN_GRACE = 600.0  # seconds after a run's end in which its pod may go by itself
 
 
 @dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -76,3 +77,26 @@ def tenants_drifted(
     now = clock.now()
     window = f"{now:%Y-%m-%dT%H:%M}" if mendable else f"{now:%Y-%m-%dT%H}"
     return dg.RunRequest(run_key=f"{window} {' '.join(trouble)}")
+
+
+@dg.sensor(minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING)
+def orphaned_jobs(context: dg.SensorEvaluationContext, cluster_site: dg.ResourceParam[ClusterSite]) -> dg.SkipReason:
+    """Removes the Jobs of runs that are over and still have pods."""
+    if (declared := cluster_site.declared()) is None:
+        return dg.SkipReason(_NO_CLUSTER)
+
+    def is_over(run_id: str) -> bool:
+        record = context.instance.get_run_record_by_id(run_id)
+        if record is None:
+            return False  # of another instance, perhaps: not ours to end
+        ended = record.end_time
+        return record.dagster_run.is_finished and ended is not None and clock.now().timestamp() - ended > _ORPHAN_GRACE
+
+    try:
+        with closing(Cluster.from_environment()) as cluster:
+            jobs = run_jobs.orphaned(cluster, declared.platform, is_over)
+            for one in jobs:
+                cluster.delete("Job", one.job, declared.platform)
+    except StudioError as error:
+        return dg.SkipReason(error.message)
+    return dg.SkipReason(f"Jobs removed: {', '.join(one.job for one in jobs) or 'none'}.")

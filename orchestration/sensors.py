@@ -17,7 +17,7 @@ from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, ledger_work, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
-from orchestration.cluster import cluster_scale, tenants_drifted
+from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
 from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import (
     CLOSE_LEDGER,
@@ -177,6 +177,7 @@ SENSORS = [
     responses_sweep,
     cluster_scale,
     tenants_drifted,
+    orphaned_jobs,
 ]
 
 

@@ -145,6 +145,7 @@ class DeclaredCluster(_Declared):
 
     gpu_resource: str = "metax-tech.com/gpu"
     pod_security_version: str = Field("v1.31", pattern=r"^(latest|v1\.\d+)$")
+    platform: Slug = "studio"  # namespace of gateway and Dagster
     engines: Slug = "engines"  # namespace of the engines' releases
     gateway: ClusterDoor
     s3: ClusterDoor

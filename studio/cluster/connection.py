@@ -12,6 +12,7 @@ from lightkube.core.exceptions import ConfigError
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.models.autoscaling_v1 import ScaleSpec
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.types import CascadeType
 
 from studio.cluster.tenant_objects import Manifest
 from studio.errors import Conflict, PermissionDenied, StudioError
@@ -26,6 +27,7 @@ _KINDS: dict[str, Any] = {
     "ServiceAccount": create_namespaced_resource("", "v1", "ServiceAccount", "serviceaccounts"),
     "NetworkPolicy": create_namespaced_resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     "Deployment": create_namespaced_resource("apps", "v1", "Deployment", "deployments"),
+    "Job": create_namespaced_resource("batch", "v1", "Job", "jobs"),
     "HorizontalPodAutoscaler": create_namespaced_resource(
         "autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers"
     ),
@@ -112,10 +114,10 @@ class Cluster:
             self._client.replace(resource(metadata=metadata, spec=ScaleSpec(replicas=replicas)))
 
     def delete(self, kind: str, name: str, namespace: str | None) -> None:
-        """Ask for its end. What is not there already is no error."""
+        """Ask for its end, and for that of what it has made. What is not there already is no error."""
         with _in_our_words(f"delete {kind}/{name}"):
             try:
-                self._client.delete(_KINDS[kind], name, namespace=namespace)
+                self._client.delete(_KINDS[kind], name, namespace=namespace, cascade=CascadeType.BACKGROUND)
             except ApiError as error:
                 if error.status.code != 404:
                     raise

@@ -35,6 +35,10 @@ GATEWAY: Values = {
     "image": f"registry.example/gateway@{DIGEST}",
     "settings": {"gateway_url": "https://api.example/"},
 }
+DAGSTER: Values = {
+    "image": f"registry.example/dagster@{DIGEST}",
+    "settings": {"gateway_url": "https://api.example/", "site": "two-nodes"},
+}
 WINDOW: Values = {
     "timezone": "Europe/Berlin",
     "start": "30 7 * * 1-5",

@@ -15,6 +15,8 @@ import yaml
 from k8s.chart_readme import ValueUnexplained, readme
 from tests.k8s.rendering import (
     CHARTS,
+    DAGSTER,
+    DIGEST,
     ENGINE,
     GATEWAY,
     HELMS,
@@ -88,6 +90,41 @@ CASES: dict[str, tuple[str, str, Values]] = {
             },
         ),
     ),
+    "dagster": ("dagster", "studio", DAGSTER),
+    "dagster-all": (
+        "dagster",
+        "studio",
+        merged(
+            DAGSTER,
+            ON,
+            {
+                "runs": {"nodeSelector": {"kubernetes.io/hostname": "node-2"}, "priorityClassName": "batch"},
+                "readOnly": {
+                    "proxy": {
+                        "enabled": True,
+                        "image": f"registry.example/oauth2-proxy@{DIGEST}",
+                        "issuer": "https://id.example/realms/studio",
+                        "clientId": "dagster",
+                        "secret": "dagster-proxy",
+                    }
+                },
+                "networkPolicy": {"apiServerCidrs": ["10.0.0.1/32"]},
+            },
+        ),
+    ),
+    "dagster-bare": (
+        "dagster",
+        "studio",
+        merged(
+            DAGSTER,
+            {
+                "readOnly": {"enabled": False},
+                "access": {"fleet": False, "tenants": False},
+                "networkPolicy": {"enabled": False},
+                "secrets": {"s3_access_key": {"name": ""}},
+            },
+        ),
+    ),
 }
 UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
 charts = pytest.mark.parametrize(
@@ -115,7 +152,7 @@ def judge(version: str, file: Path) -> subprocess.Popen[str]:
 
 
 def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
-    fullest = (CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"])
+    fullest = (CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"])
     everything = [document for case in fullest for document in documents_of(case)]
     builtin = [document for document in everything if document["kind"] != "ScaledObject"]
     file = tmp_path / "all.yaml"
@@ -155,10 +192,22 @@ def pods(documents: list[Document]) -> Iterator[Document]:
             yield template_["spec"]
 
 
+# Whose pods may speak to the API server: `tests/k8s/test_dagster_chart.py` holds their rights to a table.
+WITH_TOKEN = ("-launcher", "-code")
+
+
 @cases
-def test_pods_are_restricted_and_hold_no_token(case: str) -> None:
-    (pod,) = pods(documents_of(CASES[case]))
-    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+def test_pods_are_restricted_and_hold_no_token_that_they_do_not_need(case: str) -> None:
+    found = list(pods(documents_of(CASES[case])))
+    assert found
+    for pod in found:
+        assert_restricted(pod)
+        needs_token = CASES[case][0] == "dagster" and pod["serviceAccountName"].endswith(WITH_TOKEN)
+        assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (needs_token, False)
+
+
+def assert_restricted(pod: Document) -> None:
+    """Pod Security `restricted`, and what we ask for beyond it."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
@@ -191,7 +240,10 @@ def test_secrets_are_references(case: str) -> None:
 def test_every_object_says_where_it_belongs(case: str) -> None:
     chart, namespace, _ = CASES[case]
     for document in documents_of(CASES[case]):
-        expected = None if document["kind"] == "PersistentVolume" else namespace
+        everywhere = document["kind"] in {"PersistentVolume", "ClusterRole", "ClusterRoleBinding"}
+        # What the fleet may do to engines holds where they are.
+        elsewhere = document["metadata"]["name"].endswith("-fleet")
+        expected = None if everywhere else "engines" if elsewhere else namespace
         assert document["metadata"].get("namespace") == expected
         assert document["metadata"]["labels"]["app.kubernetes.io/name"] == chart
 

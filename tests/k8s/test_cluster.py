@@ -20,6 +20,7 @@ from sqlalchemy import Engine, insert
 from assets.cluster import ClusterSite
 from studio.catalog.declaration import DeclaredCluster
 from studio.cluster.connection import Cluster, ClusterAway, ClusterConflict, ClusterUnknown
+from studio.cluster.run_jobs import RUN_LABEL, orphaned
 from studio.cluster.scaling import ScaleState, drive
 from studio.cluster.tenant_objects import ClusterTenant
 from studio.cluster.tenants import TenantState, reconcile
@@ -28,7 +29,7 @@ from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
 from tests.conftest import new_tenant
 from tests.k8s.control_plane import ControlPlane, assets, running
-from tests.k8s.rendering import ENGINE, merged, only, template
+from tests.k8s.rendering import DIGEST, ENGINE, merged, only, template
 from tests.orchestration.location import Location
 from tests.server import free_port
 
@@ -264,3 +265,24 @@ def test_dagster_brings_tenants_and_pods_to_what_is_declared(
                 "AssetCheckEvaluation",
             ]
         assert pods_of(plane, name, "dagster-engines") == 2
+
+
+def test_jobs_of_runs_that_are_over_are_found_and_removed(plane: ControlPlane, cluster: Cluster) -> None:
+    plane.succeed("kubectl", "create", "namespace", "runs")
+    for run, active in (("over", 1), ("alive", 1), ("ended", 0)):
+        container = {"name": "run", "image": f"registry.example/dagster@{DIGEST}"}
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": f"dagster-run-{run}", "namespace": "runs", "labels": {RUN_LABEL: run}},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+        }
+        plane.succeed("kubectl", "create", "--validate=false", "--filename", "-", text=json.dumps(job))
+        stored = plane.object("job", f"dagster-run-{run}", "runs") | {"status": {"active": active} if active else {}}
+        path = f"/apis/batch/v1/namespaces/runs/jobs/dagster-run-{run}/status"
+        plane.succeed("kubectl", "replace", "--raw", path, "--filename", "-", text=json.dumps(stored))
+    (found,) = orphaned(cluster, "runs", lambda run_id: run_id != "alive")
+    assert (found.job, found.run_id) == ("dagster-run-over", "over")
+    cluster.delete("Job", found.job, "runs")
+    cluster.delete("Job", found.job, "runs")  # somebody was faster
+    assert orphaned(cluster, "runs", lambda run_id: run_id != "alive") == []
