@@ -6,7 +6,9 @@ Needs `KUBEBUILDER_ASSETS`; without it these tests say that they were not run (d
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -27,11 +29,13 @@ from studio.cluster.tenants import TenantState, reconcile
 from studio.db.fleet import DesiredReplicas
 from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
+from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.rendering import DIGEST, ENGINE, merged, only, template
 from tests.orchestration.location import Location
-from tests.server import free_port
+from tests.server import TestDatabase, free_port
+from tests.serving.gateway_process import GatewayProcess
 
 DECLARED = DeclaredCluster.model_validate(
     {"gateway": {"namespace": "studio", "port": 8080}, "s3": {"namespace": "studio", "port": 8333}}
@@ -286,3 +290,41 @@ def test_jobs_of_runs_that_are_over_are_found_and_removed(plane: ControlPlane, c
     cluster.delete("Job", found.job, "runs")
     cluster.delete("Job", found.job, "runs")  # somebody was faster
     assert orphaned(cluster, "runs", lambda run_id: run_id != "alive") == []
+
+
+def test_an_operator_does_the_same_by_hand(
+    plane: ControlPlane, database: TestDatabase, operator: Engine, catalog: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "catalog"
+    shutil.copytree(REPOSITORY / "catalog", folder)
+    customer = new_tenant(operator, "umbrella")
+    with unit_of_work(operator) as session:
+        key = create_key(session, customer, "admin", "tests", scopes=["admin"]).text
+
+    def studio(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"STUDIO_GATEWAY_URL": url, "STUDIO_API_KEY": key, "KUBECONFIG": str(plane.kubeconfig)}
+        return subprocess.run(
+            [str(REPOSITORY / "bin" / "studio"), "tenant", "apply", *arguments],
+            env={**os.environ, **environment, "STUDIO_CATALOG_DIR": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    with GatewayProcess(database, tmp_path) as gateway:
+        refused = studio(gateway.url)
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            "The site 'local' declares no cluster: catalog/sites/local.yaml.\n",
+        )
+        with (folder / "sites/local.yaml").open("a") as file:
+            file.write(CLUSTER_OF_THE_SITE)
+        seen = studio(gateway.url, "--dry-run", "--json")
+        assert seen.returncode == 1
+        (row,) = [row for row in json.loads(seen.stdout) if row["tenant"] == "umbrella"]
+        assert (row["outcome"], "NetworkPolicy/deny-all" in row["differences"]) == ("drifted", True)
+        applied = studio(gateway.url)
+        assert "tenant-umbrella" in applied.stdout
+        assert "mended" in applied.stdout
+    plane.object("resourcequota", "tenant", "tenant-umbrella")
