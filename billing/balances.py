@@ -43,7 +43,7 @@ class Booked:
     id: UUID
     key: str
     kind: str
-    tenant_id: UUID
+    tenant_id: UUID | None
     subject: str
     booked_on: date
     booked_by: str

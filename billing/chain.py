@@ -37,7 +37,7 @@ class BookedTransaction:
     key: str
     kind: str
     legal_entity_id: str
-    tenant_id: UUID
+    tenant_id: UUID | None
     subject: str
     booked_on: date
     booked_by: str
@@ -84,7 +84,7 @@ def canonical(transaction: BookedTransaction) -> bytes:
         transaction.key,
         transaction.kind,
         transaction.legal_entity_id,
-        str(transaction.tenant_id),
+        str(transaction.tenant_id or ""),
         transaction.subject,
         transaction.booked_on.isoformat(),
         transaction.booked_by,

@@ -48,6 +48,25 @@ def grant(
     now: datetime,
 ) -> Lot:
     """A new lot in the tenant's currency, booked. InvalidRequest for an amount or a last day that cannot be."""
+    lot = open_lot(
+        session, tenant_id=tenant_id, kind=kind, amount=amount, expires_on=expires_on, by=by, reason=reason, now=now
+    )
+    booking.post(session, postings.grant(lot, by, reason))
+    return lot
+
+
+def open_lot(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    kind: LotKind,
+    amount: Decimal,
+    expires_on: date | None,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Lot:
+    """The row of a new lot. Nothing is in it until the caller books it."""
     if amount <= 0 or amount != amount.quantize(CENT):
         raise InvalidRequest(f"{amount} is no amount of credit: use more than zero, with two decimals.", param="amount")
     seller, currency = _seller(session, tenant_id, now)
@@ -61,7 +80,6 @@ def grant(
             granted_on=today, expires_on=expires_on, granted_by=by, reason=reason, created_at=now,
         )
     )  # fmt: skip
-    booking.post(session, postings.grant(lot, by, reason))
     return lot
 
 
@@ -106,6 +124,11 @@ def overdue(session: Session, now: datetime) -> list[Lot]:
 def lots_of(session: Session, tenant_id: UUID) -> list[LotStanding]:
     """Every lot of a tenant, oldest first, the used up ones too."""
     return _standings(session, CreditLot.tenant_id == tenant_id, with_empty=True)
+
+
+def lot(session: Session, lot_id: UUID) -> Lot:
+    """One lot with what is left of it."""
+    return _standings(session, CreditLot.id == lot_id, with_empty=True)[0].lot
 
 
 def take_turns(session: Session, tenant_id: UUID) -> None:

@@ -90,7 +90,7 @@ def _write(session: Session, invoice_id: UUID, request: InvoiceRequest, rated: l
         "tax_category": terms.tax_category, "tax_rate": tax_rate,
         "net": composed.net.amount, "tax": composed.tax.amount, "gross": composed.gross.amount,
         "seller": {"name": seller.name, "country": seller.country, **seller.details}, "buyer": terms.buyer,
-        "drafted_at": now,
+        "drafted_at": now, "payment_days": seller.payment_days if terms.payment_days is None else terms.payment_days,
     }  # fmt: skip
     # Redoing a draft keeps its row: approvals point at it, and void themselves when the total has changed.
     draft_row = insert(Invoice).values(id=invoice_id, **row)

@@ -23,11 +23,17 @@ AccountKind = Literal[
     "promotion",  # one lot of a tenant's credit that we gave
     "promotion_cost",
     "breakage",  # prepaid credit that expired
-    "bank",
+    "bank",  # by account
+    "clearing",  # what came in and is not matched yet
+    "unapplied",  # of a tenant: money that pays no invoice yet
+    "outside",  # what passes through the bank and is no customer's: the company's main books have it
+    "bad_debt",
 ]
-TransactionKind = Literal["invoice", "correction", "credit_grant", "credit_use", "credit_expiry"]
+TransactionKind = Literal[
+    "invoice", "correction", "credit_grant", "credit_use", "credit_expiry", "payment", "payment_match", "write_off"
+]
 
-_OF_TENANT = frozenset({"receivable", "prepaid", "promotion"})
+_OF_TENANT = frozenset({"receivable", "prepaid", "promotion", "unapplied"})
 
 
 class Unbalanced(ValueError):
@@ -70,7 +76,7 @@ class Posting:
 
     key: str
     kind: TransactionKind
-    tenant_id: UUID
+    tenant_id: UUID | None  # None: money that is nobody's yet
     subject: str  # what it is about, by its id on the wire
     booked_on: date  # civil day in the entity's zone
     booked_by: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Literal
 
@@ -27,3 +28,9 @@ def next_number(session: Session, seller: LegalEntity, issued_on: date, kind: Ki
     ).returning(NumberSeries.last)
     last = session.scalars(advanced).one()
     return f"{seller.invoice_prefix}-{_MARK[kind]}{issued_on.year}-{last:06d}"
+
+
+def read(prefix: str, text: str) -> list[str]:
+    """Every number of an invoice that a text may name, as we write it, however it is spaced there."""
+    pattern = rf"{re.escape(prefix)}[^0-9A-Z]{{0,3}}([0-9]{{4}})[^0-9A-Z]{{0,3}}([0-9]{{6,9}})"
+    return list(dict.fromkeys(f"{prefix}-{year}-{last}" for year, last in re.findall(pattern, text.upper())))

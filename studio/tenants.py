@@ -20,7 +20,7 @@ from studio.db.tenancy import ApiKey, AuditEntry, LegalEntity, Tenant, TenantBil
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import Currency
 
-SCOPES = frozenset({"inference", "usage", "keys", "admin"})
+SCOPES = frozenset({"inference", "usage", "account", "keys", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Billing:
     buyer: dict[str, Any]
     valid_from: date
     tax_category: str = "S"
+    payment_days: int | None = None  # None: those of the legal entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def create_tenant(session: Session, slug: str, name: str, billing: Billing, acto
             time_zone=billing.time_zone,
             tax_category=billing.tax_category,
             buyer=billing.buyer,
+            payment_days=billing.payment_days,
         )
     )
     audit(session, actor, "tenant.create", slug, tenant.id, {"legal_entity": billing.legal_entity_id})

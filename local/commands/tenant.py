@@ -31,6 +31,7 @@ def create(
     street: str = "",
     city: str = "",
     vat_id: Annotated[str | None, typer.Option(help="VAT identification number.")] = None,
+    payment_days: Annotated[int | None, typer.Option(help="Due after; the legal entity's when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a tenant."""
@@ -42,6 +43,7 @@ def create(
             "legal_entity": legal_entity,
             "currency": currency,
             "time_zone": time_zone,
+            "payment_days": payment_days,
             "buyer": {"name": name, "street": street, "city": city, "country": country, "vat_id": vat_id},
         },
     )

@@ -47,7 +47,7 @@ class TransactionView(BaseModel):
     id: str
     key: str
     kind: str
-    tenant: str
+    tenant: str | None  # null: money that is nobody's yet
     subject: str
     booked_on: date
     booked_by: str
@@ -119,7 +119,7 @@ def _view(booked: Booked) -> TransactionView:
         id=ids.to_wire(ids.LEDGER_TRANSACTION, booked.id),
         key=booked.key,
         kind=booked.kind,
-        tenant=ids.to_wire(ids.TENANT, booked.tenant_id),
+        tenant=ids.to_wire(ids.TENANT, booked.tenant_id) if booked.tenant_id else None,
         subject=booked.subject,
         booked_on=booked.booked_on,
         booked_by=booked.booked_by,

@@ -46,6 +46,7 @@ class NewTenant(_Body):
     currency: Annotated[str, AfterValidator(Currency.parse)]
     time_zone: str = "Europe/Berlin"
     buyer: Buyer
+    payment_days: int | None = Field(None, ge=0, le=365, description="absent: those of the legal entity")
 
 
 class TenantView(BaseModel):
@@ -107,6 +108,7 @@ def post_tenant(body: NewTenant, caller: Caller, session: Transaction) -> Tenant
         time_zone=body.time_zone,
         buyer=body.buyer.model_dump(exclude_none=True),
         valid_from=clock.month_start(today),  # a month is billed by one entity
+        payment_days=body.payment_days,
     )
     create_tenant(session, body.slug, body.name, billing, caller.actor)
     return _tenant_view(find_tenant(session, body.slug))

@@ -203,6 +203,8 @@ class DeclaredLegalEntity(_Declared):
     time_zone: ZoneName
     invoice_prefix: str = Field(pattern="^[A-Z]{2,8}$")
     details: dict[str, str]
+    payment_days: int = Field(14, ge=0, le=365)  # unless a tenant has its own
+    bank_accounts: list[Annotated[str, Field(pattern="^[A-Z0-9-]{5,34}$")]] = []  # IBANs or numbers, without spaces
 
 
 class DeclaredTaxRate(_Declared):

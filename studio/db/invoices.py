@@ -117,6 +117,7 @@ class Invoice(Base):
     drafted_at: Mapped[RecordedAt]
     finalized_at: Mapped[datetime | None]
     approval_id: Mapped[UUID | None]
+    payment_days: Mapped[int] = mapped_column(server_default="14")  # due so long after it was issued
 
     __table_args__ = (
         CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),

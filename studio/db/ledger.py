@@ -21,7 +21,7 @@ class LedgerAccount(Base):
     kind: Mapped[str] = mapped_column(
         CheckConstraint(
             "kind in ('receivable', 'revenue', 'vat_payable', 'rounding', 'prepaid', 'promotion', 'promotion_cost',"
-            " 'breakage', 'bank')",
+            " 'breakage', 'bank', 'clearing', 'unapplied', 'outside', 'bad_debt')",
             "kind_known",
         )
     )
@@ -42,7 +42,8 @@ class LedgerAccount(Base):
         ),
         UniqueConstraint("id", "legal_entity_id", "currency"),
         CheckConstraint(
-            "(kind in ('receivable', 'prepaid', 'promotion')) = (tenant_id is not null)", "tenants_own_theirs"
+            "(kind in ('receivable', 'prepaid', 'promotion', 'unapplied')) = (tenant_id is not null)",
+            "tenants_own_theirs",
         ),
     )
 
@@ -56,12 +57,14 @@ class LedgerTransaction(Base):
     key: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str] = mapped_column(
         CheckConstraint(
-            "kind in ('invoice', 'correction', 'credit_grant', 'credit_use', 'credit_expiry')", "kind_known"
+            "kind in ('invoice', 'correction', 'credit_grant', 'credit_use', 'credit_expiry', 'payment',"
+            " 'payment_match', 'write_off')",
+            "kind_known",
         )
     )
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
-    subject: Mapped[str] = mapped_column(index=True)  # the invoice or the lot, by its id on the wire
+    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id"), index=True)  # None: nobody's money yet
+    subject: Mapped[str] = mapped_column(index=True)  # the invoice, the lot or the payment, by its id on the wire
     booked_on: Mapped[date]  # civil day in the entity's zone
     booked_by: Mapped[str]
     description: Mapped[str]

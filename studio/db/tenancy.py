@@ -25,6 +25,10 @@ class LegalEntity(Base):
     time_zone: Mapped[str]
     invoice_prefix: Mapped[str] = mapped_column(unique=True)
     details: Mapped[Document]  # address, tax ids, register, bank: printed, never computed with
+    payment_days: Mapped[int] = mapped_column(
+        CheckConstraint("payment_days between 0 and 365", "payment_days_sensible"), server_default="14"
+    )
+    bank_accounts: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")  # whose statements are its own
 
 
 class TaxRate(Base):
@@ -71,6 +75,9 @@ class TenantBilling(Base):
     time_zone: Mapped[str]
     tax_category: Mapped[str]
     buyer: Mapped[Document]  # name, address, country, vat_id
+    payment_days: Mapped[int | None] = mapped_column(
+        CheckConstraint("payment_days between 0 and 365", "payment_days_sensible")
+    )  # None: those of the legal entity
 
 
 class ApiKey(Base):
@@ -96,7 +103,7 @@ class ApiKey(Base):
         UniqueConstraint("user_id", "tenant_id"),
         CheckConstraint("cardinality(models) > 0", "models_not_empty"),
         CheckConstraint("cardinality(endpoints) > 0", "endpoints_not_empty"),
-        CheckConstraint("scopes <@ array['inference', 'usage', 'keys', 'admin']", "scopes_known"),
+        CheckConstraint("scopes <@ array['inference', 'usage', 'account', 'keys', 'admin']", "scopes_known"),
     )
 
 
