@@ -13,6 +13,7 @@ from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
+from assets.payments import bank_statements, dunning_notices, payments
 from assets.usage import rated_usage, usage_daily
 
 
@@ -57,6 +58,18 @@ CLOSE_LEDGER = dg.define_asset_job(
     description="Book what was missed, let credit expire, close the ledger's days that are over, and check all of it.",
     tags=_at_most(timedelta(hours=1)),
 )
+TAKE_PAYMENTS = dg.define_asset_job(
+    "take_payments",
+    selection=[bank_statements, payments],
+    description="Book the bank statements that lie in the inbox, and match what waits.",
+    tags=_at_most(timedelta(minutes=30)),
+)
+REMIND = dg.define_asset_job(
+    "remind",
+    selection=[bank_statements, payments, dunning_notices],
+    description="Take the money that is there, then propose reminders of what is still overdue.",
+    tags=_at_most(timedelta(minutes=30)),
+)
 BATCH_WORKER = dg.define_asset_job(
     "batch_worker",
     selection=[batches],
@@ -89,6 +102,8 @@ JOBS = [
     FINALIZE_INVOICE,
     CORRECT_INVOICE,
     CLOSE_LEDGER,
+    TAKE_PAYMENTS,
+    REMIND,
     BATCH_WORKER,
     FINE_TUNE,
     CERTIFY_ISOLATION,

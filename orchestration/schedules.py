@@ -4,7 +4,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from billing import invoice_requests
-from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES
+from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, REMIND
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -39,4 +39,14 @@ NIGHTLY_ISOLATION = dg.ScheduleDefinition(
     description="Probes that tenants are isolated and gives each of them a signed report.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION]
+# After the banks' statements of the night, and once a day: nobody is reminded twice at a level, however often it runs.
+DAILY_REMINDERS = dg.ScheduleDefinition(
+    name="daily_reminders",
+    job=REMIND,
+    cron_schedule="0 9 * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Takes the money that came in, then proposes reminders of invoices that are overdue.",
+)
+
+SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS]

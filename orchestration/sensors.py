@@ -27,6 +27,7 @@ from orchestration.jobs import (
     PROCESS_DAY,
     SYNC_CATALOG,
 )
+from orchestration.payments import statements_waiting
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -172,6 +173,7 @@ SENSORS = [
     approvals,
     correction_approvals,
     ledger_open,
+    statements_waiting,
     batch_supply,
     fine_tunes_open,
     responses_sweep,

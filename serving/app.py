@@ -27,6 +27,7 @@ from serving.responses.endpoint import InputTokensEndpoint, ResponsesEndpoint
 from serving.responses.request import INPUT_TOKENS, RESPONSES
 from serving.responses.store import ResponseStore
 from serving.routes import (
+    account,
     batches,
     budgets,
     cache,
@@ -41,8 +42,10 @@ from serving.routes import (
     organization,
     pages,
     responses,
+    tenant_invoices,
     uploads,
     usage,
+    webhooks,
 )
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
@@ -55,6 +58,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, fine_tuning, responses),
+    *(account, tenant_invoices, webhooks),
     *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 

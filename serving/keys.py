@@ -15,7 +15,9 @@ from psycopg import AsyncConnection
 from studio import api_keys
 from studio.errors import InvalidApiKey, PermissionDenied, ServiceUnavailable
 
-Scope = Literal["inference", "usage", "keys", "own_keys", "admin"]  # of people the permissions of their roles
+Scope = Literal[
+    "inference", "usage", "account", "keys", "own_keys", "admin"
+]  # of people the permissions of their roles
 
 
 @dataclass(frozen=True, slots=True)

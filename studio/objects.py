@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +23,15 @@ class Bucket(StrEnum):
     INVOICES = "invoices"
     USAGE_ARCHIVE = "usage-archive"
     BACKUPS = "backups"
+    BANK_STATEMENTS = "bank-statements"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object by its key, and when it was written."""
+
+    key: str
+    modified_at: datetime
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,12 @@ class ObjectStore:
             return self.client.get_object(Bucket=self.name(bucket), Key=key)["Body"].read()
         except self.client.exceptions.NoSuchKey:
             return None
+
+    def under(self, bucket: Bucket, prefix: str) -> list[StoredObject]:
+        """Every object whose key begins with `prefix`, by key; a key that ends in a slash is a folder, not ours."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name(bucket), Prefix=prefix)
+        found = [StoredObject(one["Key"], one["LastModified"]) for page in pages for one in page.get("Contents", [])]
+        return sorted((one for one in found if not one.key.endswith("/")), key=lambda one: one.key)
 
     def delete(self, bucket: Bucket, key: str) -> None:
         """Remove an object; one that is not there is removed already."""

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     )
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
+    stripe_webhook_secret: SecretStr | None = Field(None, description="secret of Stripe's webhook; empty: it is off")
+    stripe_legal_entity: str = Field("xpulink-de", description="legal entity whose account at Stripe it is")
+
     certificate_key: SecretStr | None = Field(None, description="secret behind the key that signs certificates")
 
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")

@@ -27,7 +27,9 @@ def seconds(text: str) -> int:
 def create(
     tenant: Annotated[str, typer.Option(help="Whose key.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "unnamed",
-    scope: Annotated[list[str] | None, typer.Option(help="inference, usage, keys, admin; may be repeated.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="inference, usage, account, keys, admin; may be repeated.")
+    ] = None,
     expires_in: Annotated[str | None, typer.Option(help="Such as 12h or 30d.")] = None,
     requests_per_second: Annotated[int | None, typer.Option(min=1, help="A limit of this key.")] = None,
     credit: Annotated[str | None, typer.Option(help="Money that this key may spend, such as 25.00.")] = None,

@@ -17,6 +17,8 @@ from serving.admin import (
     invoices,
     ledger,
     limits,
+    payments,
+    receivables,
     tenants,
     usage,
     users,
@@ -25,7 +27,7 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-_MONEY = (usage, invoices, corrections, credit_lots, ledger)
+_MONEY = (usage, invoices, corrections, credit_lots, ledger, payments, receivables)
 for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 

@@ -16,6 +16,7 @@ class Permission(StrEnum):
 
     INFERENCE = "inference"  # tokens, files, batches, fine-tunes
     USAGE = "usage"  # what the tenant has used
+    ACCOUNT = "account"  # invoices, balance and statement of the tenant
     OWN_KEYS = "own_keys"  # keys that the caller has made
     KEYS = "keys"  # all of the tenant's keys
     READ = "read"  # everything that operators see
@@ -39,16 +40,19 @@ OF_SCOPE = MappingProxyType(
     {
         "inference": frozenset({Permission.INFERENCE}),
         "usage": frozenset({Permission.USAGE}),
+        "account": frozenset({Permission.ACCOUNT}),
         "keys": frozenset({Permission.OWN_KEYS, Permission.KEYS}),
         "admin": _OF_OPERATORS,
     }
 )
 IN_TENANT = MappingProxyType(
     {
-        Role.OWNER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.OWN_KEYS, Permission.KEYS}),
+        Role.OWNER: frozenset(
+            {Permission.INFERENCE, Permission.USAGE, Permission.ACCOUNT, Permission.OWN_KEYS, Permission.KEYS}
+        ),
         Role.DEVELOPER: frozenset({Permission.INFERENCE, Permission.USAGE, Permission.OWN_KEYS}),
-        Role.FINANCE: frozenset({Permission.USAGE}),
-        Role.AUDITOR: frozenset({Permission.USAGE}),
+        Role.FINANCE: frozenset({Permission.USAGE, Permission.ACCOUNT}),
+        Role.AUDITOR: frozenset({Permission.USAGE, Permission.ACCOUNT}),
     }
 )
 EVERYWHERE = MappingProxyType(

@@ -36,7 +36,10 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
-    scopes: Annotated[list[Literal["inference", "usage", "keys"]], Field(min_length=1)] = ["inference", "usage"]
+    scopes: Annotated[list[Literal["inference", "usage", "account", "keys"]], Field(min_length=1)] = [
+        "inference",
+        "usage",
+    ]
     models: Names | None = None  # names as in `/v1/models`
     endpoints: Names | None = None  # paths, such as `/v1/embeddings`
     expires_in_seconds: int | None = Field(None, gt=0, le=10 * 366 * 86400)

@@ -22,6 +22,8 @@ from tests.conftest import new_tenant
 from tests.server import TestDatabase, TestServer
 from tests.serving.gateway_process import GatewayProcess
 
+STRIPE_SECRET = "whsec_of_the_tests"
+
 
 @dataclass(frozen=True, slots=True)
 class Office:
@@ -68,7 +70,8 @@ def office(
         admin_key = create_key(session, house.id, "admin", "tests", scopes=["admin"]).text
         customer_key = create_key(session, customer, "customer", "tests").text
     folder = tmp_path_factory.mktemp("office")
-    with GatewayProcess(database, folder, settings=objects.environment) as gateway:
+    settings = {**objects.environment, "STUDIO_STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
+    with GatewayProcess(database, folder, settings=settings) as gateway:
         api = Api(gateway.url, admin_key)
         yield Office(gateway, database, operator, admin_key, customer_key, api)
         api.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Literal
 
@@ -63,6 +64,7 @@ def test_what_is_not_booked_yet_is_left_for_the_next_statement() -> None:
 BOMB = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">' + "".join(
     f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9)
 ) + "]>"  # fmt: skip
+LAUGHS = statements.camt(Line("1.00", "LAUGH"), prolog=BOMB).replace(b"LAUGH", b"&j;")
 FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 
 
@@ -70,7 +72,7 @@ FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
     ("body", "words"),
     [
         (b"<Document", "no well-formed XML"),
-        (statements.camt(Line("1.00", "x")).replace(b"Ustrd>x<", b"Ustrd>&j;<").replace(b"?>", f"?>{BOMB}".encode(), 1), "amplification|document type"),
+        (LAUGHS, "amplification|document type"),
         (statements.camt(LINE, prolog=FILE), "document type"),
         (statements.camt(LINE).replace(b"camt.053.001.08", b"camt.052.001.08"), "not camt.053"),
         (b"<Document xmlns='urn:iso:std:iso:20022:tech:xsd:camt.053.001.08'/>", "no statement"),
@@ -105,7 +107,5 @@ def test_a_file_over_the_limit_is_not_looked_into(parse: object) -> None:
 @settings(max_examples=50)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_file_is_too_strange(body: bytes) -> None:
-    try:
-        read(body)
-    except StatementUnreadable as refusal:
-        assert refusal.message
+    with suppress(StatementUnreadable):
+        assert read(body).entries == ()  # by chance an empty one, never an error of another kind

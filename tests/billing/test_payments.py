@@ -13,7 +13,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from billing import balances, credit_lots, payment_import, payment_queue, payment_reference, payments, receivables
+from billing import (
+    balances,
+    credit_lots,
+    payment_import,
+    payment_orders,
+    payment_queue,
+    payment_reference,
+    payments,
+    receivables,
+)
 from billing.bank_statement import StatementUnreadable
 from billing.payment_import import Imported
 from billing.payment_matching import Part
@@ -60,9 +69,9 @@ def standing(books: Books, invoice_id: UUID) -> Standing:
     return found
 
 
-def imports(books: Books, body: bytes) -> Imported:
+def imports(books: Books, body: bytes, now: datetime = NOW) -> Imported:
     with books.as_role("worker") as session:
-        return payment_import.import_statement(session, body, "statement", "finance", NOW)
+        return payment_import.import_statement(session, body, "statement", "finance", now)
 
 
 def reference(invoice: Standing) -> str:
@@ -234,10 +243,10 @@ def test_a_top_up_that_is_returned_after_use_is_owed(books: Books, tenant: UUID)
 
 def test_the_database_refuses_what_the_application_would_not_do(books: Books, invoice: Standing) -> None:
     imports(books, statements.camt(Line("10.00", reference(invoice))))
+    own = "payment_id, target, tenant_id, invoice_id"
     copy = (
-        "insert into payment_matches (payment_id, target, tenant_id, invoice_id, amount, reverses_id, matched_by,"
-        " reason, booked_on, transaction_id) select payment_id, target, tenant_id, invoice_id, {amount}, {reverses}, 'x', 'x',"
-        " booked_on, transaction_id from payment_matches"
+        f"insert into payment_matches ({own}, amount, reverses_id, matched_by, reason, booked_on, transaction_id)"
+        f" select {own}, {{amount}}, {{reverses}}, 'x', 'x', booked_on, transaction_id from payment_matches"
     )
     for amount, reverses, words in (
         ("0.01", "null", "would be matched with 10.01"),
@@ -256,3 +265,30 @@ def test_a_payment_recorded_under_a_key_again_is_the_same_or_refused(books: Book
         with pytest.raises(payments.RecordedDifferently, match=r"recorded as 5\.00"):
             payments.record(session, outgoing("6.00", "k"), "ops")
         assert session.query(Payment).count() == 1
+
+
+def test_the_month_in_the_finance_guide(books: Books, invoice: Standing) -> None:
+    text = reference(invoice)
+
+    def on(day: int, line: Line | None = None, assigned: bool = False) -> tuple[object, ...]:
+        """What happens on a day of December, and bank, clearing, receivable, unapplied and state after it."""
+        now = NOW.replace(day=day)
+        if line is not None:
+            imports(books, statements.camt(line), now)
+        if assigned:
+            thanks = next(one for one in listed(books) if one.amount == 30)
+            with books.as_role("operator") as session:
+                payment_orders.assign(
+                    session, thanks.id, amounts={invoice.invoice_id: None}, rest_to=invoice.tenant_id, is_top_up=False,
+                    by="finance", reason="called them", now=now,
+                )  # fmt: skip
+        accounts = [int(account(books, kind)) for kind in ("bank", "clearing", "receivable", "unapplied")]
+        return *accounts, standing(books, invoice.invoice_id).state(now.date())
+
+    assert on(1) == (0, 0, 119, 0, "open")
+    assert on(3, Line("100.00", text, reference="1")) == (100, 0, 19, 0, "partly_paid")
+    assert on(4, Line("30.00", "thank you", reference="2")) == (130, -30, 19, 0, "partly_paid")
+    assert on(7, assigned=True) == (130, 0, 0, -11, "paid")
+    assert on(9, Line("-100.00", text, "2026-12-09", reference="3", is_return=True)) == (30, 0, 100, -11, "partly_paid")
+    assert on(16) == (30, 0, 100, -11, "overdue")
+    assert on(21, Line("89.00", text, "2026-12-21", reference="4"), assigned=True) == (119, 0, 0, 0, "paid")
