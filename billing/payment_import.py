@@ -70,6 +70,10 @@ def import_statement(session: Session, body: bytes, name: str, by: str, now: dat
             known=repeated, ignored=ignored, imported_by=by, imported_at=now,
         )
     )  # fmt: skip
+    for entry in new:  # before anything is booked: whoever waits here must not hold up the closing of a day
+        original = _original(session, entry, owners[entry.account])
+        if original is not None:
+            payments.hold_credit(session, original)
     matched = 0
     # What came in first: a return of the same file finds what it takes back.
     for entry in sorted(new, key=lambda entry: (entry.booked_on, entry.is_return)):
@@ -99,9 +103,7 @@ def _book(
     session: Session, entry: BankEntry, seller: LegalEntity, source: Format, file_id: UUID, by: str, now: datetime
 ) -> bool:
     """Record one entry and match it; whether it was matched."""
-    original = _original(session, entry, seller) if entry.is_return and entry.amount < 0 else None
-    if original is not None:
-        payments.hold_credit(session, original)
+    original = _original(session, entry, seller)
     new = NewPayment(
         legal_entity_id=seller.id, currency=entry.currency, amount=entry.amount, account=entry.account, source=source,
         entry_key=entry.key, booked_on=entry.booked_on, payer=entry.payer, payer_account=entry.payer_account,
@@ -124,7 +126,12 @@ def _match(session: Session, payment: Payment, by: str, now: datetime) -> bool:
 
 
 def _original(session: Session, entry: BankEntry, seller: LegalEntity) -> Payment | None:
-    """The one payment of just this amount with the same end-to-end id, or else the same text; not taken back yet."""
+    """What a return takes back: the one payment of just this amount with the same end-to-end id, or else the same text.
+
+    None for what is no return, and where a person has to say.
+    """
+    if entry.amount > 0 or not entry.is_return:
+        return None
     same = (
         Payment.legal_entity_id == seller.id,
         Payment.account == entry.account,

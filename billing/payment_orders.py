@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import any_, literal, select
 from sqlalchemy.orm import Session
 
 from billing import payments, receivables
@@ -139,7 +139,7 @@ def returns(session: Session, outgoing_id: UUID, original_id: UUID, by: str, rea
 
 def owner(session: Session, account: str) -> LegalEntity:
     """Whose bank account it is; InvalidRequest when it is nobody's here."""
-    query = select(LegalEntity).where(LegalEntity.bank_accounts.any(account_number(account)))
+    query = select(LegalEntity).where(literal(account_number(account)) == any_(LegalEntity.bank_accounts))
     found = session.scalars(query).one_or_none()
     if found is None:
         raise InvalidRequest(

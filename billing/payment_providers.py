@@ -21,7 +21,7 @@ from billing.payments import NewPayment
 from studio import clock
 from studio.db.payments import Payment
 from studio.db.tenancy import LegalEntity
-from studio.errors import Conflict, InvalidRequest
+from studio.errors import Conflict, InvalidRequest, StudioError
 from studio.money import Currency
 
 
@@ -74,7 +74,9 @@ def take(session: Session, name: Literal["stripe"], event: Received | Refunded, 
     PaymentUnknown for a refund that overtook its payment.
     """
     payments.take_turns(session)
-    seller = session.get_one(LegalEntity, seller_id)
+    seller = session.get(LegalEntity, seller_id)
+    if seller is None:
+        raise StudioError(f"There is no legal entity {seller_id!r}: see STUDIO_{name.upper()}_LEGAL_ENTITY.")
     booked_on = event.at.astimezone(clock.zone(seller.time_zone)).date()
     if isinstance(event, Refunded):
         return _refund(session, name, event, seller.id, booked_on, now)

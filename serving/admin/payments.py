@@ -243,7 +243,7 @@ def _view(session: Session, one: Listed) -> PaymentView:
         amount=str(one.amount),
         unmatched=str(one.unmatched),
         account=one.account,
-        source=one.source,  # type: ignore[arg-type]  # a check constraint holds the sources
+        source=one.source,
         booked_on=one.booked_on,
         payer=one.payer,
         payer_account=one.payer_account,

@@ -89,7 +89,7 @@ def get_balance(caller: AccountCaller, database: TenantDatabase) -> AccountBalan
         top_up_reference=payment_reference.of_tenant(caller.tenant_id),
         data=[
             CurrencyBalance(
-                currency=one.currency,  # type: ignore[arg-type]  # a check constraint holds the currencies
+                currency=one.currency,
                 unpaid_invoices=one.unpaid_invoices,
                 unpaid=str(one.unpaid),
                 overdue=str(one.overdue),
@@ -122,7 +122,7 @@ def get_statement(
         said = customer_account.statement(session, currency or _currency(session), first, last)
     return AccountStatementView(
         object="statement",
-        currency=said.currency,  # type: ignore[arg-type]  # a check constraint holds the currencies
+        currency=said.currency,
         from_day=first,
         to_day=last,
         opening=SideBalances(current=str(said.opening["current"]), credit=str(said.opening["credit"])),

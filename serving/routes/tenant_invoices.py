@@ -111,7 +111,7 @@ def _view(one: Standing, today: date, document_key: str | None) -> TenantInvoice
         due_on=one.due_on,
         state=one.state(today),
         reference=payment_reference.of_invoice(one.number),
-        currency=one.currency,  # type: ignore[arg-type]  # a check constraint holds the currencies
+        currency=one.currency,
         gross=str(one.gross),
         corrected=str(one.corrected),
         credit=str(one.credit),

@@ -17,6 +17,8 @@ import pytest
 
 from billing import invoice_booking, payment_reference
 from local.api import Api, ApiRefused
+from serving.identity import permissions
+from serving.identity.permissions import Permission, Role
 from studio import ids
 from studio.db.sessions import engine_for, unit_of_work
 from studio.db.tenancy import Tenant
@@ -166,6 +168,11 @@ def test_another_tenant_sees_nothing_of_it(stranger: Api, invoice: str) -> None:
 def test_money_is_for_those_who_may_see_it(office: Office, path: str) -> None:
     assert office.status_with("nobody", path) == 401
     assert office.status_with(office.customer_key, path) == 403
+
+
+def test_developers_do_not_see_the_tenants_money() -> None:
+    having = {role for role in Role if Permission.ACCOUNT in permissions.in_tenant([role])}
+    assert having == {Role.OWNER, Role.FINANCE, Role.AUDITOR}
 
 
 def stripe(office: Office, event: dict[str, Any], *, secret: str = STRIPE_SECRET, age: int = 0) -> httpx.Response:
