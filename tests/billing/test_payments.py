@@ -33,6 +33,7 @@ from studio.errors import InvalidRequest
 from tests.billing import statements
 from tests.billing.books import Books
 from tests.billing.statements import OURS, Line
+from tests.billing.test_corrections import make_final
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 ISSUED = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -225,6 +226,28 @@ def test_no_more_is_refunded_than_was_paid(books: Books, invoice: Standing) -> N
     refund("-6.00", "3")
     assert standing(books, invoice.invoice_id).paid == 0
     assert account(books, "bank") == 0
+
+
+def test_a_credit_note_on_a_paid_invoice_is_owed_and_paid_out_once(books: Books, invoice: Standing) -> None:
+    imports(books, statements.camt(Line("119.00", reference(invoice))))
+    make_final(books, invoice.invoice_id, _1="10.00")
+    owed = standing(books, invoice.invoice_id)
+    assert (owed.open, owed.corrected) == (Decimal("-11.90"), Decimal("-11.90"))
+    assert owed.state(TODAY) == "overpaid"
+
+    def pay_out(amount: str, key: str) -> Payment:
+        order = payment_orders.Order(key, OURS, TODAY, "ops", "credit note")
+        with books.as_role("operator") as session:
+            return payment_orders.pay_out(session, order, invoice.invoice_id, Decimal(amount), NOW)
+
+    with pytest.raises(MoreThanPaid, match=r"we owe 11\.90 EUR, not 11\.91"):
+        pay_out("11.91", "1")
+    assert pay_out("11.90", "2").id == pay_out("11.90", "2").id
+    with pytest.raises(MoreThanPaid, match=r"we owe 0\.00"):
+        pay_out("0.01", "3")
+    settled = standing(books, invoice.invoice_id)
+    assert (settled.open, settled.paid) == (ZERO, Decimal("107.10"))
+    assert settled.state(TODAY) == "paid"
 
 
 def test_a_top_up_that_is_returned_after_use_is_owed(books: Books, tenant: UUID) -> None:
