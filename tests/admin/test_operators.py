@@ -59,6 +59,20 @@ ROUTES = [
     ("GET", "/admin/v1/ledger/balances"),
     ("GET", "/admin/v1/ledger/transactions"),
     ("GET", "/admin/v1/ledger/verification"),
+    ("POST", "/admin/v1/payments"),
+    ("POST", "/admin/v1/payments/imports"),
+    ("GET", "/admin/v1/payments"),
+    ("POST", "/admin/v1/payments/pay_0/matches"),
+    ("POST", "/admin/v1/payments/pay_0/unmatch"),
+    ("POST", "/admin/v1/payments/pay_0/refunds"),
+    ("POST", "/admin/v1/invoices/inv_0/payouts"),
+    ("GET", "/admin/v1/receivables"),
+    ("GET", "/admin/v1/receivables/ageing"),
+    ("GET", "/admin/v1/receivables/reminders"),
+    ("POST", "/admin/v1/invoices/inv_0/write-offs"),
+    ("GET", "/admin/v1/write-offs"),
+    ("POST", "/admin/v1/write-offs/wof_0/approval"),
+    ("POST", "/admin/v1/write-offs/wof_0/rejection"),
 ]
 
 
