@@ -76,7 +76,15 @@ class TestObjects:
             assert store.get(Bucket.FILES, "tnt_1/large") == body
             assert store.get(Bucket.FILES, "tnt_1/small") == b"x"
             buckets = {bucket["Name"] for bucket in store.client.list_buckets()["Buckets"]}
-            assert buckets == {"modelzoo", "files", "adapters", "invoices", "usage-archive", "bank-statements"}
+            assert buckets == {
+                "modelzoo",
+                "files",
+                "adapters",
+                "invoices",
+                "usage-archive",
+                "backups",
+                "bank-statements",
+            }
 
 
 class TestValkey:
