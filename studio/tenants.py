@@ -32,7 +32,7 @@ class Billing:
     time_zone: str
     buyer: dict[str, Any]
     valid_from: date
-    tax_category: str = "S"
+    tax_category: str | None = None  # None: by seller and buyer
 
 
 @dataclass(frozen=True, slots=True)
