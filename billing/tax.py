@@ -20,7 +20,12 @@ from studio.errors import Conflict
 from studio.money import CENT, Money, RoundingMode
 
 # ISO 3166 codes of the member states. The prefix of a VAT id is the code, but for Greece (EL).
-EU = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())
+EU = frozenset(
+    (
+        *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"),
+        *("IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"),
+    )
+)
 _LANGUAGES = ("en", "de", "zh")
 
 

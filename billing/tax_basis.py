@@ -23,7 +23,9 @@ class TaxBasis:
     details: dict[str, Any]
 
 
-def basis(session: Session, seller: LegalEntity, terms: TenantBilling, currency: str, day: date, now: datetime) -> TaxBasis:
+def basis(
+    session: Session, seller: LegalEntity, terms: TenantBilling, currency: str, day: date, now: datetime
+) -> TaxBasis:
     """The basis of a supply whose last day is `day`. Conflict where the tables, the buyer or a rate are not ready."""
     buyer_country = str(terms.buyer.get("country") or seller.country)
     treatment = tax.treatment_on(

@@ -16,7 +16,7 @@ from stdnum.eu import vat
 
 from studio import ids
 from studio.db.documents import VatIdCheck
-from studio.errors import Conflict, ServiceUnavailable
+from studio.errors import Conflict, StudioError
 
 _GOOD_FOR = timedelta(days=30)  # an answer of the register
 
@@ -27,8 +27,10 @@ class BuyerVatIdInvalid(Conflict):
     default_code = "buyer_vat_id_invalid"
 
 
-class RegistryUnavailable(ServiceUnavailable):
+class RegistryUnavailable(StudioError):
     """The register, or the member state behind it, does not answer now."""
+
+    status, default_code = 503, "vat_register_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _latest(session: Session, tenant_id: UUID, vat_id: str, method: str) -> VatI
     query = select(VatIdCheck).where(
         VatIdCheck.tenant_id == tenant_id, VatIdCheck.vat_id == vat_id, VatIdCheck.method == method
     )
-    return session.scalars(query.order_by(VatIdCheck.checked_at.desc()).limit(1)).one_or_none()
+    return session.scalars(query.order_by(VatIdCheck.checked_at.desc(), VatIdCheck.id.desc()).limit(1)).one_or_none()
 
 
 def _keep(

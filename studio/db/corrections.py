@@ -9,7 +9,17 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from studio.db.base import CURRENCIES, DOCUMENT_KINDS, Base, Bytes, CurrencyCode, ExactAmount, InvoiceAmount, RecordedAt, UuidKey
+from studio.db.base import (
+    CURRENCIES,
+    DOCUMENT_KINDS,
+    Base,
+    Bytes,
+    CurrencyCode,
+    ExactAmount,
+    InvoiceAmount,
+    RecordedAt,
+    UuidKey,
+)
 
 
 class Correction(Base):
