@@ -34,6 +34,7 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    invoices,
     isolation,
     keys,
     limits,
@@ -55,7 +56,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(usage, organization, limits, budgets, invoices, idempotency, cache, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

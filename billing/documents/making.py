@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from billing.documents import cii, fapiao, invariants, pdf, pdf_check, rule_sets, ubl
+from billing.documents import cii, fapiao, invariants, pdf, pdf_check, rule_sets, ubl, xml_schema
 from billing.documents.invariants import Broken
 from billing.documents.kinds import Kind
 from billing.documents.rule_sets import RuleSet, RulesMissing, Syntax
@@ -70,24 +70,39 @@ def own_verdict(kind: Kind, document: bytes, broken: Sequence[Broken]) -> Verdic
 def judge_by_official_rules(documents: Mapping[Kind, bytes], schematron: Schematron) -> list[Verdict]:
     """One verdict for each rule set over each e-invoice. Rules that could not be run are a finding, never a yes."""
     return [
-        _judged(schematron, rules, kind, documents[kind])
+        verdict
         for kind in _JUDGED
         if kind in documents
-        for rules in rule_sets.rule_sets_of(kind)
+        for verdict in (
+            _by_schema(kind, documents[kind]),
+            *(_by_rules(schematron, rules, kind, documents[kind]) for rules in rule_sets.rule_sets_of(kind)),
+        )
     ]
 
 
-def _judged(schematron: Schematron, rules: RuleSet, kind: Kind, document: bytes) -> Verdict:
+def _by_schema(kind: Syntax, document: bytes) -> Verdict:
+    name, version, sha256 = xml_schema.name_of(kind), xml_schema.VERSION, xml_schema.sha256_of(kind)
+    return _verdict(kind, document, name, version, sha256, lambda: xml_schema.judge(kind, document))
+
+
+def _by_rules(schematron: Schematron, rules: RuleSet, kind: Syntax, document: bytes) -> Verdict:
+    name, version, sha256 = rules.name, rules.version, rules.sha256
+    return _verdict(kind, document, name, version, sha256, lambda: schematron.judge(rules, document))
+
+
+def _verdict(
+    kind: Kind, document: bytes, name: str, version: str, rules_sha256: str, judge: Callable[[], list[Finding]]
+) -> Verdict:
     try:
-        findings = schematron.judge(rules, document)
+        findings = judge()
     except (RulesMissing, NotJudged) as error:
-        findings = [Finding(error.default_code, "fatal", rules.file, error.message)]
+        findings = [Finding(error.default_code, "fatal", name, error.message)]
     return Verdict(
         kind=kind,
         document_sha256=_sha256(document),
-        rule_set=rules.name,
-        version=rules.version,
-        rules_sha256=rules.sha256,
+        rule_set=name,
+        version=version,
+        rules_sha256=rules_sha256,
         is_valid=not any(finding.is_fatal for finding in findings),
         findings=tuple(asdict(finding) for finding in findings),
     )

@@ -18,6 +18,14 @@ from studio.errors import StudioError
 Syntax = Literal["cii", "ubl"]
 
 
+_UBL = "urn:oasis:names:specification:ubl:schema:xsd"
+# What a document of a syntax begins with.
+ROOTS: dict[Syntax, tuple[str, ...]] = {
+    "cii": ("{urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100}CrossIndustryInvoice",),
+    "ubl": (f"{{{_UBL}:Invoice-2}}Invoice", f"{{{_UBL}:CreditNote-2}}CreditNote"),
+}
+
+
 class RulesMissing(StudioError):
     """The rules that should judge a document are not here, or not those that we know."""
 

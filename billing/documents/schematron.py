@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from billing.documents.rule_sets import RuleSet
+from billing.documents.rule_sets import ROOTS, RuleSet
 from studio.errors import StudioError
 from studio.settings import REPOSITORY
 
@@ -57,7 +57,7 @@ class Schematron:
         if self._judged >= self._most_per_worker:
             self.close()
         process = self._process or self._start()
-        request = json.dumps({"rules": str(path), "xml": xml.decode()})
+        request = json.dumps({"rules": str(path), "roots": ROOTS[rules.syntax], "xml": xml.decode()})
         # A worker that hangs is killed, whereupon the read below ends.
         watchdog = threading.Timer(_TIMEOUT_SECONDS, process.kill)
         watchdog.start()

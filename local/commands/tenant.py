@@ -31,6 +31,9 @@ def create(
     street: str = "",
     city: str = "",
     vat_id: Annotated[str | None, typer.Option(help="VAT identification number.")] = None,
+    postcode: str | None = None,
+    email: Annotated[str | None, typer.Option(help="Where e-invoices go.")] = None,
+    tax_number: Annotated[str | None, typer.Option(help="In China: the number on a fapiao.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a tenant."""
@@ -42,7 +45,16 @@ def create(
             "legal_entity": legal_entity,
             "currency": currency,
             "time_zone": time_zone,
-            "buyer": {"name": name, "street": street, "city": city, "country": country, "vat_id": vat_id},
+            "buyer": {
+                "name": name,
+                "street": street,
+                "postcode": postcode,
+                "city": city,
+                "country": country,
+                "vat_id": vat_id,
+                "email": email,
+                "tax_number": tax_number,
+            },
         },
     )
     show(created, as_json, f"Tenant {slug} is created. Give it a key: studio key create --tenant {slug}")

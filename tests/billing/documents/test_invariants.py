@@ -38,9 +38,8 @@ def test_every_kind_is_clean_by_our_rules(name: str) -> None:
 def test_every_kind_is_clean_by_the_official_rules(name: str, official: Schematron) -> None:
     documents: dict[Kind, bytes] = {"cii": cii.write(SAMPLES[name]), "ubl": ubl.write(SAMPLES[name])}
     verdicts = judge_by_official_rules(documents, official)
-    assert [(verdict.rule_set, verdict.findings) for verdict in verdicts] == [
-        (rules.name, ()) for rules in rule_sets.RULE_SETS
-    ]
+    names = {rules.name for rules in rule_sets.RULE_SETS} | {"XML schema CII", "XML schema UBL"}
+    assert {(verdict.rule_set, verdict.findings) for verdict in verdicts} == {(name, ()) for name in names}
 
 
 @given(

@@ -110,6 +110,8 @@ def test_the_documents_of_an_invoice_and_its_correction(books: Books, press: Pre
         ("pdf", "own invariants", True, 0),
         ("cii", "own invariants", True, 0),
         ("ubl", "own invariants", True, 0),
+        ("cii", "XML schema CII", True, 0),
+        ("ubl", "XML schema UBL", True, 0),
         ("cii", "EN 16931 CII", True, 0),
         ("cii", "Factur-X EN 16931", True, 0),
         ("ubl", "EN 16931 UBL", True, 0),
