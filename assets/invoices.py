@@ -20,7 +20,10 @@ from billing import (
     invoice_requests,
     reconcile,
     statement,
+    vat_confirmation,
 )
+from billing.vat_confirmation import Register
+from billing.vat_ids import RegistryUnavailable
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
@@ -56,7 +59,9 @@ def account_statements(
     deps=[account_statements],
 )
 def invoice_drafts(
-    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+    context: dg.AssetExecutionContext,
+    worker_database: dg.ResourceParam[Engine],
+    vat_register: dg.ResourceParam[Register],
 ) -> dg.MaterializeResult[None]:
     """One draft for each open request of the month, over reconciled usage that no invoice holds yet.
 
@@ -65,8 +70,13 @@ def invoice_drafts(
     month = day_of(context)
     with unit_of_work(worker_database) as session:
         requests = [request for request in invoice_requests.unanswered(session) if request.month == month]
-    refused = []
+    refused, unconfirmed = [], []
     for request in requests:
+        try:
+            with unit_of_work(worker_database) as session:
+                vat_confirmation.confirm_buyer(session, vat_register, request.tenant_id, month, clock.now())
+        except RegistryUnavailable as error:  # the draft does not wait for it: its form was checked
+            unconfirmed.append({"tenant": str(request.tenant_id), "why": error.message})
         try:
             with unit_of_work(worker_database) as session:
                 invoice_id = draft.draft(session, request.id, clock.now())
@@ -82,6 +92,7 @@ def invoice_drafts(
             "refused": len(refused),
             "drafts": len(drafts),
             "refused_requests": table(refused),
+            "unconfirmed_vat_ids": table(unconfirmed),
             "open_drafts": table(drafts),
         }
     )

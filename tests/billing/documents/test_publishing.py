@@ -16,7 +16,7 @@ import pypdf
 import pytest
 from sqlalchemy import select, text
 
-from billing import approval, correction_finalize, correction_order, exchange_rate, vat_ids
+from billing import approval, correction_finalize, correction_order, exchange_rate, vat_confirmation, vat_ids
 from billing.correction import CorrectionType
 from billing.documents import publish, report
 from billing.documents.publish import InvoiceIsDraft, Publication
@@ -217,14 +217,18 @@ def test_the_register_of_vat_ids_is_asked_once_and_its_no_stops_the_draft(books:
     gateway.uses(client, NOON, prompt=1_000_000)
     books.close_day(gateway, client, NOON.date())
     register = Register(says=False)
+    month = date(2026, 10, 1)
     with books.as_role("worker") as session:
-        assert not vat_ids.confirm(session, register, client, "FR40303265045", "DE999999999", LATER)
+        nobody = vat_confirmation.Register()
+        assert vat_confirmation.confirm_buyer(session, nobody, client, month, LATER) is None
+        configured = vat_confirmation.Register(register)
+        assert vat_confirmation.confirm_buyer(session, configured, client, month, LATER) is False
     with pytest.raises(BuyerVatIdInvalid, match="register says"):
         books.draft(client, date(2026, 10, 1), LATER)
     register.says = True
     for _ in range(2):
         with books.as_role("worker") as session:
-            assert vat_ids.confirm(session, register, client, "FR40303265045", "DE999999999", LATER)
+            assert vat_confirmation.confirm_buyer(session, configured, client, month, LATER)
     assert register.asked == 2
     assert books.draft(client, date(2026, 10, 1), LATER) is not None
 

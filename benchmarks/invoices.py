@@ -1,0 +1,110 @@
+"""What the documents of one invoice cost: PDF with e-invoice inside, UBL, our own rules, the official ones.
+
+Hypothesis. All of it takes less than 150 ms an invoice over many, the official rules included, and our own rules, which
+find what those let pass, cost less than the setting of the page.
+Sketch. Two XML files 0.5 ms, Typst 10 ms, metadata 10 ms, reading the PDF back 40 ms, schemas 0.5 ms, Saxon 4 x 10 ms.
+Peer: the official validators alone, over the same XML in the same run: what any e-invoice must pay. Limit: setting the
+page alone, without XML, metadata and rules.
+Control: the spread of the rounds (largest over smallest), below which no ratio counts.
+Known limits. Content comes from memory: database and object store are not in it. Compiling the rules is apart, once for
+400 documents. The machine is shared: CPU of this process leaves out Saxon's, so wall time is what counts.
+
+Run: make bench NAME=invoices, or python -m benchmarks.invoices [--invoices 60] [--rounds 3] [--lines 6]."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from billing.documents import making, pdf
+from billing.documents.kinds import Kind
+from billing.documents.schematron import Schematron, schematron
+from billing.documents.snapshot import Snapshot
+from tests.billing.documents.samples import CHINESE, CHINESE_INVOICE, line, snapshot
+
+TARGET_MS = 150.0
+
+
+def snapshots(count: int, lines: int) -> list[Snapshot]:
+    """Invoices that differ in number, quantities and, every fourth, in a Chinese buyer."""
+    return [
+        snapshot(
+            number=f"XDE-2026-{number:06d}",
+            lines=tuple(line(no, 1_000_000 * no + number * 977, "0.0375") for no in range(1, lines + 1)),
+            **({"buyer": {**CHINESE, "country": "DE"}} if number % 4 == 0 else {}),
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def whole(official: Schematron, content: Snapshot) -> dict[Kind, bytes]:
+    """Everything that publishing does between database and object store."""
+    documents = making.make(content)
+    today = content.issued_on + timedelta(days=1)
+    verdicts = making.judge_by_own_rules(content, documents, (), today)
+    verdicts += making.judge_by_official_rules(documents, official)
+    wrong = [verdict for verdict in verdicts if not verdict.is_valid]
+    if wrong:
+        raise SystemExit(f"{content.number} is not valid: {wrong[0]}")
+    return documents
+
+
+def measure(contents: Sequence[Snapshot], rounds: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds an invoice (median of the rounds) and spread, by subject. Rounds take turns."""
+    with schematron() as official:
+        made = {content.number: whole(official, content) for content in contents}  # also compiles rules, reads fonts
+        subjects: dict[str, Callable[[Snapshot], object]] = {
+            "all documents, judged": lambda content: whole(official, content),
+            "documents alone": making.make,
+            "own rules alone": lambda content: making.judge_by_own_rules(
+                content, made[content.number], (), content.issued_on + timedelta(days=1)
+            ),
+            "official validators alone": lambda content: making.judge_by_official_rules(made[content.number], official),
+            "page alone": lambda content: pdf.render(content, None),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in subjects}
+        for _ in range(rounds):
+            for name, subject in subjects.items():
+                began = time.perf_counter()
+                for content in contents:
+                    subject(content)
+                taken[name].append((time.perf_counter() - began) * 1000 / len(contents))
+    return {name: (median(times), max(times) / min(times)) for name, times in taken.items()}
+
+
+def main() -> None:
+    """Measure, print a table and one JSON line."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--invoices", type=int, default=60)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--lines", type=int, default=6)
+    given = arguments.parse_args()
+    contents = snapshots(given.invoices, given.lines)
+    first = making.make(contents[0])
+    if making.make(contents[0]) != first:
+        raise SystemExit("the same snapshot gave other bytes")
+    sizes = {kind: len(body) for kind, body in (first | making.make(CHINESE_INVOICE)).items()}
+    measured = measure(contents, given.rounds)
+    table = Table("subject", "ms per invoice", "spread")
+    for name, (milliseconds, spread) in measured.items():
+        table.add_row(name, f"{milliseconds:.1f}", f"{spread:.2f}")
+    Console().print(table)
+    everything = measured["all documents, judged"][0]
+    validators = measured["official validators alone"][0]
+    Console().print(f"{everything:.0f} ms of {TARGET_MS:.0f} ms; validators alone {validators:.0f} ms.")
+    ratios = {
+        "all_over_validators": round(everything / validators, 2),
+        "own_rules_over_page": round(measured["own rules alone"][0] / measured["page alone"][0], 2),
+        "of_target": round(everything / TARGET_MS, 2),
+    }
+    figures = {name: {"ms": round(ms, 2), "spread": round(spread, 2)} for name, (ms, spread) in measured.items()}
+    print(json.dumps({"name": "invoices", "ratios": ratios, "bytes": sizes, "figures": figures}))
+
+
+if __name__ == "__main__":
+    main()
