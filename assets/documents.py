@@ -4,9 +4,11 @@ import dagster as dg
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from assets.invoices import invoice_corrections, invoices
+from assets.invoices import invoice_corrections, invoice_drafts, invoices
+from assets.partitions import day_of
 from assets.tables import table
-from billing.documents import invariants, publish, report
+from billing import invoice_list
+from billing.documents import completeness, invariants, publish, report
 from billing.documents.publish import Publication
 from billing.documents.schematron import schematron
 from studio import clock
@@ -45,6 +47,21 @@ def invoice_documents(
             "size_bytes": sum(one.size_bytes for one in done),
             "documents": table(done),
         }
+    )
+
+
+@dg.asset_check(asset=invoice_drafts)
+def buyers_are_complete(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """The buyer of every draft has what an e-invoice needs. Put it right now: a final invoice is never changed."""
+    with unit_of_work(worker_database) as session:
+        drafts = [row.invoice_id for row in invoice_list.drafts_of(session, day_of(context))]
+        incomplete = completeness.incomplete_drafts(session, drafts)
+    return dg.AssetCheckResult(
+        passed=not incomplete,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"drafts": len(drafts), "incomplete": table(incomplete)},
     )
 
 

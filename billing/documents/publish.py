@@ -140,7 +140,7 @@ def _judged(
         documents = making.make(snapshot)
         verdicts = making.judge_by_own_rules(snapshot, documents, broken, today)
         verdicts += making.judge_by_official_rules(documents, schematron)
-    except (CharacterMissing, ValueError) as error:
+    except (CharacterMissing, KeyError, ValueError) as error:
         rule = error.default_code if isinstance(error, CharacterMissing) else "DOCUMENT-CAN-BE-MADE"
         verdicts = [making.own_verdict("pdf", b"", [*broken, Broken(rule, snapshot.number, str(error))])]
     for verdict in verdicts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO, StringIO
@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 
 from billing import approval, correction_finalize, correction_order, exchange_rate, vat_confirmation, vat_ids
 from billing.correction import CorrectionType
-from billing.documents import publish, report
+from billing.documents import completeness, publish, report
 from billing.documents.publish import InvoiceIsDraft, Publication
 from billing.documents.schematron import Schematron
 from billing.documents.snapshot import from_json, sha256_of
@@ -31,7 +31,7 @@ from studio.db.documents import DocumentSnapshot, DocumentVerdict, FxRate, VatId
 from studio.db.invoices import InvoiceDocument
 from studio.money import Currency
 from tests.billing.books import Books
-from tests.billing.documents.samples import CHINESE, FRENCH
+from tests.billing.documents.samples import CHINESE, CHINESE_INVOICE, FRENCH, SAMPLES, snapshot
 
 NOON = datetime(2026, 10, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 LATER = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -139,6 +139,13 @@ def test_what_breaks_a_rule_is_not_published_and_the_report_says_why(books: Book
     ]
     assert "'㐂' in buyer.name" in faults[0].words
     assert {("ubl", "BR-DE-8"), ("ubl", "BR-DE-9")} <= {(one.document, one.rule) for one in faults}
+
+
+def test_what_a_buyer_lacks_is_told_while_it_can_be_put_right() -> None:
+    assert completeness.lacks(SAMPLES["domestic"]) == []
+    nobody = snapshot(buyer={"name": "Ohne Ort", "country": "DE"})
+    assert completeness.lacks(nobody) == ["town", "postcode", "electronic address (an e-mail, or a VAT id)"]
+    assert completeness.lacks(replace(CHINESE_INVOICE, buyer={"name": "x", "country": "CN"})) == []
 
 
 def test_a_draft_has_no_documents(books: Books, press: Press) -> None:
