@@ -69,8 +69,10 @@ class Measurement:
 
 
 def measure(contents: Sequence[Snapshot], rounds: int) -> tuple[dict[str, Measurement], float, float]:
-    """What each subject takes, by its name; CPU ms of a worker's start with its first invoice; bytes that it grows by for
-    each. Rounds take turns."""
+    """What each subject takes, by its name, in rounds that take turns.
+
+    Then CPU ms of a worker's start with its first invoice, and the bytes that it grows by for each.
+    """
     official = Schematron(most_per_worker=sys.maxsize)  # one worker, so that its CPU can be read to the end
     try:
         made = {content.number: making.make(content) for content in contents}
@@ -125,7 +127,7 @@ def main() -> None:
     Console().print(table)
     everything, validators = measured["all documents, judged"], measured["official validators alone"]
     Console().print(
-        f"{everything.cpu_ms:.0f} CPU ms and {everything.wall_ms:.0f} ms of {TARGET_MS:.0f} ms;"
+        f"{everything.cpu_ms:.0f} CPU ms and {everything.wall_ms:.0f} ms of {TARGET_MS:.0f} ms."
         f" A worker's start {compiled:.0f} CPU ms, {compiled / each:.1f} for each of {each:.0f} invoices;"
         f" it grows by {growth / 1024:.0f} KiB an invoice; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
