@@ -80,7 +80,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|workers|soak|startup|batch|limits|routing|exporter
+bench: install ## A benchmark: make bench NAME=overhead|workers|soak|startup|batch|limits|routing|exporter|invoices
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: peers
@@ -106,6 +106,8 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  pyproject.toml --extra app --constraint requirements/app.lock -o requirements/platform.lock
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
+	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  requirements/invoice-rules.in -o requirements/invoice-rules.lock
 	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/peers.in -o requirements/peers.lock
 	@$(UV) pip compile --quiet --upgrade --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
@@ -120,9 +122,10 @@ $(UV):
 	@echo "Installing uv $(UV_VERSION) ..."
 	@$(PYTHON) -m venv build/tools && build/tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-$(APP_READY): requirements/app.lock | $(UV)
+$(APP_READY): requirements/app.lock requirements/invoice-rules.lock | $(UV)
 	@echo "Installing the application environment ..."
 	@$(PYTHON) -m venv .venv && $(UV) pip sync --quiet --python $(APP) requirements/app.lock
+	@$(UV) pip install --quiet --python $(APP) --no-deps --require-hashes -r requirements/invoice-rules.lock
 	@touch $@
 
 # The engine lock names PyTorch's CPU build, a local version that the usual index does not carry.

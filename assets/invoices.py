@@ -3,8 +3,6 @@
 Finalising is a person's act: the approval is a row given through the gateway, and the asset refuses without it.
 """
 
-from uuid import UUID
-
 import dagster as dg
 from pydantic import Field
 from sqlalchemy import Engine
@@ -16,18 +14,19 @@ from assets.usage import rated_usage
 from billing import (
     approval,
     correction_finalize,
-    document,
     draft,
     finalize,
     invoice_list,
     invoice_requests,
     reconcile,
     statement,
+    vat_confirmation,
 )
+from billing.vat_confirmation import Register
+from billing.vat_ids import RegistryUnavailable
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
-from studio.objects import Bucket, ObjectStore
 
 
 @dg.asset(
@@ -60,7 +59,9 @@ def account_statements(
     deps=[account_statements],
 )
 def invoice_drafts(
-    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+    context: dg.AssetExecutionContext,
+    worker_database: dg.ResourceParam[Engine],
+    vat_register: dg.ResourceParam[Register],
 ) -> dg.MaterializeResult[None]:
     """One draft for each open request of the month, over reconciled usage that no invoice holds yet.
 
@@ -69,8 +70,13 @@ def invoice_drafts(
     month = day_of(context)
     with unit_of_work(worker_database) as session:
         requests = [request for request in invoice_requests.unanswered(session) if request.month == month]
-    refused = []
+    refused, unconfirmed = [], []
     for request in requests:
+        try:
+            with unit_of_work(worker_database) as session:
+                vat_confirmation.confirm_buyer(session, vat_register, request.tenant_id, month, clock.now())
+        except RegistryUnavailable as error:  # the draft does not wait for it: its form was checked
+            unconfirmed.append({"tenant": str(request.tenant_id), "why": error.message})
         try:
             with unit_of_work(worker_database) as session:
                 invoice_id = draft.draft(session, request.id, clock.now())
@@ -86,6 +92,7 @@ def invoice_drafts(
             "refused": len(refused),
             "drafts": len(drafts),
             "refused_requests": table(refused),
+            "unconfirmed_vat_ids": table(unconfirmed),
             "open_drafts": table(drafts),
         }
     )
@@ -164,37 +171,6 @@ def invoice_corrections(config: CorrectConfig, worker_database: dg.ResourceParam
     except StudioError as error:
         raise dg.Failure(error.message, allow_retries=False) from error
     return dg.MaterializeResult(metadata={"number": number})
-
-
-@dg.asset(group_name="invoices", owners=["team:finance"], kinds={"pdf", "s3"}, deps=[invoices, invoice_corrections])
-def invoice_documents(
-    worker_database: dg.ResourceParam[Engine], objects: dg.ResourceParam[ObjectStore]
-) -> dg.MaterializeResult[None]:
-    """The PDF of every final invoice and correction, in the bucket `invoices`. The same row gives the same bytes."""
-
-    def put(object_key: str, pdf: bytes) -> None:
-        objects.put(Bucket.INVOICES, object_key, pdf, content_type="application/pdf")
-
-    def render(invoice_id: UUID) -> document.StoredDocument:
-        with unit_of_work(worker_database) as session:
-            return document.store_pdf(session, put, invoice_id, clock.now())
-
-    def render_correction(correction_id: UUID) -> document.StoredDocument:
-        with unit_of_work(worker_database) as session:
-            return document.store_correction_pdf(session, put, correction_id, clock.now())
-
-    with unit_of_work(worker_database) as session:
-        missing = document.without_pdf(session)
-        missing_corrections = document.corrections_without_pdf(session)
-    rendered = [render(invoice_id) for invoice_id in missing]
-    rendered += [render_correction(correction_id) for correction_id in missing_corrections]
-    return dg.MaterializeResult(
-        metadata={
-            "rendered": len(rendered),
-            "size_bytes": sum(stored.size_bytes for stored in rendered),
-            "documents": table(rendered),
-        }
-    )
 
 
 account_statements_rows_fit = border_check(

@@ -1,26 +1,30 @@
-"""What stands on a correction, as text: every figure and sentence, formatted once, from frozen rows.
+"""What stands on a correction, as text: every figure and sentence, formatted once, from its snapshot.
 
 The words: a correction is never called "Gutschrift", which in German tax law is an invoice that the customer writes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
-
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from billing.correction import CorrectionType
-from billing.paper import GERMAN_UNIT_NAMES, day_text, money_text, percent_text
+from billing.documents.snapshot import Snapshot
+from billing.paper import (
+    CHINESE_UNIT_NAMES,
+    GERMAN_UNIT_NAMES,
+    EuroTaxText,
+    Payment,
+    day_text,
+    euro_tax_text,
+    languages_of,
+    money_text,
+    payment_of,
+    percent_text,
+)
 from billing.rating import UNIT_NAMES
-from studio import ids
-from studio.db.catalog import Model, ModelVariant
-from studio.db.corrections import Correction, CorrectionLine
-from studio.db.invoices import Invoice, InvoiceLine
-from studio.errors import NotFound
 
 _TITLES = MappingProxyType(
     {
@@ -29,8 +33,13 @@ _TITLES = MappingProxyType(
         CorrectionType.CANCELLATION: ("Cancellation", "Stornorechnung"),
     }
 )
-_TAKEN_BACK = (("Taken back net", "Minderung netto"), ("Taken back", "Minderung gesamt"))
-_ADDED = (("Added net", "Nachberechnet netto"), ("Total", "Gesamtbetrag"))
+_LABELS = MappingProxyType(
+    {
+        CorrectionType.ADDITIONAL_INVOICE: (("Added net", "Nachberechnet netto"), ("Total", "Gesamtbetrag")),
+        CorrectionType.CREDIT_NOTE: (("Taken back net", "Minderung netto"), ("Taken back", "Minderung gesamt")),
+        CorrectionType.CANCELLATION: (("Net", "Netto"), ("Total", "Gesamtbetrag")),  # its amounts are negative
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,16 @@ class CorrectionPaperLine:
     product: str
     unit: str
     unit_german: str
+    unit_chinese: str
     invoiced: str
     amount: str
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionPaper:
-    """One correction, ready to print. Amounts are positive."""
+    """One correction, ready to print. Amounts are positive, but for a cancellation's."""
 
+    languages: tuple[str, ...]
     number: str
     title: str
     title_german: str
@@ -59,70 +70,64 @@ class CorrectionPaper:
     period_until: str
     reason: str
     currency: str
-    seller: dict[str, Any]
-    buyer: dict[str, Any]
+    seller: Mapping[str, Any]
+    buyer: Mapping[str, Any]
     amount_label: str
     amount_label_german: str
     lines: tuple[CorrectionPaperLine, ...]
     net: str
     tax: str
     tax_percent: str
+    tax_reason: str | None
+    euro_tax: EuroTaxText | None
     total_label: str
     total_label_german: str
     gross: str
+    payment: Payment | None  # of an additional invoice
 
 
-def correction_paper(session: Session, correction_id: UUID) -> CorrectionPaper:
+def correction_paper(snapshot: Snapshot) -> CorrectionPaper:
     """The text of a correction; a draft's has the word DRAFT where the number will stand."""
-    row = session.get(Correction, correction_id)
-    if row is None:
-        raise NotFound(f"There is no correction {ids.to_wire(ids.CORRECTION, correction_id)}.")
-    invoice = session.get_one(Invoice, row.invoice_id)
-    type = CorrectionType(row.type)
+    original = snapshot.original
+    assert original is not None
+    type = CorrectionType(snapshot.type)
     title, title_german = _TITLES[type]
-    (amount_label, amount_label_german), (total_label, total_label_german) = _TAKEN_BACK if type.takes_back else _ADDED
+    (amount_label, amount_label_german), (total_label, total_label_german) = _LABELS[type]
     return CorrectionPaper(
-        number=row.number or "DRAFT / ENTWURF",
+        languages=languages_of(snapshot),
+        number=snapshot.number,
         title=title,
         title_german=title_german,
-        issued_on=day_text(row.issued_on),
-        invoice_number=invoice.number or "",
-        invoice_issued_on=day_text(invoice.issued_on),
-        period_from=day_text(invoice.period_from),
-        period_until=day_text(invoice.period_until),
-        reason=row.reason,
-        currency=row.currency,
-        seller=invoice.seller,
-        buyer=invoice.buyer,
+        issued_on=day_text(snapshot.issued_on),
+        invoice_number=original.number,
+        invoice_issued_on=day_text(original.issued_on),
+        period_from=day_text(snapshot.period_from),
+        period_until=day_text(snapshot.period_until),
+        reason=original.reason,
+        currency=snapshot.currency,
+        seller=snapshot.seller,
+        buyer=snapshot.buyer,
         amount_label=amount_label,
         amount_label_german=amount_label_german,
-        lines=_lines(session, row),
-        net=money_text(row.net),
-        tax=money_text(row.tax),
-        tax_percent=percent_text(row.tax_rate),
+        lines=tuple(
+            CorrectionPaperLine(
+                line_no=str(line.line_no),
+                product=line.product,
+                unit=UNIT_NAMES[line.unit],
+                unit_german=GERMAN_UNIT_NAMES[line.unit],
+                unit_chinese=CHINESE_UNIT_NAMES[line.unit],
+                invoiced=money_text(line.invoiced) if line.invoiced is not None else "",
+                amount=money_text(line.amount),
+            )
+            for line in snapshot.lines
+        ),
+        net=money_text(snapshot.net),
+        tax=money_text(snapshot.tax),
+        tax_percent=percent_text(snapshot.tax_rate),
+        tax_reason=snapshot.exemption_reason,
+        euro_tax=euro_tax_text(snapshot),
         total_label=total_label,
         total_label_german=total_label_german,
-        gross=money_text(row.gross),
-    )
-
-
-def _lines(session: Session, row: Correction) -> tuple[CorrectionPaperLine, ...]:
-    query = (
-        select(CorrectionLine.amount, InvoiceLine, Model.name, ModelVariant.tier)
-        .join(InvoiceLine, InvoiceLine.line_no == CorrectionLine.line_no)
-        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
-        .join(Model, Model.id == ModelVariant.model_id)
-        .where(CorrectionLine.correction_id == row.id, InvoiceLine.invoice_id == row.invoice_id)
-        .order_by(CorrectionLine.line_no)
-    )
-    return tuple(
-        CorrectionPaperLine(
-            line_no=str(line.line_no),
-            product=f"{name}, {tier}",
-            unit=UNIT_NAMES[line.unit],
-            unit_german=GERMAN_UNIT_NAMES[line.unit],
-            invoiced=money_text(line.amount),
-            amount=money_text(amount),
-        )
-        for amount, line, name, tier in session.execute(query)
+        gross=money_text(snapshot.gross),
+        payment=payment_of(snapshot),
     )

@@ -111,10 +111,9 @@ def statement(session: Session, currency: str, first: date, last: date) -> State
     return Statement(currency, first, last, opening, bookings, closing)
 
 
-def document_key(session: Session, invoice_id: UUID) -> str | None:
-    """Where the PDF of an invoice lies; None when it is not rendered, or not the tenant's."""
-    key: str | None = session.scalar(_DOCUMENT, {"invoice_id": invoice_id})
-    return key
+def has_pdf(session: Session, invoice_id: UUID) -> bool:
+    """Whether the PDF of an invoice of the tenant is rendered."""
+    return bool(session.scalar(_HAS_PDF, {"invoice_id": invoice_id}))
 
 
 def _kind(kind: str, amount: Decimal) -> Kind:
@@ -158,4 +157,4 @@ _BOOKINGS = text(f"""
     limit :most
 """)  # noqa: S608 (constants of this module)
 
-_DOCUMENT = text("select object_key from invoice_documents where invoice_id = :invoice_id and kind = 'pdf'")
+_HAS_PDF = text("select exists (select from invoice_documents where invoice_id = :invoice_id and kind = 'pdf')")

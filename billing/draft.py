@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import invoice, tax
+from billing import invoice, tax_basis
 from billing.invoice import Composed, RatedTokens
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, InvoiceRequest, RatedLine
@@ -81,13 +81,13 @@ def _write(session: Session, invoice_id: UUID, request: InvoiceRequest, rated: l
     period_from, period_until = min(line.billing_day for line in rated), max(line.billing_day for line in rated)
     seller = session.get_one(LegalEntity, legal_entity_id)
     terms = session.scalars(_terms_on(request.tenant_id, period_until)).one()
-    tax_rate = tax.rate_on(session, country=seller.country, category=terms.tax_category, day=period_until)
-    composed = invoice.compose([_as_rated_tokens(line) for line in rated], Currency.parse(currency), tax_rate)
+    basis = tax_basis.basis(session, seller, terms, currency, period_until, now)
+    composed = invoice.compose([_as_rated_tokens(line) for line in rated], Currency.parse(currency), basis.rate)
     row = {
         "tenant_id": request.tenant_id, "legal_entity_id": legal_entity_id, "request_id": request.id,
         "month": request.month, "period_from": period_from, "period_until": period_until,
         "time_zone": terms.time_zone, "state": "draft", "currency": currency, "rounding_mode": invoice.ROUNDING,
-        "tax_category": terms.tax_category, "tax_rate": tax_rate,
+        "tax_category": basis.category, "tax_rate": basis.rate, "tax_details": basis.details,
         "net": composed.net.amount, "tax": composed.tax.amount, "gross": composed.gross.amount,
         "seller": {"name": seller.name, "country": seller.country, **seller.details}, "buyer": terms.buyer,
         "drafted_at": now, "payment_days": seller.payment_days if terms.payment_days is None else terms.payment_days,

@@ -1,24 +1,19 @@
-"""What stands on an invoice, as text: every figure and sentence of the document, formatted once, from frozen rows.
+"""What stands on an invoice, as text: every figure and sentence of the document, formatted once, from its snapshot.
 
-`document.py` sets it in type. Nothing is computed here but the shape of a number.
+`documents/pdf.py` sets it in type. Nothing is computed here but the shape of a number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
+from billing import epc_qr
+from billing.documents.snapshot import Line, Snapshot
 from billing.rating import UNIT_NAMES, price_text
-from studio import ids
-from studio.db.catalog import Model, ModelVariant
-from studio.db.invoices import Invoice, InvoiceLine
-from studio.errors import NotFound
 
 GERMAN_UNIT_NAMES = {
     "prompt": "Eingabe-Token",
@@ -31,6 +26,17 @@ GERMAN_UNIT_NAMES = {
     "batch_embedding": "Embedding-Token (Batch)",
     "reused": "Token wiederverwendeter Antworten",
 }
+CHINESE_UNIT_NAMES = {
+    "prompt": "输入 Token",
+    "cached_prompt": "缓存输入 Token",
+    "completion": "输出 Token",
+    "embedding": "向量 Token",
+    "batch_prompt": "输入 Token（批量）",
+    "batch_cached_prompt": "缓存输入 Token（批量）",
+    "batch_completion": "输出 Token（批量）",
+    "batch_embedding": "向量 Token（批量）",
+    "reused": "复用回答 Token",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,61 +47,119 @@ class PaperLine:
     product: str
     unit: str
     unit_german: str
+    unit_chinese: str
     tokens: str
     price: str
     amount: str
     explanation: str
+    period: str | None  # where it is not that of the invoice
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Where the money goes."""
+
+    due_on: str
+    reference: str
+    bank: str
+    account: str
+    bic: str
+    qr_code: str | None  # SVG; None where no code can carry it
+
+
+@dataclass(frozen=True, slots=True)
+class EuroTaxText:
+    """The VAT as the tax office wants it."""
+
+    amount: str
+    rate: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
     """One invoice, ready to print."""
 
+    languages: tuple[str, ...]
     number: str
     issued_on: str
     period_from: str
     period_until: str
     time_zone: str
     currency: str
-    seller: dict[str, Any]
-    buyer: dict[str, Any]
+    seller: Mapping[str, Any]
+    buyer: Mapping[str, Any]
     lines: tuple[PaperLine, ...]
     net: str
     tax: str
     tax_percent: str
+    tax_reason: str | None
+    euro_tax: EuroTaxText | None
     gross: str
     prepaid: str | None  # None where no credit was used
     due: str
+    payment: Payment | None  # None where nothing is due
 
 
-def paper(session: Session, invoice_id: UUID) -> Paper:
+def paper(snapshot: Snapshot) -> Paper:
     """The text of an invoice; a draft's has the word DRAFT where the number will stand."""
-    invoice = session.get(Invoice, invoice_id)
-    if invoice is None:
-        raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
-    query = (
-        select(InvoiceLine, Model.name, ModelVariant.tier)
-        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
-        .join(Model, Model.id == ModelVariant.model_id)
-        .where(InvoiceLine.invoice_id == invoice_id)
-        .order_by(InvoiceLine.line_no)
-    )
     return Paper(
-        number=invoice.number or "DRAFT / ENTWURF",
-        issued_on=day_text(invoice.issued_on),
-        period_from=day_text(invoice.period_from),
-        period_until=day_text(invoice.period_until),
-        time_zone=invoice.time_zone,
-        currency=invoice.currency,
-        seller=invoice.seller,
-        buyer=invoice.buyer,
-        lines=tuple(_line(line, f"{name}, {tier}") for line, name, tier in session.execute(query)),
-        net=money_text(invoice.net),
-        tax=money_text(invoice.tax),
-        tax_percent=percent_text(invoice.tax_rate),
-        gross=money_text(invoice.gross),
-        prepaid=money_text(invoice.prepaid) if invoice.prepaid else None,
-        due=money_text(invoice.gross - invoice.prepaid),
+        languages=languages_of(snapshot),
+        number=snapshot.number,
+        issued_on=day_text(snapshot.issued_on),
+        period_from=day_text(snapshot.period_from),
+        period_until=day_text(snapshot.period_until),
+        time_zone=snapshot.time_zone,
+        currency=snapshot.currency,
+        seller=snapshot.seller,
+        buyer=snapshot.buyer,
+        lines=tuple(_line(snapshot, line) for line in snapshot.lines),
+        net=money_text(snapshot.net),
+        tax=money_text(snapshot.tax),
+        tax_percent=percent_text(snapshot.tax_rate),
+        tax_reason=snapshot.exemption_reason,
+        euro_tax=euro_tax_text(snapshot),
+        gross=money_text(snapshot.gross),
+        prepaid=money_text(snapshot.prepaid) if snapshot.prepaid else None,
+        due=money_text(snapshot.due),
+        payment=payment_of(snapshot),
+    )
+
+
+def languages_of(snapshot: Snapshot) -> tuple[str, ...]:
+    """English always; Chinese where either side is in China, else German where a German company issues."""
+    countries = {snapshot.seller.get("country"), snapshot.buyer.get("country")}
+    if "CN" in countries:
+        return ("en", "zh")
+    return ("en", "de") if snapshot.seller.get("country") == "DE" else ("en",)
+
+
+def euro_tax_text(snapshot: Snapshot) -> EuroTaxText | None:
+    """The VAT in EUR, and the rate that it rests on."""
+    euro = snapshot.euro_tax
+    if euro is None:
+        return None
+    rate = f"1 EUR = {euro.units_per_euro} {snapshot.currency}, {euro.source}, {euro.month:%Y-%m}"
+    return EuroTaxText(money_text(euro.amount), rate)
+
+
+def payment_of(snapshot: Snapshot) -> Payment | None:
+    """How to pay; None where there is nothing to pay, or no number yet."""
+    if snapshot.due_on is None or snapshot.payment_reference is None:
+        return None
+    seller = snapshot.seller
+    iban, bic = seller.get("iban"), seller.get("bic")
+    code = None
+    if snapshot.currency == "EUR" and iban:
+        code = epc_qr.payload(
+            name=seller["name"], iban=iban, bic=bic, amount=snapshot.due, reference=snapshot.payment_reference
+        )
+    return Payment(
+        due_on=day_text(snapshot.due_on),
+        reference=snapshot.payment_reference,
+        bank=str(seller.get("bank") or ""),
+        account=str(iban or seller.get("account") or ""),
+        bic=str(bic or ""),
+        qr_code=epc_qr.svg(code) if code else None,
     )
 
 
@@ -109,19 +173,22 @@ def percent_text(rate: Decimal) -> str:
     return f"{(rate * 100).normalize():f}"
 
 
-def _line(line: InvoiceLine, product: str) -> PaperLine:
+def day_text(day: date) -> str:
+    """2026-12-01."""
+    return day.isoformat()
+
+
+def _line(snapshot: Snapshot, line: Line) -> PaperLine:
+    has_own_period = (line.period_from, line.period_until) != (snapshot.period_from, snapshot.period_until)
     return PaperLine(
         line_no=str(line.line_no),
-        product=product,
+        product=line.product,
         unit=UNIT_NAMES[line.unit],
         unit_german=GERMAN_UNIT_NAMES[line.unit],
-        tokens=f"{line.tokens:,}",
-        price=price_text(line.per_million),
+        unit_chinese=CHINESE_UNIT_NAMES[line.unit],
+        tokens=f"{line.quantity:,}",
+        price=price_text(line.price),
         amount=money_text(line.amount),
         explanation=line.explanation,
+        period=f"{line.period_from} – {line.period_until}" if has_own_period else None,
     )
-
-
-def day_text(day: date | None) -> str:
-    """2026-12-01; nothing for a day that is not known yet."""
-    return "" if day is None else day.isoformat()

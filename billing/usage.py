@@ -49,6 +49,18 @@ class DailyTokens:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTokens:
+    """Tokens of one API key within one row of what is counted of a seal."""
+
+    variant_id: str
+    unit: str
+    price_id: UUID
+    billing_day: date
+    api_key_id: UUID
+    tokens: int
+
+
 def count(session: Session, key: SealKey) -> Counted:
     """Count a seal, replacing what was counted before. It becomes `counted`, or `held` by what it cannot price."""
     seal = windows.lock(session, key)
@@ -81,6 +93,11 @@ def daily_tokens(session: Session, window_day: date) -> list[DailyTokens]:
     return [DailyTokens(**row) for row in session.execute(query).mappings()]
 
 
+def tokens_by_key(session: Session, key: SealKey) -> list[KeyTokens]:
+    """The counted tokens of a seal, split by API key."""
+    return [KeyTokens(**row) for row in session.execute(_BY_KEY, asdict(key)).mappings()]
+
+
 def held_events(session: Session, window_day: date, limit: int) -> list[Mapping[str, Any]]:
     """Unresolved quarantine entries of the events of a window day: what to look at when a seal is held."""
     rows = session.execute(_HELD_OF_DAY, {"window_day": window_day, "limit": limit})
@@ -99,7 +116,8 @@ def _of_seal(key: SealKey) -> Any:
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name.
 _MEASURED = """
     measured as (
-        select s.id, s.tenant_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency, t.time_zone,
+        select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
+               t.time_zone,
                (s.started_at at time zone t.time_zone)::date as billing_day,
                case when s.batch_id is null then u.unit else 'batch_' || u.unit end as unit, u.tokens
         from sealed s
@@ -162,6 +180,17 @@ _COUNT = over_seal(
            time_zone, legal_entity_id, currency, count(*), sum(tokens)
     from priced
     group by tenant_id, variant_id, unit, price_id, billing_day, time_zone, legal_entity_id, currency
+    """,
+    _MEASURED,
+    _PRICED,
+)
+
+_BY_KEY = over_seal(
+    """
+    select variant_id, unit, price_id, billing_day, api_key_id, sum(tokens)::bigint as tokens
+    from priced
+    group by variant_id, unit, price_id, billing_day, api_key_id
+    order by variant_id, unit, price_id, billing_day, api_key_id
     """,
     _MEASURED,
     _PRICED,

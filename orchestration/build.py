@@ -6,11 +6,25 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import batches, catalog, cluster, fine_tunes, fleet, invoices, isolation, ledger, payments, usage
+from assets import (
+    batches,
+    catalog,
+    cluster,
+    documents,
+    fine_tunes,
+    fleet,
+    invoices,
+    isolation,
+    ledger,
+    payments,
+    usage,
+)
 from orchestration.jobs import JOBS
 from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
+
+ASSET_MODULES = (catalog, fleet, cluster, batches, fine_tunes, usage, invoices, documents, ledger, payments, isolation)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -21,12 +35,10 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=[
-            *dg.load_assets_from_modules(
-                [catalog, fleet, cluster, batches, fine_tunes, usage, invoices, ledger, payments, isolation]
-            ),
+            *dg.load_assets_from_modules(ASSET_MODULES),
             usage.USAGE_EVENTS,
         ],
-        asset_checks=dg.load_asset_checks_from_modules([usage, invoices, ledger, payments]),
+        asset_checks=dg.load_asset_checks_from_modules([usage, invoices, documents, ledger, payments]),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

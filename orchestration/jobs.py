@@ -9,8 +9,9 @@ import dagster as dg
 from assets.batches import batches
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
+from assets.documents import invoice_documents
 from assets.fine_tunes import fine_tunes
-from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
+from assets.invoices import account_statements, invoice_corrections, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
 from assets.payments import bank_statements, dunning_notices, payments

@@ -10,6 +10,8 @@ from sqlalchemy import Engine
 
 from assets.catalog import CatalogFiles
 from assets.cluster import ClusterSite
+from billing.vat_confirmation import Register
+from billing.vat_ids import Vies
 from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
@@ -41,6 +43,15 @@ class Objects(dg.ConfigurableResource[ObjectStore]):
     def create_resource(self, context: dg.InitResourceContext) -> ObjectStore:
         """A client; nothing is contacted yet."""
         return ObjectStore.from_settings(settings())
+
+
+class VatRegister(dg.ConfigurableResource[Register]):
+    """The EU's register of VAT ids, where the settings name one."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Register:
+        """Its address; nothing is contacted yet."""
+        url = settings().vies_url
+        return Register(Vies(url) if url else None)
 
 
 class ReviewedCatalog(dg.ConfigurableResource[CatalogFiles]):
@@ -104,4 +115,5 @@ RESOURCES: dict[str, object] = {
     "catalog_files": ReviewedCatalog(),
     "isolation_prober": IsolationProber(),
     "cluster_site": DeclaredSite(),
+    "vat_register": VatRegister(),
 }

@@ -35,6 +35,8 @@ from serving.routes import (
     files,
     fine_tuning,
     idempotency,
+    invoice_documents,
+    invoices,
     isolation,
     keys,
     limits,
@@ -42,7 +44,6 @@ from serving.routes import (
     organization,
     pages,
     responses,
-    tenant_invoices,
     uploads,
     usage,
     webhooks,
@@ -58,7 +59,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, fine_tuning, responses),
-    *(account, tenant_invoices, webhooks),
+    *(account, invoices, invoice_documents, webhooks),
     *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 

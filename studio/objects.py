@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
+from studio.errors import Conflict
 from studio.s3 import s3_client
 from studio.settings import Settings
 
@@ -32,6 +33,12 @@ class StoredObject:
 
     key: str
     modified_at: datetime
+
+
+class ObjectDiffers(Conflict):
+    """What was written once would have been overwritten."""
+
+    default_code = "object_differs"
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,24 @@ class ObjectStore:
     def put(self, bucket: Bucket, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write one object."""
         self.client.put_object(Bucket=self.name(bucket), Key=key, Body=body, ContentType=content_type)
+
+    def put_once(self, bucket: Bucket, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object that never changes: writing the same bytes again does nothing, ObjectDiffers for others."""
+        from botocore.exceptions import ClientError
+
+        there = self.get(bucket, key)
+        if there is None:
+            try:
+                self.client.put_object(
+                    Bucket=self.name(bucket), Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
+                )
+                return
+            except ClientError as error:  # another one wrote it meanwhile
+                if error.response.get("Error", {}).get("Code") not in ("PreconditionFailed", "412"):
+                    raise
+            there = self.get(bucket, key)
+        if there != body:
+            raise ObjectDiffers(f"The object {key} in {self.name(bucket)} has other bytes already.")
 
     def get(self, bucket: Bucket, key: str) -> bytes | None:
         """The object's bytes, or None when there is no such key."""

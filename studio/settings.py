@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     traces_url: str | None = Field(None, description="OTLP/HTTP collector of traces; empty: none are made")
     traces_share: float = Field(0.01, ge=0, le=1, description="share of requests that are traced")
 
+    vies_url: str | None = Field(None, description="the EU's register of VAT ids (VIES, REST); empty: not asked")
+
     cross_check_share: float = Field(0.01, ge=0, le=1, description="share of requests that are counted again")
 
     gateway_host: str = Field("127.0.0.1", description="address of the public listener")

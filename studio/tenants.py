@@ -32,7 +32,7 @@ class Billing:
     time_zone: str
     buyer: dict[str, Any]
     valid_from: date
-    tax_category: str = "S"
+    tax_category: str | None = None  # None: by seller and buyer
     payment_days: int | None = None  # None: those of the legal entity
 
 

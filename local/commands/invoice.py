@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from billing.documents.kinds import FORMS
 from local.api import Api
 from local.output import AsJson, console, show, show_rows
 from studio import ids
+
+
+class Format(StrEnum):
+    """The documents of an invoice, as `billing.documents.kinds` names them."""
+
+    PDF = "pdf"
+    CII = "cii"
+    UBL = "ubl"
+    CSV = "csv"
+    JSON = "json"
+    FAPIAO = "fapiao"
+
 
 app = typer.Typer(no_args_is_help=True, help="Invoices.")
 
@@ -91,15 +105,25 @@ def approve(
 
 
 @app.command()
+def document(
+    invoice_id: Annotated[str, typer.Argument(help="An invoice (inv_...) or a correction (cor_...).")],
+    format: Annotated[Format, typer.Option(help="Which document.")] = Format.PDF,
+    out: Annotated[Path | None, typer.Option(help="File; the number when left out.")] = None,
+) -> None:
+    """Fetch a document of a final invoice or correction: PDF, e-invoice, detail, or request for a fapiao."""
+    api = Api.from_environment()
+    target = out or Path(f"{api.get(_path(invoice_id))['number']}.{FORMS[format.value].suffix}")
+    target.write_bytes(api.download(f"{_path(invoice_id)}/document?format={format.value}"))
+    typer.echo(f"Wrote {target}.")
+
+
+@app.command()
 def download(
     invoice_id: Annotated[str, typer.Argument(help="An invoice (inv_...) or a correction (cor_...).")],
     out: Annotated[Path | None, typer.Option(help="File; the number when left out.")] = None,
 ) -> None:
     """Fetch the PDF of a final invoice or correction."""
-    api = Api.from_environment()
-    target = out or Path(f"{api.get(_path(invoice_id))['number']}.pdf")
-    target.write_bytes(api.download(f"{_path(invoice_id)}/document"))
-    typer.echo(f"Wrote {target}.")
+    document(invoice_id, Format.PDF, out)
 
 
 def _path(id: str) -> str:

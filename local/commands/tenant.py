@@ -31,6 +31,9 @@ def create(
     street: str = "",
     city: str = "",
     vat_id: Annotated[str | None, typer.Option(help="VAT identification number.")] = None,
+    postcode: str | None = None,
+    email: Annotated[str | None, typer.Option(help="Where e-invoices go.")] = None,
+    tax_number: Annotated[str | None, typer.Option(help="In China: the number on a fapiao.")] = None,
     payment_days: Annotated[int | None, typer.Option(help="Due after; the legal entity's when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +47,16 @@ def create(
             "currency": currency,
             "time_zone": time_zone,
             "payment_days": payment_days,
-            "buyer": {"name": name, "street": street, "city": city, "country": country, "vat_id": vat_id},
+            "buyer": {
+                "name": name,
+                "street": street,
+                "postcode": postcode,
+                "city": city,
+                "country": country,
+                "vat_id": vat_id,
+                "email": email,
+                "tax_number": tax_number,
+            },
         },
     )
     show(created, as_json, f"Tenant {slug} is created. Give it a key: studio key create --tenant {slug}")

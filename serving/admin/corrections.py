@@ -14,14 +14,15 @@ from sqlalchemy import select
 from billing import correction_order
 from billing.approval import approve_correction
 from billing.correction import CorrectionType
+from billing.documents import kinds
 from serving.admin.access import BillingCaller, Transaction
 from serving.admin.invoices import ApprovalBody
+from serving.documents import download
 from serving.routes.stores import Objects
 from studio import clock, ids
 from studio.db.corrections import Correction, CorrectionDocument
 from studio.db.invoices import Invoice
 from studio.errors import InvalidRequest, NotFound
-from studio.objects import Bucket
 from studio.tenants import audit
 
 router = APIRouter()
@@ -139,15 +140,12 @@ def post_correction_approval(
 
 
 @router.get("/corrections/{correction_id}/document", response_class=Response)
-def get_correction_document(correction_id: str, session: Transaction, store: Objects) -> Response:
-    """The PDF of a final correction."""
+def get_correction_document(
+    correction_id: str, session: Transaction, store: Objects, format: kinds.Kind = "pdf"
+) -> Response:
+    """A document of a final correction, as of an invoice."""
     row = _find(session, correction_id)
-    document = session.get(CorrectionDocument, (row.id, "pdf"))
-    body = store.get(Bucket.INVOICES, document.object_key) if document else None
-    if body is None:
-        raise NotFound("this correction has no document yet")
-    headers = {"content-disposition": f'attachment; filename="{row.number}.pdf"'}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return download(store, session.get(CorrectionDocument, (row.id, format)), row.number, format)
 
 
 def _id(prefix: str, text: str, param: str) -> UUID:

@@ -12,13 +12,14 @@ from sqlalchemy import select
 
 from billing import invoice_requests
 from billing.approval import approve
+from billing.documents.kinds import Kind
 from serving.admin.access import BillingCaller, Transaction
+from serving.documents import download
 from serving.routes.stores import Objects
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoiceDocument, InvoiceLine, InvoiceRequest
 from studio.db.tenancy import Tenant
 from studio.errors import InvalidRequest, NotFound
-from studio.objects import Bucket
 from studio.tenants import audit, find_tenant
 
 router = APIRouter(prefix="/invoices")
@@ -150,15 +151,10 @@ def post_approval(invoice_id: str, body: ApprovalBody, caller: BillingCaller, se
 
 
 @router.get("/{invoice_id}/document", response_class=Response)
-def get_document(invoice_id: str, session: Transaction, store: Objects) -> Response:
-    """The PDF of a final invoice."""
+def get_document(invoice_id: str, session: Transaction, store: Objects, format: Kind = "pdf") -> Response:
+    """A document of a final invoice: PDF, e-invoice (`cii`, `ubl`), detail (`csv`, `json`) or request for a fapiao."""
     invoice = _find(session, invoice_id)
-    document = session.get(InvoiceDocument, (invoice.id, "pdf"))
-    body = store.get(Bucket.INVOICES, document.object_key) if document else None
-    if body is None:
-        raise NotFound("this invoice has no document yet")
-    headers = {"content-disposition": f'attachment; filename="{invoice.number}.pdf"'}
-    return Response(body, media_type="application/pdf", headers=headers)
+    return download(store, session.get(InvoiceDocument, (invoice.id, format)), invoice.number, format)
 
 
 def _find(session: Transaction, invoice_id: str) -> Invoice:

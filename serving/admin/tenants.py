@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -32,9 +32,17 @@ class Buyer(_Body):
 
     name: str = Field(min_length=1)
     street: str = ""
+    postcode: str | None = None
     city: str = ""
     country: str = Field(pattern="^[A-Z]{2}$")
     vat_id: str | None = None
+    email: str | None = Field(None, description="where e-invoices go; without it the VAT id is the address")
+    reference: str | None = Field(None, description="the buyer's own reference (Leitweg-ID), printed in e-invoices")
+    phone: str | None = None
+    tax_number: str | None = Field(None, description="in China: the number on a fapiao")
+    bank: str | None = Field(None, description="in China: the bank on a fapiao")
+    account: str | None = Field(None, description="in China: the account on a fapiao")
+    fapiao_kind: Literal["81", "82"] | None = Field(None, description="81 special, 82 general")
 
 
 class NewTenant(_Body):

@@ -218,11 +218,35 @@ class DeclaredTaxRate(_Declared):
     source: str
 
 
+class DeclaredTaxTreatment(_Declared):
+    """Which category the supplies of a country's sellers have for buyers of an area, and the words that it needs."""
+
+    seller_country: str = Field(pattern="^[A-Z]{2}$")
+    buyer_area: str = Field(pattern=r"^([A-Z]{2}|\*)$")  # a country, EU, or * for the rest
+    category: Literal["S", "AE", "G", "O"]
+    exemption_code: str | None = None
+    wording: dict[Literal["en", "de", "zh"], str] = {}
+    valid_from: date
+    valid_until: date | None = None
+    source: str
+
+
+class DeclaredFxRate(_Declared):
+    """A month's average as the finance ministry published it: units of `quote` for one EUR."""
+
+    quote: Currency
+    month: date
+    rate: Decimal = Field(gt=0, decimal_places=4)
+    document: str = Field(min_length=1)  # where it was published
+
+
 class LegalFile(_Declared):
     """`catalog/legal_entities.yaml`."""
 
     legal_entities: tuple[DeclaredLegalEntity, ...]
     tax_rates: tuple[DeclaredTaxRate, ...]
+    tax_treatments: tuple[DeclaredTaxTreatment, ...]
+    fx_rates: tuple[DeclaredFxRate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,3 +301,5 @@ class Catalog:
     calendars: tuple[DeclaredCalendar, ...]
     legal_entities: tuple[DeclaredLegalEntity, ...]
     tax_rates: tuple[DeclaredTaxRate, ...]
+    tax_treatments: tuple[DeclaredTaxTreatment, ...]
+    fx_rates: tuple[DeclaredFxRate, ...]

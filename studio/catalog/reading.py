@@ -93,6 +93,8 @@ def read_catalog(folder: Path, site: str) -> Catalog:
         calendars=calendars.calendars,
         legal_entities=legal.legal_entities,
         tax_rates=legal.tax_rates,
+        tax_treatments=legal.tax_treatments,
+        fx_rates=legal.fx_rates,
     )
 
 

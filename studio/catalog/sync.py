@@ -20,6 +20,7 @@ from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRo
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
 from studio.db.catalog import CatalogSync, Model, ModelVariant, Price
+from studio.db.documents import FxRate, TaxTreatment
 from studio.db.tenancy import LegalEntity, TaxRate
 
 
@@ -107,6 +108,23 @@ def _write_legal(session: Session, catalog: Catalog) -> None:
     for rate in catalog.tax_rates:
         if (rate.country, rate.category, rate.valid_from) not in known:
             session.add(TaxRate(**rate.model_dump()))
+    treatments = {
+        (row.seller_country, row.buyer_area, row.valid_from): row for row in session.scalars(select(TaxTreatment))
+    }
+    for treatment in catalog.tax_treatments:
+        row = treatments.get((treatment.seller_country, treatment.buyer_area, treatment.valid_from))
+        if row is None:
+            session.add(TaxTreatment(**treatment.model_dump()))
+        else:
+            row.valid_until = (
+                treatment.valid_until
+            )  # the only thing that changes: another treatment is a row of its own
+    published = [
+        {"quote": rate.quote, "month": rate.month, "rate": rate.rate, "source": "BMF", "derivation": rate.document}
+        for rate in catalog.fx_rates
+    ]
+    if published:  # a rate that was entered stays: invoices rest on it
+        session.execute(insert(FxRate).values(published).on_conflict_do_nothing())
     session.flush()
 
 

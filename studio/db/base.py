@@ -26,6 +26,7 @@ UuidKey = Annotated[
 Document = Annotated[dict[str, Any], mapped_column(JSONB)]
 
 CURRENCIES = "currency in ('EUR', 'CNY')"
+DOCUMENT_KINDS = "kind in ('pdf', 'cii', 'ubl', 'csv', 'json', 'fapiao')"
 
 
 class Base(DeclarativeBase):

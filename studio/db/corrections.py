@@ -9,7 +9,17 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from studio.db.base import CURRENCIES, Base, Bytes, CurrencyCode, ExactAmount, InvoiceAmount, RecordedAt, UuidKey
+from studio.db.base import (
+    CURRENCIES,
+    DOCUMENT_KINDS,
+    Base,
+    Bytes,
+    CurrencyCode,
+    ExactAmount,
+    InvoiceAmount,
+    RecordedAt,
+    UuidKey,
+)
 
 
 class Correction(Base):
@@ -63,7 +73,7 @@ class CorrectionDocument(Base):
     __tablename__ = "correction_documents"
 
     correction_id: Mapped[UUID] = mapped_column(ForeignKey("corrections.id"), primary_key=True)
-    kind: Mapped[str] = mapped_column(CheckConstraint("kind in ('pdf')", "kind_known"), primary_key=True)
+    kind: Mapped[str] = mapped_column(CheckConstraint(DOCUMENT_KINDS, "kind_known"), primary_key=True)
     object_key: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[Bytes]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import (
     CURRENCIES,
+    DOCUMENT_KINDS,
     Base,
     Bytes,
     CurrencyCode,
@@ -108,6 +109,7 @@ class Invoice(Base):
     rounding_mode: Mapped[str]
     tax_category: Mapped[str]
     tax_rate: Mapped[Decimal] = mapped_column(Numeric(6, 4))
+    tax_details: Mapped[Document] = mapped_column(server_default="{}")  # exemption, euro rate: `billing/tax.py`
     net: Mapped[InvoiceAmount]
     tax: Mapped[InvoiceAmount]
     gross: Mapped[InvoiceAmount]
@@ -196,7 +198,7 @@ class InvoiceDocument(Base):
     __tablename__ = "invoice_documents"
 
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), primary_key=True)
-    kind: Mapped[str] = mapped_column(CheckConstraint("kind in ('pdf')", "kind_known"), primary_key=True)
+    kind: Mapped[str] = mapped_column(CheckConstraint(DOCUMENT_KINDS, "kind_known"), primary_key=True)
     object_key: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[Bytes]

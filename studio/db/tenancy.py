@@ -73,7 +73,7 @@ class TenantBilling(Base):
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
     time_zone: Mapped[str]
-    tax_category: Mapped[str]
+    tax_category: Mapped[str | None]  # None: as `tax_treatments` says for seller and buyer
     buyer: Mapped[Document]  # name, address, country, vat_id
     payment_days: Mapped[int | None] = mapped_column(
         CheckConstraint("payment_days between 0 and 365", "payment_days_sensible")

@@ -36,6 +36,7 @@ OTHERS = {
     "database_auditor_url": "auditors",
     "batch_lines_per_replica": "batch workers",
     "certificate_key": "Dagster",
+    "vies_url": "Dagster",
     "weights_dir": "the node agent, trainers",
     "engine_python": "the node agent, trainers",
     "engine_port_base": "the node agent",

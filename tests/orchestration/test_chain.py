@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -9,10 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from billing import approval, invoice_requests, windows
-from studio import clock
+from studio import clock, tenants
 from studio.db.fleet import DesiredReplicas
+from studio.db.invoices import InvoiceDocument
+from studio.money import Currency
 from studio.objects import Bucket, ObjectStore
-from tests.billing.books import Books
+from tests.billing.books import BUYER, Books
 from tests.orchestration.location import Location
 
 
@@ -51,9 +54,40 @@ def test_from_events_to_a_pdf(books: Books, location: Location, objects: ObjectS
 
     final = books.only_invoice()
     assert (final.state, final.gross) == ("final", invoice.gross)
-    pdf = objects.get(Bucket.INVOICES, f"tnt_{tenant.hex}/{final.number}.pdf")
-    assert pdf is not None
-    assert pdf.startswith(b"%PDF-")
+    with books.as_role("auditor") as session:
+        documents = {row.kind: row for row in session.scalars(select(InvoiceDocument))}
+    assert sorted(documents) == ["cii", "csv", "json", "pdf", "ubl"]
+    for document in documents.values():
+        body = objects.get(Bucket.INVOICES, document.object_key)
+        assert body is not None
+        assert hashlib.sha256(body).hexdigest() == document.sha256
+        assert document.object_key.startswith(f"tnt_{tenant.hex}/{final.number}/{document.sha256}")
+
+
+def test_what_breaks_a_rule_is_red_and_named(books: Books, location: Location, objects: ObjectStore) -> None:
+    """A townless buyer: XRechnung wants a town, so nothing is published and the check says which rule and where."""
+    billing = tenants.Billing("xpulink-de", Currency.EUR, "Europe/Berlin", {**BUYER, "city": ""}, date(2026, 1, 1))
+    with books.as_role("operator") as session:
+        tenant = tenants.create_tenant(session, "townless", "Kunde AG", billing, "test")
+    day = datetime(2026, 11, 10, 11, tzinfo=UTC)
+    gateway = books.gateway()
+    gateway.uses(tenant, day, prompt=200_000_000)
+    books.close_day(gateway, tenant, day.date())
+    invoice_id = books.draft(tenant, date(2026, 11, 1), clock.now())
+    assert invoice_id is not None
+    with books.as_role("operator") as session:
+        gross = books.invoice(invoice_id).gross
+        approval.approve(session, invoice_id=invoice_id, expected_gross=gross, by="anna", now=clock.now())
+    (approved,) = location.asks("approvals")
+    result = location.carry_out(approved, "finalize_invoice")
+    verdicts = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert verdicts["documents_keep_our_rules"].passed
+    assert not verdicts["documents_pass_official_rules"].passed
+    findings = str(verdicts["documents_pass_official_rules"].metadata["findings"].value)
+    assert "BR-DE-8" in findings
+    assert str(books.invoice(invoice_id).number) in findings
+    with books.as_role("auditor") as session:
+        assert session.scalars(select(InvoiceDocument)).all() == []
 
 
 def test_a_day_without_a_seal_is_refused_with_one_sentence(books: Books, location: Location) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/invoices`: the caller's own final invoices, whether they are paid, and their PDFs."""
+"""`/v1/invoices`: the caller's own final invoices, and whether they are paid. Documents are `invoice_documents.py`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from billing import customer_account, payment_reference, receivables
 from billing.receivables import PaymentState, Standing
 from serving.routes.account import today_of_seller
 from serving.routes.caller import AccountCaller
-from serving.routes.stores import Objects, TenantDatabase
+from serving.routes.stores import TenantDatabase
 from studio import ids
 from studio.db.sessions import tenant_scope
 from studio.errors import NotFound
-from studio.objects import Bucket
 
 router = APIRouter(prefix="/v1/invoices", tags=["account"])
 
@@ -66,7 +65,7 @@ def list_invoices(
     with tenant_scope(database, caller.tenant_id) as session:
         found = receivables.standings(session, before=before, limit=limit + 1)
         today = today_of_seller(session)
-        data = [_view(one, today, customer_account.document_key(session, one.invoice_id)) for one in found[:limit]]
+        data = [_view(one, today, customer_account.has_pdf(session, one.invoice_id)) for one in found[:limit]]
     return TenantInvoices(object="list", data=data, has_more=len(found) > limit)
 
 
@@ -77,20 +76,7 @@ def get_invoice(invoice_id: str, caller: AccountCaller, database: TenantDatabase
         found = receivables.standing(session, _id(invoice_id))
         if found is None:
             raise NotFound(f"There is no invoice `{invoice_id}`.")
-        return _view(found, today_of_seller(session), customer_account.document_key(session, found.invoice_id))
-
-
-@router.get("/{invoice_id}/pdf", response_class=Response)
-def get_pdf(invoice_id: str, caller: AccountCaller, database: TenantDatabase, store: Objects) -> Response:
-    """The PDF, as it was issued."""
-    with tenant_scope(database, caller.tenant_id) as session:
-        found = receivables.standing(session, _id(invoice_id))
-        key = customer_account.document_key(session, found.invoice_id) if found else None
-    body = store.get(Bucket.INVOICES, key) if key else None
-    if found is None or body is None:
-        raise NotFound(f"There is no PDF of an invoice `{invoice_id}`.")
-    headers = {"content-disposition": f'attachment; filename="{found.number}.pdf"'}
-    return Response(body, media_type="application/pdf", headers=headers)
+        return _view(found, today_of_seller(session), customer_account.has_pdf(session, found.invoice_id))
 
 
 def _id(text: str) -> UUID:
@@ -100,7 +86,7 @@ def _id(text: str) -> UUID:
         raise NotFound(f"There is no invoice `{text}`.") from error
 
 
-def _view(one: Standing, today: date, document_key: str | None) -> TenantInvoice:
+def _view(one: Standing, today: date, has_pdf: bool) -> TenantInvoice:
     id = ids.to_wire(ids.INVOICE, one.invoice_id)
     return TenantInvoice(
         id=id,
@@ -118,5 +104,5 @@ def _view(one: Standing, today: date, document_key: str | None) -> TenantInvoice
         paid=str(one.paid),
         written_off=str(one.written_off),
         open=str(one.open),
-        pdf=f"/v1/invoices/{id}/pdf" if document_key else None,
+        pdf=f"/v1/invoice-documents/{id}/pdf" if has_pdf else None,
     )

@@ -1,0 +1,168 @@
+"""Reading e-invoices back, without a word of the code that writes them: business terms (BT) and their values as text.
+
+What both syntaxes give must be what the snapshot says (`invariants.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.etree import ElementTree as ET
+
+Facts = dict[str, str]
+
+_CII = {
+    "rsm": "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100",
+    "qdt": "urn:un:unece:uncefact:data:standard:QualifiedDataType:100",
+    "ram": "urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100",
+    "udt": "urn:un:unece:uncefact:data:standard:UnqualifiedDataType:100",
+}
+_UBL = {
+    "cac": "urn:oasis:names:specification:ubl:schema:xsd:CommonAggregateComponents-2",
+    "cbc": "urn:oasis:names:specification:ubl:schema:xsd:CommonBasicComponents-2",
+}
+_AGREEMENT = "rsm:SupplyChainTradeTransaction/ram:ApplicableHeaderTradeAgreement"
+_SETTLEMENT = "rsm:SupplyChainTradeTransaction/ram:ApplicableHeaderTradeSettlement"
+_SUMS = f"{_SETTLEMENT}/ram:SpecifiedTradeSettlementHeaderMonetarySummation"
+_VAT = f"{_SETTLEMENT}/ram:ApplicableTradeTax"
+_CII_HEADER = {
+    "BT-1 number": "rsm:ExchangedDocument/ram:ID",
+    "BT-2 issued on": "rsm:ExchangedDocument/ram:IssueDateTime/udt:DateTimeString",
+    "BT-3 type": "rsm:ExchangedDocument/ram:TypeCode",
+    "BT-5 currency": f"{_SETTLEMENT}/ram:InvoiceCurrencyCode",
+    "BT-6 tax currency": f"{_SETTLEMENT}/ram:TaxCurrencyCode",
+    "BT-9 due on": f"{_SETTLEMENT}/ram:SpecifiedTradePaymentTerms/ram:DueDateDateTime/udt:DateTimeString",
+    "BT-10 buyer reference": f"{_AGREEMENT}/ram:BuyerReference",
+    "BT-25 original": f"{_SETTLEMENT}/ram:InvoiceReferencedDocument/ram:IssuerAssignedID",
+    "BT-27 seller": f"{_AGREEMENT}/ram:SellerTradeParty/ram:Name",
+    "BT-31 seller's VAT id": f"{_AGREEMENT}/ram:SellerTradeParty/ram:SpecifiedTaxRegistration/ram:ID[@schemeID='VA']",
+    "BT-44 buyer": f"{_AGREEMENT}/ram:BuyerTradeParty/ram:Name",
+    "BT-48 buyer's VAT id": f"{_AGREEMENT}/ram:BuyerTradeParty/ram:SpecifiedTaxRegistration/ram:ID[@schemeID='VA']",
+    "BT-73 period from": f"{_SETTLEMENT}/ram:BillingSpecifiedPeriod/ram:StartDateTime/udt:DateTimeString",
+    "BT-74 period until": f"{_SETTLEMENT}/ram:BillingSpecifiedPeriod/ram:EndDateTime/udt:DateTimeString",
+    "BT-83 payment reference": f"{_SETTLEMENT}/ram:PaymentReference",
+    "BT-84 IBAN": f"{_SETTLEMENT}/ram:SpecifiedTradeSettlementPaymentMeans/ram:PayeePartyCreditorFinancialAccount"
+    "/ram:IBANID",
+    "BT-106 sum of lines": f"{_SUMS}/ram:LineTotalAmount",
+    "BT-109 net": f"{_SUMS}/ram:TaxBasisTotalAmount",
+    "BT-112 gross": f"{_SUMS}/ram:GrandTotalAmount",
+    "BT-113 prepaid": f"{_SUMS}/ram:TotalPrepaidAmount",
+    "BT-115 due": f"{_SUMS}/ram:DuePayableAmount",
+    "BT-116 VAT basis": f"{_VAT}/ram:BasisAmount",
+    "BT-117 VAT of group": f"{_VAT}/ram:CalculatedAmount",
+    "BT-118 VAT category": f"{_VAT}/ram:CategoryCode",
+    "BT-119 VAT rate": f"{_VAT}/ram:RateApplicablePercent",
+    "BT-120 exemption reason": f"{_VAT}/ram:ExemptionReason",
+    "BT-121 exemption code": f"{_VAT}/ram:ExemptionReasonCode",
+}
+_LINE_PERIOD = "ram:SpecifiedLineTradeSettlement/ram:BillingSpecifiedPeriod"
+_CII_LINE = {
+    "BT-129 quantity": "ram:SpecifiedLineTradeDelivery/ram:BilledQuantity",
+    "BT-131 net": "ram:SpecifiedLineTradeSettlement/ram:SpecifiedTradeSettlementLineMonetarySummation"
+    "/ram:LineTotalAmount",
+    "BT-134 from": f"{_LINE_PERIOD}/ram:StartDateTime/udt:DateTimeString",
+    "BT-135 until": f"{_LINE_PERIOD}/ram:EndDateTime/udt:DateTimeString",
+    "BT-146 price": "ram:SpecifiedLineTradeAgreement/ram:NetPriceProductTradePrice/ram:ChargeAmount",
+    "BT-149 base": "ram:SpecifiedLineTradeAgreement/ram:NetPriceProductTradePrice/ram:BasisQuantity",
+    "BT-151 VAT category": "ram:SpecifiedLineTradeSettlement/ram:ApplicableTradeTax/ram:CategoryCode",
+    "BT-152 VAT rate": "ram:SpecifiedLineTradeSettlement/ram:ApplicableTradeTax/ram:RateApplicablePercent",
+    "BT-153 name": "ram:SpecifiedTradeProduct/ram:Name",
+}
+_SUPPLIER, _CUSTOMER = "cac:AccountingSupplierParty/cac:Party", "cac:AccountingCustomerParty/cac:Party"
+_SUBTOTAL, _TOTALS = "cac:TaxTotal/cac:TaxSubtotal", "cac:LegalMonetaryTotal"
+_UBL_HEADER = {
+    "BT-1 number": "cbc:ID",
+    "BT-2 issued on": "cbc:IssueDate",
+    "BT-3 type": "cbc:{root}TypeCode",
+    "BT-5 currency": "cbc:DocumentCurrencyCode",
+    "BT-6 tax currency": "cbc:TaxCurrencyCode",
+    "BT-9 due on": "cbc:DueDate",
+    "BT-10 buyer reference": "cbc:BuyerReference",
+    "BT-25 original": "cac:BillingReference/cac:InvoiceDocumentReference/cbc:ID",
+    "BT-27 seller": f"{_SUPPLIER}/cac:PartyLegalEntity/cbc:RegistrationName",
+    "BT-31 seller's VAT id": f"{_SUPPLIER}/cac:PartyTaxScheme[cac:TaxScheme='VAT']/cbc:CompanyID",
+    "BT-44 buyer": f"{_CUSTOMER}/cac:PartyLegalEntity/cbc:RegistrationName",
+    "BT-48 buyer's VAT id": f"{_CUSTOMER}/cac:PartyTaxScheme[cac:TaxScheme='VAT']/cbc:CompanyID",
+    "BT-73 period from": "cac:InvoicePeriod/cbc:StartDate",
+    "BT-74 period until": "cac:InvoicePeriod/cbc:EndDate",
+    "BT-83 payment reference": "cac:PaymentMeans/cbc:PaymentID",
+    "BT-84 IBAN": "cac:PaymentMeans/cac:PayeeFinancialAccount/cbc:ID",
+    "BT-106 sum of lines": f"{_TOTALS}/cbc:LineExtensionAmount",
+    "BT-109 net": f"{_TOTALS}/cbc:TaxExclusiveAmount",
+    "BT-112 gross": f"{_TOTALS}/cbc:TaxInclusiveAmount",
+    "BT-113 prepaid": f"{_TOTALS}/cbc:PrepaidAmount",
+    "BT-115 due": f"{_TOTALS}/cbc:PayableAmount",
+    "BT-116 VAT basis": f"{_SUBTOTAL}/cbc:TaxableAmount",
+    "BT-117 VAT of group": f"{_SUBTOTAL}/cbc:TaxAmount",
+    "BT-118 VAT category": f"{_SUBTOTAL}/cac:TaxCategory/cbc:ID",
+    "BT-119 VAT rate": f"{_SUBTOTAL}/cac:TaxCategory/cbc:Percent",
+    "BT-120 exemption reason": f"{_SUBTOTAL}/cac:TaxCategory/cbc:TaxExemptionReason",
+    "BT-121 exemption code": f"{_SUBTOTAL}/cac:TaxCategory/cbc:TaxExemptionReasonCode",
+}
+_UBL_LINE = {
+    "BT-129 quantity": "cbc:{quantity}",
+    "BT-131 net": "cbc:LineExtensionAmount",
+    "BT-134 from": "cac:InvoicePeriod/cbc:StartDate",
+    "BT-135 until": "cac:InvoicePeriod/cbc:EndDate",
+    "BT-146 price": "cac:Price/cbc:PriceAmount",
+    "BT-149 base": "cac:Price/cbc:BaseQuantity",
+    "BT-151 VAT category": "cac:Item/cac:ClassifiedTaxCategory/cbc:ID",
+    "BT-152 VAT rate": "cac:Item/cac:ClassifiedTaxCategory/cbc:Percent",
+    "BT-153 name": "cac:Item/cbc:Name",
+}
+
+
+def read_cii(xml: bytes) -> Facts:
+    """The business terms of a CII file. A term that occurs twice is joined with `|`, so that it equals nothing."""
+    root = ET.fromstring(xml)  # noqa: S314  # our own file
+    facts = dict(_found(root, _CII_HEADER, _CII))
+    for amount in root.iterfind(f"{_SUMS}/ram:TaxTotalAmount", _CII):
+        _add_tax(facts, amount)
+    lines = root.iterfind("rsm:SupplyChainTradeTransaction/ram:IncludedSupplyChainTradeLineItem", _CII)
+    _add_lines(facts, lines, "ram:AssociatedDocumentLineDocument/ram:LineID", _CII_LINE, _CII)
+    return {name: _day(value) if _is_day(name) else value for name, value in facts.items()}
+
+
+def read_ubl(xml: bytes) -> Facts:
+    """The same of a UBL file."""
+    root = ET.fromstring(xml)  # noqa: S314  # our own file
+    kind = root.tag.rpartition("}")[2]
+    quantity = "InvoicedQuantity" if kind == "Invoice" else "CreditedQuantity"
+    facts = dict(_found(root, {name: path.format(root=kind) for name, path in _UBL_HEADER.items()}, _UBL))
+    for amount in root.iterfind("cac:TaxTotal/cbc:TaxAmount", _UBL):
+        _add_tax(facts, amount)
+    paths = {name: path.format(quantity=quantity) for name, path in _UBL_LINE.items()}
+    _add_lines(facts, root.iterfind(f"cac:{kind}Line", _UBL), "cbc:ID", paths, _UBL)
+    return facts
+
+
+def _found(element: ET.Element, paths: dict[str, str], names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name, path in paths.items():
+        values = [found.text or "" for found in element.iterfind(path, names)]
+        if values:
+            yield name, "|".join(values)
+
+
+def _add_tax(facts: Facts, amount: ET.Element) -> None:
+    """BT-110 is in the invoice's currency, BT-111 in that of the tax office."""
+    is_own = amount.get("currencyID") == facts.get("BT-5 currency")
+    name = "BT-110 VAT" if is_own else f"BT-111 VAT in {amount.get('currencyID')}"
+    facts[name] = "|".join(filter(None, (facts.get(name), amount.text or "")))
+
+
+def _add_lines(
+    facts: Facts, lines: Iterator[ET.Element], id_path: str, paths: dict[str, str], names: dict[str, str]
+) -> None:
+    for line in lines:
+        line_no = line.findtext(id_path, "?", names)
+        for name, value in _found(line, paths, names):
+            key = f"line {line_no} {name}"
+            facts[key] = f"{facts[key]}|{value}" if key in facts else value
+
+
+def _is_day(name: str) -> bool:
+    return name.endswith((" on", " from", " until"))
+
+
+def _day(value: str) -> str:
+    """20261102 -> 2026-11-02."""
+    return f"{value[:4]}-{value[4:6]}-{value[6:]}"
