@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from billing.correction import CorrectionType
 from billing.paper import GERMAN_UNIT_NAMES, day_text, money_text, percent_text
-from billing.rating import UNIT_NAMES
+from billing.rating import ADJUSTMENT_NAMES, UNIT_NAMES
 from studio import ids
 from studio.db.catalog import Model, ModelVariant
 from studio.db.corrections import Correction, CorrectionLine
@@ -110,16 +110,16 @@ def _lines(session: Session, row: Correction) -> tuple[CorrectionPaperLine, ...]
     query = (
         select(CorrectionLine.amount, InvoiceLine, Model.name, ModelVariant.tier)
         .join(InvoiceLine, InvoiceLine.line_no == CorrectionLine.line_no)
-        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
-        .join(Model, Model.id == ModelVariant.model_id)
+        .outerjoin(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
+        .outerjoin(Model, Model.id == ModelVariant.model_id)
         .where(CorrectionLine.correction_id == row.id, InvoiceLine.invoice_id == row.invoice_id)
         .order_by(CorrectionLine.line_no)
     )
     return tuple(
         CorrectionPaperLine(
             line_no=str(line.line_no),
-            product=f"{name}, {tier}",
-            unit=UNIT_NAMES[line.unit],
+            product=f"{name}, {tier}" if name else "",
+            unit=(UNIT_NAMES | ADJUSTMENT_NAMES)[line.unit],
             unit_german=GERMAN_UNIT_NAMES[line.unit],
             invoiced=money_text(line.amount),
             amount=money_text(amount),

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing.rating import UNIT_NAMES, price_text
+from billing.rating import ADJUSTMENT_NAMES, UNIT_NAMES, price_text
 from studio import ids
 from studio.db.catalog import Model, ModelVariant
 from studio.db.invoices import Invoice, InvoiceLine
@@ -30,6 +30,8 @@ GERMAN_UNIT_NAMES = {
     "batch_completion": "Ausgabe-Token (Batch)",
     "batch_embedding": "Embedding-Token (Batch)",
     "reused": "Token wiederverwendeter Antworten",
+    "minimum_commitment": "Mindestabnahme",
+    "quote_limit": "über der Grenze eines Angebots",
 }
 
 
@@ -75,8 +77,8 @@ def paper(session: Session, invoice_id: UUID) -> Paper:
         raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
     query = (
         select(InvoiceLine, Model.name, ModelVariant.tier)
-        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
-        .join(Model, Model.id == ModelVariant.model_id)
+        .outerjoin(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)  # a minimum commitment is of no model
+        .outerjoin(Model, Model.id == ModelVariant.model_id)
         .where(InvoiceLine.invoice_id == invoice_id)
         .order_by(InvoiceLine.line_no)
     )
@@ -89,7 +91,7 @@ def paper(session: Session, invoice_id: UUID) -> Paper:
         currency=invoice.currency,
         seller=invoice.seller,
         buyer=invoice.buyer,
-        lines=tuple(_line(line, f"{name}, {tier}") for line, name, tier in session.execute(query)),
+        lines=tuple(_line(line, f"{name}, {tier}" if name else "") for line, name, tier in session.execute(query)),
         net=money_text(invoice.net),
         tax=money_text(invoice.tax),
         tax_percent=percent_text(invoice.tax_rate),
@@ -113,10 +115,10 @@ def _line(line: InvoiceLine, product: str) -> PaperLine:
     return PaperLine(
         line_no=str(line.line_no),
         product=product,
-        unit=UNIT_NAMES[line.unit],
+        unit=(UNIT_NAMES | ADJUSTMENT_NAMES)[line.unit],
         unit_german=GERMAN_UNIT_NAMES[line.unit],
-        tokens=f"{line.tokens:,}",
-        price=price_text(line.per_million),
+        tokens="" if line.unit in ADJUSTMENT_NAMES else f"{line.tokens:,}",
+        price="" if line.unit in ADJUSTMENT_NAMES else price_text(line.per_million),
         amount=money_text(line.amount),
         explanation=line.explanation,
     )
