@@ -40,6 +40,8 @@ from serving.routes import (
     models,
     organization,
     pages,
+    quotes,
+    receipts,
     responses,
     uploads,
     usage,
@@ -54,8 +56,8 @@ from studio import VERSION, ids
 from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
-    *(catalog, models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(catalog, models, files, uploads, batches, quotes, fine_tuning, responses),
+    *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
