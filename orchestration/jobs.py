@@ -13,6 +13,7 @@ from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
+from assets.rerate import re_rate_preview
 from assets.usage import rated_usage, usage_daily
 
 
@@ -37,6 +38,12 @@ DRAFT_INVOICES = dg.define_asset_job(
     selection=[account_statements, invoice_drafts],
     description="Bring a month's statements up to date and answer its invoice requests with drafts.",
     tags=_at_most(timedelta(hours=1)),
+)
+RE_RATE = dg.define_asset_job(
+    "re_rate",
+    selection=[re_rate_preview],
+    description="Show what a month would come to with the price book and the code of now. Changes nothing.",
+    tags=_at_most(timedelta(hours=2)),
 )
 FINALIZE_INVOICE = dg.define_asset_job(
     "finalize_invoice",
@@ -86,6 +93,7 @@ JOBS = [
     SYNC_CATALOG,
     PROCESS_DAY,
     DRAFT_INVOICES,
+    RE_RATE,
     FINALIZE_INVOICE,
     CORRECT_INVOICE,
     CLOSE_LEDGER,

@@ -17,6 +17,8 @@ from serving.admin import (
     invoices,
     ledger,
     limits,
+    prices,
+    rerates,
     tenants,
     usage,
     users,
@@ -25,7 +27,7 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-_MONEY = (usage, invoices, corrections, credit_lots, ledger)
+_MONEY = (usage, prices, rerates, invoices, corrections, credit_lots, ledger)
 for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 
