@@ -72,11 +72,12 @@ def usage_daily_schema() -> "DataFrameSchema":
             "unit": pa.Column(pl.String, pa.Check.isin(UNITS)),
             "price_id": pa.Column(pl.String),
             "billing_day": pa.Column(pl.Date),
+            "basis": pa.Column(pl.String),
             "currency": pa.Column(pl.String, pa.Check.isin(CURRENCIES)),
             "events": pa.Column(pl.Int64, pa.Check.ge(1)),
             "tokens": pa.Column(pl.Int64, pa.Check.ge(1)),
         },
-        unique=["window_day", "tenant_id", "seal_no", "variant_id", "unit", "price_id", "billing_day"],
+        unique=["window_day", "tenant_id", "seal_no", "variant_id", "unit", "price_id", "billing_day", "basis"],
     )
 
 

@@ -123,7 +123,7 @@ def _require_possible(lines_left: Mapping[int, LineLeft], type: CorrectionType, 
     for line_no, amount in wanted.items():
         if line_no not in lines_left:
             raise InvalidRequest(f"The invoice has no line {line_no}.", param="lines")
-        if amount <= 0 or amount != amount.quantize(CENT):
+        if type is not CorrectionType.CANCELLATION and (amount <= 0 or amount != amount.quantize(CENT)):
             raise InvalidRequest(f"{amount} is no amount: use more than zero, with two decimals.", param="lines")
         if type.takes_back and amount > lines_left[line_no].amount:
             raise OverCorrection(

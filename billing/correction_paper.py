@@ -24,7 +24,7 @@ from billing.paper import (
     payment_of,
     percent_text,
 )
-from billing.rating import UNIT_NAMES
+from billing.rating import LINE_NAMES
 
 _TITLES = MappingProxyType(
     {
@@ -113,7 +113,7 @@ def correction_paper(snapshot: Snapshot) -> CorrectionPaper:
             CorrectionPaperLine(
                 line_no=str(line.line_no),
                 product=line.product,
-                unit=UNIT_NAMES[line.unit],
+                unit=LINE_NAMES[line.unit],
                 unit_german=GERMAN_UNIT_NAMES[line.unit],
                 unit_chinese=CHINESE_UNIT_NAMES[line.unit],
                 invoiced=money_text(line.invoiced) if line.invoiced is not None else "",

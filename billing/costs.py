@@ -2,12 +2,16 @@
 
 A day is complete when every window that touches it is rated, some hours after its end; until then it is what is rated
 so far. What is invoiced of it is `statement.py`.
+
+Volume tiers fill day by day: a day costs what it adds to its month, so the days of a month come to what its invoices
+do. Adjustments (`adjustments.py`) are of a month, not of a day, and stand on the invoice only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -16,7 +20,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, null, select
 from sqlalchemy.orm import Session
 
+from billing.rating import exact_sum, rate
+from billing.terms import tiers_of
+from billing.tiers import fill
 from studio import clock
+from studio.db.catalog import PriceTier
 from studio.db.invoices import RatedLine
 from studio.db.tenancy import TenantBilling
 
@@ -67,7 +75,60 @@ def day_costs(
     )
     if line_items:
         query = query.where(name.in_(line_items))
-    return [
+    reduced = _reductions(session, tenant_id, start, end)
+    costs = [
         DayCost(row.billing_day, row.line_item, row.currency, int(row.tokens), row.amount)
         for row in session.execute(query)
     ]
+    if not reduced:
+        return costs
+    wanted = {item: amount for item, amount in reduced.items() if not line_items or item[1] in line_items}
+    return [replace(cost, amount=cost.amount - _of(cost, wanted.items())) for cost in costs]
+
+
+def _of(cost: DayCost, reduced: Iterable[tuple[tuple[date, str, str], Decimal]]) -> Decimal:
+    """What volume tiers take off a cost."""
+    return exact_sum(
+        [
+            amount
+            for (day, line_item, currency), amount in reduced
+            if (day, currency) == (cost.billing_day, cost.currency) and cost.line_item in (None, line_item)
+        ]
+    )
+
+
+def _reductions(session: Session, tenant_id: UUID, start: date, end: date) -> dict[tuple[date, str, str], Decimal]:
+    """What volume tiers take off, by day, line item and currency: the tiers of a month fill from its first day on."""
+    query = (
+        select(
+            RatedLine.price_id,
+            RatedLine.billing_day,
+            RatedLine.variant_id,
+            RatedLine.unit,
+            RatedLine.currency,
+            func.sum(RatedLine.tokens).label("tokens"),
+        )
+        .where(
+            RatedLine.tenant_id == tenant_id,
+            RatedLine.billing_day >= clock.month_start(start),
+            RatedLine.billing_day < end,
+            RatedLine.basis == "",
+            RatedLine.price_id.in_(select(PriceTier.price_id)),
+        )
+        .group_by(
+            *(RatedLine.price_id, RatedLine.billing_day, RatedLine.variant_id, RatedLine.unit, RatedLine.currency)
+        )
+        .order_by(RatedLine.billing_day)
+    )
+    rows = session.execute(query).all()
+    tiers = tiers_of(session, {row.price_id for row in rows})
+    taken: dict[tuple[UUID, date], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    reduced: dict[tuple[date, str, str], Decimal] = defaultdict(Decimal)
+    for row in rows:
+        steps, held = tiers[row.price_id], taken[row.price_id, clock.month_start(row.billing_day)]
+        for part in fill(steps, held, int(row.tokens)):
+            held[part.tier.from_tokens] += part.tokens
+            less = rate(part.tokens, steps[0].per_million) - rate(part.tokens, part.tier.per_million)
+            if row.billing_day >= start:
+                reduced[row.billing_day, f"{row.variant_id}, {row.unit}", row.currency] += less
+    return dict(reduced)

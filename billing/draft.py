@@ -1,20 +1,20 @@
 """Drafting: the answer to an invoice request, in rows. A draft can be redone until it is final.
 
 It takes the rated lines of the tenant's month that stand in reconciled windows and that no invoice holds yet. The
-figures come from `invoice.py`.
+figures come from `invoice.py`, what the price book says beyond single prices from `terms.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Select, delete, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import invoice, tax_basis
+from billing import invoice, tax_basis, terms
 from billing.invoice import Composed, RatedTokens
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, InvoiceRequest, RatedLine
@@ -44,7 +44,7 @@ def draft(session: Session, request_id: UUID, now: datetime) -> UUID | None:
     if existing is not None:
         _release_lines(session, existing.id)
     rated = _uninvoiced(session, request.tenant_id, request.month)
-    if not rated:
+    if not rated and not terms.lacks_commitment(session, request.tenant_id, request.month, now):
         _answer(session, request_id, NOTHING_TO_INVOICE, now)
         return None
     invoice_id = existing.id if existing is not None else ids.uuid7()
@@ -74,23 +74,34 @@ def _uninvoiced(session: Session, tenant_id: UUID, month: date) -> list[RatedLin
 
 
 def _write(session: Session, invoice_id: UUID, request: InvoiceRequest, rated: list[RatedLine], now: datetime) -> None:
-    sellers = {(line.legal_entity_id, line.currency) for line in rated}
+    period_from = min((line.billing_day for line in rated), default=request.month)
+    period_until = max(
+        (line.billing_day for line in rated), default=clock.next_month(request.month) - timedelta(days=1)
+    )
+    billing = session.scalars(_terms_on(request.tenant_id, period_until)).one()
+    sellers = {(line.legal_entity_id, line.currency) for line in rated} or {(billing.legal_entity_id, billing.currency)}
     if len(sellers) > 1:
         raise SeveralSellersInMonth(f"The usage of {request.month:%B %Y} has several sellers: {sorted(sellers)}.")
     (legal_entity_id, currency), *_ = sellers
-    period_from, period_until = min(line.billing_day for line in rated), max(line.billing_day for line in rated)
     seller = session.get_one(LegalEntity, legal_entity_id)
-    terms = session.scalars(_terms_on(request.tenant_id, period_until)).one()
-    basis = tax_basis.basis(session, seller, terms, currency, period_until, now)
-    composed = invoice.compose([_as_rated_tokens(line) for line in rated], Currency.parse(currency), basis.rate)
+    basis = tax_basis.basis(session, seller, billing, currency, period_until, now)
+    month = terms.Month(request.tenant_id, request.month, Currency.parse(currency), invoice_id, now)
+    composed = invoice.compose(
+        [_as_rated_tokens(line) for line in rated],
+        month.currency,
+        basis.rate,
+        terms.volumes(session, month, {line.price_id for line in rated}),
+        lambda usage: terms.adjustments(session, month, usage),
+    )
     row = {
         "tenant_id": request.tenant_id, "legal_entity_id": legal_entity_id, "request_id": request.id,
         "month": request.month, "period_from": period_from, "period_until": period_until,
-        "time_zone": terms.time_zone, "state": "draft", "currency": currency, "rounding_mode": invoice.ROUNDING,
+        "time_zone": billing.time_zone, "state": "draft", "currency": currency, "rounding_mode": invoice.ROUNDING,
         "tax_category": basis.category, "tax_rate": basis.rate, "tax_details": basis.details,
         "net": composed.net.amount, "tax": composed.tax.amount, "gross": composed.gross.amount,
-        "seller": {"name": seller.name, "country": seller.country, **seller.details}, "buyer": terms.buyer,
-        "drafted_at": now, "payment_days": seller.payment_days if terms.payment_days is None else terms.payment_days,
+        "seller": {"name": seller.name, "country": seller.country, **seller.details}, "buyer": billing.buyer,
+        "drafted_at": now,
+        "payment_days": seller.payment_days if billing.payment_days is None else billing.payment_days,
     }  # fmt: skip
     # Redoing a draft keeps its row: approvals point at it, and void themselves when the total has changed.
     draft_row = insert(Invoice).values(id=invoice_id, **row)
@@ -106,7 +117,8 @@ def _write_lines(session: Session, invoice_id: UUID, composed: Composed) -> None
         for rated_line_id in line.pop("rated_line_ids")
     ]
     session.execute(insert(InvoiceLine), lines)
-    session.execute(insert(InvoicedLine), held)
+    if held:
+        session.execute(insert(InvoicedLine), held)
 
 
 def _release_lines(session: Session, invoice_id: UUID) -> None:
@@ -129,7 +141,7 @@ def _terms_on(tenant_id: UUID, day: date) -> Select[TenantBilling]:
 
 
 def _as_rated_tokens(line: RatedLine) -> RatedTokens:
-    return RatedTokens(line.id, line.variant_id, line.unit, line.price_id, line.per_million, line.tokens)
+    return RatedTokens(line.id, line.variant_id, line.unit, line.price_id, line.per_million, line.tokens, line.basis)
 
 
 _ONE_DRAFT_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 0))")

@@ -34,7 +34,7 @@ class PrintedLine:
     """An invoice line in words."""
 
     line_no: int
-    variant_id: str
+    variant_id: str | None
     tokens: int
     amount: Decimal
     explanation: str

@@ -90,5 +90,20 @@ _DUE = text("""
             select 1 from invoice_requests q
             where q.tenant_id = r.tenant_id and q.month = date_trunc('month', min(r.billing_day))::date
               and (q.answered_at is null or (q.requested_by = :calendar and q.requested_at >= :asked_since)))
-    order by r.tenant_id, month
+    union
+    -- A minimum commitment is due for last month even if nothing was used.
+    select c.tenant_id, (cast(:this_month as date) - interval '1 month')::date as month
+    from commitments c
+    where c.valid_from < :this_month
+      and (c.valid_until is null or c.valid_until >= :this_month)
+      and not exists (
+            select 1 from usage_windows o
+            where o.tenant_id = c.tenant_id and o.state <> 'reconciled'
+              and o.window_day >= (cast(:this_month as date) - interval '1 month')::date - 1
+              and o.window_day <= :this_month)
+      and not exists (
+            select 1 from invoice_requests q
+            where q.tenant_id = c.tenant_id and q.month = (cast(:this_month as date) - interval '1 month')::date
+              and (q.answered_at is null or (q.requested_by = :calendar and q.requested_at >= :asked_since)))
+    order by tenant_id, month
 """)

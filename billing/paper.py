@@ -13,7 +13,7 @@ from typing import Any
 
 from billing import epc_qr
 from billing.documents.snapshot import Line, Snapshot
-from billing.rating import UNIT_NAMES, price_text
+from billing.rating import LINE_NAMES, price_text
 
 GERMAN_UNIT_NAMES = {
     "prompt": "Eingabe-Token",
@@ -25,6 +25,8 @@ GERMAN_UNIT_NAMES = {
     "batch_completion": "Ausgabe-Token (Batch)",
     "batch_embedding": "Embedding-Token (Batch)",
     "reused": "Token wiederverwendeter Antworten",
+    "minimum_commitment": "Mindestabnahme",
+    "quote_limit": "über der Grenze eines Angebots",
 }
 CHINESE_UNIT_NAMES = {
     "prompt": "输入 Token",
@@ -36,6 +38,8 @@ CHINESE_UNIT_NAMES = {
     "batch_completion": "输出 Token（批量）",
     "batch_embedding": "向量 Token（批量）",
     "reused": "复用回答 Token",
+    "minimum_commitment": "最低消费",
+    "quote_limit": "超出报价上限",
 }
 
 
@@ -183,11 +187,11 @@ def _line(snapshot: Snapshot, line: Line) -> PaperLine:
     return PaperLine(
         line_no=str(line.line_no),
         product=line.product,
-        unit=UNIT_NAMES[line.unit],
+        unit=LINE_NAMES[line.unit],
         unit_german=GERMAN_UNIT_NAMES[line.unit],
         unit_chinese=CHINESE_UNIT_NAMES[line.unit],
-        tokens=f"{line.quantity:,}",
-        price=price_text(line.price),
+        tokens="" if line.is_adjustment else f"{line.quantity:,}",
+        price="" if line.is_adjustment else price_text(line.price),
         amount=money_text(line.amount),
         explanation=line.explanation,
         period=f"{line.period_from} – {line.period_until}" if has_own_period else None,

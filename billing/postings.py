@@ -31,6 +31,8 @@ REVENUE_OF_UNIT = MappingProxyType(
         "batch_cached_prompt": "batch",
         "batch_completion": "batch",
         "batch_embedding": "batch",
+        "quote_limit": "batch",
+        "minimum_commitment": "commitment",
     }
 )
 
@@ -124,14 +126,18 @@ def expire(lot: Lot, booked_on: date, booked_by: str) -> Posting:
 
 
 def spread(lots: Sequence[Lot], due: Decimal) -> list[tuple[Lot, Decimal]]:
-    """How much of each lot pays `due`: what expires first is used first, then what is oldest."""
+    """How much of each lot pays `due`: gifts before what was paid for, then what expires first, then what is oldest."""
     taken = []
-    for lot in sorted(lots, key=lambda lot: (lot.expires_on or date.max, lot.granted_on, lot.id)):
+    for lot in sorted(lots, key=_turn):
         amount = min(due, lot.remaining)
         if amount > 0:
             taken.append((lot, amount))
             due -= amount
     return taken
+
+
+def _turn(lot: Lot) -> tuple[bool, date, date, UUID]:
+    return lot.kind != "promotion", lot.expires_on or date.max, lot.granted_on, lot.id
 
 
 def use(billed: Billed, taken: Sequence[tuple[Lot, Decimal]], booked_on: date, booked_by: str) -> Posting:

@@ -30,6 +30,7 @@ class Line:
     variant_id: str
     unit: str
     billing_day: date
+    basis: str
     currency: str
     tokens: int
     per_million: Decimal
@@ -74,7 +75,7 @@ def rated_tokens(session: Session, key: SealKey) -> int:
 def lines_of(session: Session, window_day: date) -> list[Line]:
     """The rated lines of a window day, over all tenants and seals."""
     columns = [RatedLine.__table__.c[field.name] for field in fields(Line)]
-    query = select(*columns).where(RatedLine.window_day == window_day).order_by(*columns[:5])
+    query = select(*columns).where(RatedLine.window_day == window_day).order_by(*columns[:6])
     return [Line(**row) for row in session.execute(query).mappings()]
 
 
@@ -87,6 +88,7 @@ def _rated(daily: UsageDaily, per_million: Decimal) -> dict[str, object]:
         "unit": daily.unit,
         "price_id": daily.price_id,
         "billing_day": daily.billing_day,
+        "basis": daily.basis,
         "legal_entity_id": daily.legal_entity_id,
         "currency": daily.currency,
         "tokens": daily.tokens,

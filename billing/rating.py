@@ -25,6 +25,12 @@ UNIT_NAMES = {
     "batch_embedding": "batch embedding tokens",
     "reused": "tokens of reused answers",
 }
+# Units of invoice lines that no tokens stand behind.
+ADJUSTMENT_NAMES = {
+    "minimum_commitment": "minimum commitment",
+    "quote_limit": "above the limit of a quote",
+}
+LINE_NAMES = UNIT_NAMES | ADJUSTMENT_NAMES
 
 
 def rate(tokens: int, per_million: Decimal) -> Decimal:

@@ -1,4 +1,7 @@
-"""Statements: a tenant's month so far, exact, beside what is invoiced of it and how many windows are still open."""
+"""Statements: a tenant's month so far, exact, beside what is invoiced of it and how many windows are still open.
+
+Both amounts are those of the rated lines: at the first tier of each price, before volume tiers and adjustments.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from billing import windows
 from billing.windows import SealKey, over_seal
+from studio import ids
 from studio.db.usage import UsageDaily
 
 UNPRICED = "not exactly one price"
@@ -42,6 +44,7 @@ class DailyTokens:
     unit: str
     price_id: UUID
     billing_day: date
+    basis: str
     time_zone: str
     legal_entity_id: str
     currency: str
@@ -57,8 +60,38 @@ class KeyTokens:
     unit: str
     price_id: UUID
     billing_day: date
+    basis: str
     api_key_id: UUID
     tokens: int
+
+
+class PricedTokens:
+    """Tokens of one seal in one unit on one civil day, and the price row that they join now, if exactly one."""
+
+    variant_id: str
+    unit: str
+    billing_day: date | None
+    currency: str | None
+    price_id: UUID | None
+    per_million: Decimal | None
+    basis: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PricedUnit:
+    """Tokens of one event in one unit, and the price row that they join, unless `prices` is not 1."""
+
+    variant_id: str
+    unit: str
+    tokens: int
+    prices: int
+    price_id: UUID | None
+    per_million: Decimal | None
+    is_own: bool
+    basis: str
+    currency: str | None
+    billing_day: date | None
 
 
 def count(session: Session, key: SealKey) -> Counted:
@@ -81,6 +114,12 @@ def count(session: Session, key: SealKey) -> Counted:
     return Counted(seal.events, tokens, 0)
 
 
+def count_again(session: Session, key: SealKey) -> list[PricedTokens]:
+    """What a seal would count as with the price book of now. Writes nothing."""
+    rows = session.execute(_COUNT_AGAIN, asdict(key)).mappings()
+    return [PricedTokens(**row) for row in rows]
+
+
 def counted_tokens(session: Session, key: SealKey) -> int:
     """All tokens counted for a seal."""
     return int(session.scalars(select(func.coalesce(func.sum(UsageDaily.tokens), 0)).where(_of_seal(key))).one())
@@ -98,6 +137,17 @@ def tokens_by_key(session: Session, key: SealKey) -> list[KeyTokens]:
     return [KeyTokens(**row) for row in session.execute(_BY_KEY, asdict(key)).mappings()]
 
 
+def units_of_event(session: Session, tenant_id: UUID, event_id: UUID) -> list[PricedUnit]:
+    """What one event counts as, and its price: by the same statement that counts a seal. Empty without tokens.
+
+    With the tenant's own eyes (`tenant_scope`), too.
+    """
+    parameters = {"id": event_id, "tenant_id": tenant_id, "usage_day_utc": ids.day_utc_of(event_id)}
+    names = [field.name for field in fields(PricedUnit)]
+    rows = session.execute(_OF_EVENT, parameters).mappings()
+    return [PricedUnit(**{name: row[name] for name in names}) for row in rows]
+
+
 def held_events(session: Session, window_day: date, limit: int) -> list[Mapping[str, Any]]:
     """Unresolved quarantine entries of the events of a window day: what to look at when a seal is held."""
     rows = session.execute(_HELD_OF_DAY, {"window_day": window_day, "limit": limit})
@@ -113,15 +163,24 @@ def _of_seal(key: SealKey) -> Any:
 
 
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
-# `billing_day` is civil time in the tenant's own zone, which the dated terms name.
+# `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch with a quote is priced as at
+# the instant of the quote. A fast request whose first token came after its published target is missed: see `_PRICED`.
 _MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
                t.time_zone,
                (s.started_at at time zone t.time_zone)::date as billing_day,
-               case when s.batch_id is null then u.unit else 'batch_' || u.unit end as unit, u.tokens
+               case when s.batch_id is null then u.unit else 'batch_' || u.unit end as unit, u.tokens,
+               coalesce(q.priced_at, s.started_at) as priced_at,
+               case when q.id is null then '' else 'qte_' || replace(q.id::text, '-', '') end as quote,
+               base.id as base_id
         from sealed s
+        left join batches b on b.id = s.batch_id
+        left join quotes q on q.id = b.quote_id
         left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
+        left join model_variants base on base.model_id = s.model_id and base.tier = 'base' and v.tier = 'fast'
+             and s.batch_id is null and s.first_token_at - s.admitted_at > v.first_token_target_ms * interval '1 ms'
+             and s.prompt_tokens <= coalesce(v.first_token_target_prompt_tokens, s.prompt_tokens)
         left join models m on m.id = s.model_id
         left join tenant_billing t on t.tenant_id = s.tenant_id
              and t.valid_from <= (s.started_at at time zone t.time_zone)::date
@@ -135,12 +194,28 @@ _MEASURED = """
             ('reused', s.reused_prompt_tokens + s.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
     )"""
+# A missed request pays the base tier's price where that is the lower one.
 _PRICED = """
     priced as (
-        select m.*, p.id as price_id, count(p.id) over (partition by m.id, m.unit) as prices
+        select m.*, case when f.is_missed then coalesce(bo.id, bl.id) else coalesce(o.id, l.id) end as price_id,
+               case when f.is_missed then 'missed_target' else m.quote end as basis,
+               count(coalesce(o.id, l.id)) over (partition by m.id, m.unit) as prices
         from measured m
-        left join prices p on p.currency = m.currency and p.variant_id = m.variant_id and p.unit = m.unit
-             and p.valid_from <= m.started_at and (p.valid_until is null or m.started_at < p.valid_until)
+        left join prices l on l.tenant_id is null and l.currency = m.currency and l.variant_id = m.variant_id
+             and l.unit = m.unit and l.valid_from <= m.priced_at
+             and (l.valid_until is null or m.priced_at < l.valid_until)
+        left join prices o on o.tenant_id = m.tenant_id and o.currency = m.currency and o.variant_id = m.variant_id
+             and o.unit = m.unit and o.valid_from <= m.priced_at
+             and (o.valid_until is null or m.priced_at < o.valid_until)
+        left join prices bl on bl.tenant_id is null and bl.currency = m.currency and bl.variant_id = m.base_id
+             and bl.unit = m.unit and bl.valid_from <= m.priced_at
+             and (bl.valid_until is null or m.priced_at < bl.valid_until)
+        left join prices bo on bo.tenant_id = m.tenant_id and bo.currency = m.currency and bo.variant_id = m.base_id
+             and bo.unit = m.unit and bo.valid_from <= m.priced_at
+             and (bo.valid_until is null or m.priced_at < bo.valid_until)
+        cross join lateral (
+            select coalesce(coalesce(bo.per_million, bl.per_million) < coalesce(o.per_million, l.per_million), false)
+                as is_missed) f
     )"""
 
 _QUARANTINE_UNPRICED = over_seal(
@@ -174,12 +249,12 @@ _HELD_EVENTS = over_seal("""
 
 _COUNT = over_seal(
     """
-    insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, time_zone,
-                             legal_entity_id, currency, events, tokens)
+    insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,
+                             time_zone, legal_entity_id, currency, events, tokens)
     select cast(:window_day as date), tenant_id, cast(:seal_no as integer), variant_id, unit, price_id, billing_day,
-           time_zone, legal_entity_id, currency, count(*), sum(tokens)
+           basis, time_zone, legal_entity_id, currency, count(*), sum(tokens)
     from priced
-    group by tenant_id, variant_id, unit, price_id, billing_day, time_zone, legal_entity_id, currency
+    group by tenant_id, variant_id, unit, price_id, billing_day, basis, time_zone, legal_entity_id, currency
     """,
     _MEASURED,
     _PRICED,
@@ -187,14 +262,35 @@ _COUNT = over_seal(
 
 _BY_KEY = over_seal(
     """
-    select variant_id, unit, price_id, billing_day, api_key_id, sum(tokens)::bigint as tokens
+    select variant_id, unit, price_id, billing_day, basis, api_key_id, sum(tokens)::bigint as tokens
     from priced
-    group by variant_id, unit, price_id, billing_day, api_key_id
-    order by variant_id, unit, price_id, billing_day, api_key_id
+    group by variant_id, unit, price_id, billing_day, basis, api_key_id
+    order by variant_id, unit, price_id, billing_day, basis, api_key_id
     """,
     _MEASURED,
     _PRICED,
 )
+
+_COUNT_AGAIN = over_seal(
+    """
+    select coalesce(p.variant_id, '') as variant_id, p.unit, p.billing_day, p.currency, r.id as price_id, r.per_million,
+           p.basis, sum(p.tokens)::bigint as tokens
+    from priced p left join prices r on r.id = p.price_id and p.prices = 1
+    group by p.variant_id, p.unit, p.billing_day, p.currency, r.id, r.per_million, p.basis
+    """,
+    _MEASURED,
+    _PRICED,
+)
+
+_OF_EVENT = text(f"""
+    with sealed as (
+        select e.* from usage_events e
+        where e.usage_day_utc = :usage_day_utc and e.id = :id and e.tenant_id = :tenant_id
+    ), {_MEASURED}, {_PRICED}
+    select p.*, r.per_million, coalesce(r.tenant_id is not null, false) as is_own
+    from priced p left join prices r on r.id = p.price_id
+    order by p.unit
+""")  # noqa: S608 (what is put in are our own statements)
 
 _HELD_OF_DAY = text("""
     select q.event_id::text as event_id, q.reason, q.payload ->> 'model_id' as model_id,

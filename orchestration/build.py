@@ -17,6 +17,7 @@ from assets import (
     isolation,
     ledger,
     payments,
+    rerate,
     usage,
 )
 from orchestration.jobs import JOBS
@@ -24,7 +25,20 @@ from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
 
-ASSET_MODULES = (catalog, fleet, cluster, batches, fine_tunes, usage, invoices, documents, ledger, payments, isolation)
+ASSET_MODULES = (
+    catalog,
+    fleet,
+    cluster,
+    batches,
+    fine_tunes,
+    usage,
+    rerate,
+    invoices,
+    documents,
+    ledger,
+    payments,
+    isolation,
+)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:

@@ -15,6 +15,7 @@ from assets.invoices import account_statements, invoice_corrections, invoice_dra
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
 from assets.payments import bank_statements, dunning_notices, payments
+from assets.rerate import re_rate_preview
 from assets.usage import rated_usage, usage_daily
 
 
@@ -39,6 +40,12 @@ DRAFT_INVOICES = dg.define_asset_job(
     selection=[account_statements, invoice_drafts],
     description="Bring a month's statements up to date and answer its invoice requests with drafts.",
     tags=_at_most(timedelta(hours=1)),
+)
+RE_RATE = dg.define_asset_job(
+    "re_rate",
+    selection=[re_rate_preview],
+    description="Show what a month would come to with the price book and the code of now. Changes nothing.",
+    tags=_at_most(timedelta(hours=2)),
 )
 FINALIZE_INVOICE = dg.define_asset_job(
     "finalize_invoice",
@@ -100,6 +107,7 @@ JOBS = [
     SYNC_CATALOG,
     PROCESS_DAY,
     DRAFT_INVOICES,
+    RE_RATE,
     FINALIZE_INVOICE,
     CORRECT_INVOICE,
     CLOSE_LEDGER,

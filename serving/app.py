@@ -43,6 +43,8 @@ from serving.routes import (
     models,
     organization,
     pages,
+    quotes,
+    receipts,
     responses,
     uploads,
     usage,
@@ -58,9 +60,9 @@ from studio import VERSION, ids
 from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
-    *(catalog, models, files, uploads, batches, fine_tuning, responses),
+    *(catalog, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, webhooks),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

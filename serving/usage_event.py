@@ -44,3 +44,4 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True):
     adapter_id: UUID | None = None
     reused_prompt_tokens: int = 0  # from a cache of ours, as part of prompt_tokens
     reused_completion_tokens: int = 0  # the same of completion_tokens
+    admitted_at: datetime | None = None  # since when it waited for us alone: whole, and with an engine ready

@@ -31,6 +31,9 @@ BATCH = "batch_"
 RESPONSE = "resp_"
 FINE_TUNING_JOB = "ftjob-"
 ISOLATION_CERTIFICATE = "iso_"
+PRICE = "prc_"
+COMMITMENT = "cmt_"
+QUOTE = "qte_"
 
 _lock = threading.Lock()
 _last = 0

@@ -9,7 +9,6 @@ from billing.documents import parties, terms
 from billing.documents.parties import Party
 from billing.documents.snapshot import Line, Snapshot
 from billing.documents.xml_text import document, element, percent, text
-from billing.rating import UNIT_NAMES
 
 GUIDELINE = "urn:cen.eu:en16931:2017"
 _NAMESPACES = {
@@ -62,7 +61,7 @@ def _line(snapshot: Snapshot, line: Line) -> str | None:
         element("ram:AssociatedDocumentLineDocument", text("ram:LineID", line.line_no)),
         element(
             "ram:SpecifiedTradeProduct",
-            text("ram:Name", f"{line.product}, {UNIT_NAMES[line.unit]}"),
+            text("ram:Name", line.name),
             text("ram:Description", line.explanation),
         ),
         element(

@@ -50,10 +50,10 @@ def of_invoice(session: Session, invoice_id: UUID, currency: str) -> list[Detail
         .where(InvoicedLine.invoice_id == invoice_id)
     )
     rated = session.execute(query).all()
-    by_key: dict[tuple[SealKey, str, str, UUID, date], list[tuple[UUID, int]]] = {}
+    by_key: dict[tuple[SealKey, str, str, UUID, date, str], list[tuple[UUID, int]]] = {}
     for seal in sorted({_seal(row.RatedLine) for row in rated}, key=astuple):
         for one in usage.tokens_by_key(session, seal):
-            where = (seal, one.variant_id, one.unit, one.price_id, one.billing_day)
+            where = (seal, one.variant_id, one.unit, one.price_id, one.billing_day, one.basis)
             by_key.setdefault(where, []).append((one.api_key_id, one.tokens))
     rows = [
         DetailRow(
@@ -69,7 +69,7 @@ def of_invoice(session: Session, invoice_id: UUID, currency: str) -> list[Detail
             currency=currency,
         )
         for line_no, line, model_id, tier in rated
-        for key_id, tokens in by_key.get((_seal(line), line.variant_id, line.unit, line.price_id, line.billing_day), [])
+        for key_id, tokens in by_key.get(_place(line), [])
     ]
     return _summed(rows)
 
@@ -128,6 +128,10 @@ def _summed(rows: Sequence[DetailRow]) -> list[DetailRow]:
         if (first := group[0])
     ]
     return sorted(summed, key=lambda row: (row.line_no, row.day, row.key))
+
+
+def _place(line: RatedLine) -> tuple[SealKey, str, str, UUID, date, str]:
+    return _seal(line), line.variant_id, line.unit, line.price_id, line.billing_day, line.basis
 
 
 def _seal(line: RatedLine) -> SealKey:

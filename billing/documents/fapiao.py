@@ -16,7 +16,7 @@ from stdnum.cn import uscc
 
 from billing.documents.invariants import Broken
 from billing.documents.snapshot import CANCELLATION, CREDIT_NOTE, Line, Snapshot
-from billing.rating import UNIT_NAMES
+from billing.rating import LINE_NAMES
 from studio.money import CENT
 
 SPECIAL, GENERAL = "81", "82"  # 数电专票, 数电普票
@@ -161,7 +161,7 @@ def _lines(snapshot: Snapshot) -> list[dict[str, Any]]:
 def _row(snapshot: Snapshot, line: Line, tax: Decimal) -> dict[str, Any]:
     return {
         "taxClassificationCode": snapshot.seller.get("fapiao_tax_code"),
-        "name": f"*信息技术服务*{line.product} {UNIT_NAMES[line.unit]}",
+        "name": f"*信息技术服务*{line.product} {LINE_NAMES[line.unit]}",
         "unit": "百万Token" if line.base != 1 else "项",
         "quantity": f"{(Decimal(line.quantity) / line.base).normalize():f}",
         "price": f"{line.price.normalize():f}",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from billing import correction, payment_reference, tax
 from billing.correction import CorrectionType
 from billing.correction_order import figures_of
-from billing.documents.snapshot import CANCELLATION, INVOICE, EuroTax, Line, Original, Snapshot
+from billing.documents.snapshot import CANCELLATION, INVOICE, MILLION, EuroTax, Line, Original, Snapshot
 from studio import ids
 from studio.db.catalog import Model, ModelVariant
 from studio.db.corrections import Correction
@@ -24,7 +24,6 @@ from studio.db.tenancy import Tenant
 from studio.errors import NotFound
 from studio.money import Currency
 
-MILLION = 1_000_000
 DRAFT_NUMBER = "DRAFT / ENTWURF"
 # "20095 Hamburg": a code before the town, for parties that were written before there was a field for it.
 _BANK_AND_IBAN = re.compile(r"^(.*?),? IBAN ([A-Z]{2}\d{2}[A-Z0-9 ]{11,30})$")
@@ -155,9 +154,10 @@ def _invoice_lines(session: Session, invoice: Invoice) -> tuple[Line, ...]:
             line_no=line.line_no,
             product=product,
             unit=line.unit,
-            quantity=line.tokens,
+            # An adjustment is one piece at its amount.
+            quantity=line.tokens // MILLION if line.price_id is None else line.tokens,
             price=line.per_million,
-            base=MILLION,
+            base=1 if line.price_id is None else MILLION,
             amount=line.amount,
             explanation=line.explanation,
             period_from=periods.get(line.line_no, whole)[0],
@@ -191,12 +191,12 @@ def _correction_lines(session: Session, row: Correction, invoice: Invoice, sign:
 def _lines_and_products(session: Session, invoice_id: UUID) -> list[tuple[InvoiceLine, str]]:
     query = (
         select(InvoiceLine, Model.name, ModelVariant.tier)
-        .join(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)
-        .join(Model, Model.id == ModelVariant.model_id)
+        .outerjoin(ModelVariant, ModelVariant.id == InvoiceLine.variant_id)  # a minimum commitment is of no model
+        .outerjoin(Model, Model.id == ModelVariant.model_id)
         .where(InvoiceLine.invoice_id == invoice_id)
         .order_by(InvoiceLine.line_no)
     )
-    return [(line, f"{name}, {tier}") for line, name, tier in session.execute(query)]
+    return [(line, f"{name}, {tier}" if name else "") for line, name, tier in session.execute(query)]
 
 
 def _original(session: Session, row: Correction, invoice: Invoice) -> Original:

@@ -17,7 +17,6 @@ from billing.documents import reading
 from billing.documents.reading import Facts
 from billing.documents.snapshot import CANCELLATION, CREDIT_NOTE, INVOICE, Line, Snapshot
 from billing.documents.xml_text import percent
-from billing.rating import UNIT_NAMES
 from billing.tax import EU, in_euro
 from studio.money import CENT, Currency
 
@@ -110,7 +109,7 @@ def _line_terms(snapshot: Snapshot, line: Line) -> dict[str, object]:
         "BT-149 base": line.base,
         "BT-151 VAT category": snapshot.tax_category,
         "BT-152 VAT rate": None if snapshot.tax_category == "O" else percent(snapshot.tax_rate),
-        "BT-153 name": f"{line.product}, {UNIT_NAMES[line.unit]}",
+        "BT-153 name": line.name,
     }
 
 

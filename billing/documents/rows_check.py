@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from billing import rating
 from billing.documents.detail import DetailRow
 from billing.documents.invariants import Broken
-from billing.documents.snapshot import CANCELLATION, Snapshot
+from billing.documents.snapshot import CANCELLATION, Line, Snapshot
 from studio.db.corrections import Correction, CorrectionLine
 from studio.db.invoices import Invoice, InvoiceLine
 
@@ -22,7 +22,7 @@ def of_invoice(session: Session, invoice_id: UUID, snapshot: Snapshot) -> list[B
     row = session.get_one(Invoice, invoice_id)
     query = select(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id)
     lines = {line.line_no: (line.tokens, line.per_million, line.amount) for line in session.scalars(query)}
-    kept = {line.line_no: (line.quantity, line.price, line.amount) for line in snapshot.lines}
+    kept = {line.line_no: (line.tokens, line.price, line.amount) for line in snapshot.lines}
     return [
         *_compared("number", snapshot.number, row.number),
         *_compared("currency", snapshot.currency, row.currency),
@@ -52,16 +52,32 @@ def of_correction(session: Session, correction_id: UUID, snapshot: Snapshot) -> 
 
 
 def of_detail(snapshot: Snapshot, rows: Sequence[DetailRow]) -> list[Broken]:
-    """The uses behind each line have its tokens and its exact amount."""
+    """The uses behind each line have its tokens and its exact amount.
+
+    Volume tiers make several lines of the same uses, which stand behind the first: together they have their tokens.
+    """
     broken = []
-    for line in snapshot.lines:
-        own = [row for row in rows if row.line_no == line.line_no]
+    for lines in _of_same_uses(snapshot, {row.line_no for row in rows}):
+        own = [row for row in rows if row.line_no == lines[0].line_no]
         tokens, amount = sum(row.tokens for row in own), rating.exact_sum([row.amount for row in own])
-        exact = rating.rate(line.quantity, line.price)
-        if (tokens, amount) != (line.quantity, exact):
-            words = f"{tokens} tokens and {amount} instead of {line.quantity} and {exact}"
-            broken.append(Broken("DETAIL-IS-THE-LINE", f"line {line.line_no}", words))
+        invoiced = sum(line.quantity for line in lines)
+        exact = rating.rate(invoiced, lines[0].price) if len(lines) == 1 else amount
+        if (tokens, amount) != (invoiced, exact):
+            words = f"{tokens} tokens and {amount} instead of {invoiced} and {exact}"
+            broken.append(Broken("DETAIL-IS-THE-LINE", f"line {lines[0].line_no}", words))
     return broken
+
+
+def _of_same_uses(snapshot: Snapshot, with_rows: Container[int]) -> list[list[Line]]:
+    groups: list[list[Line]] = []
+    for line in snapshot.lines:
+        if line.is_adjustment:
+            continue
+        if line.line_no in with_rows or not groups:
+            groups.append([line])
+        else:
+            groups[-1].append(line)
+    return groups
 
 
 def _compared(where: str, kept: object, row: object) -> list[Broken]:

@@ -18,9 +18,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from billing.rating import ADJUSTMENT_NAMES, LINE_NAMES
 from billing.tax import EU
 
 INVOICE, CREDIT_NOTE, CANCELLATION = "380", "381", "384"
+MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Line:
 
     line_no: int
     product: str
-    unit: str  # key of rating.UNIT_NAMES
+    unit: str  # key of rating.LINE_NAMES
     quantity: int
     price: Decimal
     base: int
@@ -38,6 +40,22 @@ class Line:
     period_from: date
     period_until: date
     invoiced: Decimal | None = None  # of a correction: what the invoice said
+
+    @property
+    def is_adjustment(self) -> bool:
+        """Whether no tokens stand behind it: it is one piece, given or taken back."""
+        return self.unit in ADJUSTMENT_NAMES
+
+    @property
+    def name(self) -> str:
+        """Product and unit, as both e-invoices call it; a minimum commitment is of no product."""
+        unit = LINE_NAMES[self.unit]
+        return f"{self.product}, {unit}" if self.product else unit
+
+    @property
+    def tokens(self) -> int:
+        """The quantity by the million, as invoice lines are kept."""
+        return self.quantity * MILLION // self.base
 
 
 @dataclass(frozen=True, slots=True)

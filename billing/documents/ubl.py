@@ -8,7 +8,6 @@ from billing.documents import parties, terms
 from billing.documents.parties import Party
 from billing.documents.snapshot import CREDIT_NOTE, Line, Snapshot
 from billing.documents.xml_text import document, element, percent, text
-from billing.rating import UNIT_NAMES
 
 CUSTOMIZATION = "urn:cen.eu:en16931:2017#compliant#urn:xeinkauf.de:kosit:xrechnung_3.0"
 PROFILE = "urn:fdc:peppol.eu:2017:poacc:billing:01:1.0"
@@ -161,7 +160,7 @@ def _line(snapshot: Snapshot, line: Line, root: str) -> str | None:
         element(
             "cac:Item",
             text("cbc:Description", line.explanation),
-            text("cbc:Name", f"{line.product}, {UNIT_NAMES[line.unit]}"),
+            text("cbc:Name", line.name),
             element(
                 "cac:ClassifiedTaxCategory",
                 text("cbc:ID", snapshot.tax_category),

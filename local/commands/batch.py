@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +28,9 @@ def submit(
     file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="One request a line.")],
     endpoint: Annotated[str, typer.Option(help="What every line asks.")] = "/v1/chat/completions",
     window: Annotated[str, typer.Option(help="From 1h to 168h; what has not run then is given back.")] = "24h",
+    at_most: Annotated[
+        str | None, typer.Option(help="Ask for a quote first, and run only if it is no more than this, net.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the batch has ended.")] = False,
     key: Key = None,
     as_json: AsJson = False,
@@ -33,12 +38,29 @@ def submit(
     """Upload a file and have its lines answered."""
     api = Api.from_environment(key=key)
     order = {"input_file_id": api.upload(file, "batch"), "endpoint": endpoint, "completion_window": window}
+    if at_most is not None:
+        order["quote_id"] = _quote_within(api, order["input_file_id"], endpoint, at_most)
     batch = api.post("/v1/batches", order)
     if wait:
         batch = _wait(api, batch, quiet=as_json)
     show(batch, as_json, _sentence(batch))
     if batch["status"] == "failed":
         raise typer.Exit(1)
+
+
+@app.command()
+def quote(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="One request a line.")],
+    endpoint: Annotated[str, typer.Option(help="What every line asks.")] = "/v1/chat/completions",
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file and ask what a batch of it costs at most. Nothing is run."""
+    api = Api.from_environment(key=key)
+    found = api.post("/v1/quotes", {"input_file_id": api.upload(file, "batch"), "endpoint": endpoint})
+    until = datetime.fromtimestamp(found["expires_at"], UTC)
+    price = f"{found['max_cost']} {found['currency']} at most, net, until {until:%Y-%m-%d %H:%M} UTC"
+    show(found, as_json, f"{found['id']}: {price}.")
 
 
 @app.command()
@@ -74,6 +96,18 @@ def cancel(batch: BatchId, key: Key = None, as_json: AsJson = False) -> None:
     """Stop a batch. What is answered stays, and is billed."""
     found = Api.from_environment(key=key).post(f"/v1/batches/{batch}/cancel")
     show(found, as_json, _sentence(found))
+
+
+def _quote_within(api: Api, file_id: str, endpoint: str, at_most: str) -> str:
+    try:
+        limit = Decimal(at_most)
+    except InvalidOperation as error:
+        raise typer.BadParameter(f"{at_most!r} is no amount: write it as 5.00", param_hint="--at-most") from error
+    found = api.post("/v1/quotes", {"input_file_id": file_id, "endpoint": endpoint})
+    if Decimal(found["max_cost"]) > limit:
+        price = f"{found['max_cost']} {found['currency']}"
+        raise ApiRefused(f"The batch may cost {price}, more than {limit}; nothing was run. The quote is {found['id']}.")
+    return str(found["id"])
 
 
 def _wait(api: Api, batch: dict[str, Any], quiet: bool) -> dict[str, Any]:

@@ -52,6 +52,27 @@ def show_(invoice_id: str, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rerate(
+    month: Annotated[str, typer.Argument(help="Such as 2026-11.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="There is no other way: see below.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a month would come to with the price book and the code of now, where that is not what was rated.
+
+    Nothing is changed: what is wrong on a final invoice is put right by `studio invoice correct`.
+    """
+    if not dry_run:
+        raise typer.BadParameter("say --dry-run: rated usage is never changed, only corrected on its invoice")
+    answer = Api.from_environment().get(f"/admin/v1/rerates/{month}")
+    if as_json:
+        show(answer, True, "")
+        return
+    columns = ("tenant", "model", "unit", "rated", "now", "change", "currency", "rated_at", "priced_now_at")
+    show_rows(answer["differences"], False, columns)
+    console.print(f"{answer['seals']} seals, {len(answer['differences'])} differences", highlight=False)
+
+
+@app.command()
 def order(
     tenant: Annotated[str, typer.Option(help="Whose.")],
     month: Annotated[str, typer.Option(help="Such as 2026-11.")],

@@ -209,5 +209,6 @@ _EVENT_AMOUNTS = """
     )
     select u.variant_id, u.unit, p.id, p.per_million, u.tokens, u.id
     from units u join prices p on p.variant_id = u.variant_id and p.unit = u.unit and p.currency = u.currency
+         and p.tenant_id is null
          and p.valid_from <= u.started_at and (p.valid_until is null or p.valid_until > u.started_at)
 """

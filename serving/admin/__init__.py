@@ -18,7 +18,9 @@ from serving.admin import (
     ledger,
     limits,
     payments,
+    prices,
     receivables,
+    rerates,
     tenants,
     usage,
     users,
@@ -27,7 +29,7 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-_MONEY = (usage, invoices, corrections, credit_lots, ledger, payments, receivables)
+_MONEY = (usage, prices, rerates, invoices, corrections, credit_lots, ledger, payments, receivables)
 for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 

@@ -48,7 +48,7 @@ class LineView(BaseModel):
     """One line; amounts are exact decimal text."""
 
     line_no: int
-    model: str
+    model: str  # empty for a minimum commitment
     unit: str
     tokens: int
     per_million: str
@@ -190,7 +190,7 @@ def _view(session: Transaction, invoice: Invoice) -> InvoiceView:
         lines=[
             LineView(
                 line_no=line.line_no,
-                model=line.variant_id,
+                model=line.variant_id or "",
                 unit=line.unit,
                 tokens=line.tokens,
                 per_million=str(line.per_million),

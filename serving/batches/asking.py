@@ -119,7 +119,7 @@ class Asker:
             shard.tenant_id,
             shard.api_key_id,
             ids.instant_of(id),
-            self._fleet().prices.get(target.variant.id, ()),
+            self._fleet().prices_for(shard.tenant_id, target.variant.id),
             call.most_prompt_tokens(len(orjson.dumps(call.payload)), context_tokens),
             call.choices,
             call.most_tokens(target.variant.max_output_tokens or context_tokens),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from statistics import median
 from typing import Literal, LiteralString, TypeVar
 from uuid import UUID
@@ -62,6 +63,8 @@ class Variant:
     calendar_id: str | None
     warmup_seconds: list[Decimal]  # the last few
     vision: bool = False  # whether its model reads images
+    first_token_target_ms: int | None = None  # promised; what misses it pays the base price
+    first_token_target_prompt_tokens: int | None = None  # for prompts of at most so many; None: all
     runs: str = ""  # weights, flags and environment of the engine: another text, other answers
 
     @property
@@ -135,9 +138,19 @@ class Fleet:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     replicas: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)  # by the variant that they run
     prices: Mapping[str, tuple[Price, ...]] = field(default_factory=dict)
+    own_prices: Mapping[tuple[UUID, str], tuple[Price, ...]] = field(default_factory=dict)  # by tenant and variant
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by name, of all tenants
     hours: Hours = field(default_factory=Hours)
     read_at: datetime | None = None
+
+    def prices_for(self, tenant_id: UUID, variant_id: str) -> tuple[Price, ...]:
+        """What a tenant pays for a variant: its own prices, and the list's for all else."""
+        listed = self.prices.get(variant_id, ())
+        own = self.own_prices.get((tenant_id, variant_id))
+        if own is None:
+            return listed
+        replaced = {(price.unit, price.currency) for price in own}
+        return own + tuple(price for price in listed if (price.unit, price.currency) not in replaced)
 
     def seconds_ready(self, replica: Replica) -> float | None:
         """For how long a replica had been ready at the time of this reading."""
@@ -222,6 +235,7 @@ class FleetView:
             variants = await _rows(connection, class_row(Variant), _VARIANTS)
             replicas = await self._replicas(connection)
             prices = await _rows(connection, class_row(Price), _PRICES)
+            own_prices = await _rows(connection, tuple_row, _OWN_PRICES)
             adapters = await _rows(connection, class_row(Adapter), _ADAPTERS)
             hours = await _hours(connection)
         self.fleet = Fleet(
@@ -233,6 +247,10 @@ class FleetView:
             prices={
                 variant_id: tuple(price for price in prices if price.variant_id == variant_id)
                 for variant_id in {price.variant_id for price in prices}
+            },
+            own_prices={
+                key: tuple(Price(*row[1:]) for row in rows)
+                for key, rows in groupby(own_prices, key=lambda row: (row[0], row[1]))
             },
             adapters={adapter.name: adapter for adapter in adapters},
             hours=hours,
@@ -288,6 +306,7 @@ _VARIANTS = """
     select v.id, v.model_id, m.name, m.publisher, m.task, v.tier, m.licence, m.licence_url, v.context_tokens,
            v.max_output_tokens, v.deployed, v.served_by,
            v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at, m.vision,
+           v.first_token_target_ms, v.first_token_target_prompt_tokens,
            concat_ws(' ', a.weights_id, a.engine_flags, a.engine_env) as runs,
            coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
@@ -314,9 +333,10 @@ _OVERRIDES = """
 """
 _PRICES = """
     select variant_id, unit, currency, per_million from prices
-    where valid_from <= now() and (valid_until is null or valid_until > now())
+    where tenant_id is null and valid_from <= now() and (valid_until is null or valid_until > now())
     order by variant_id, currency, unit
 """
+_OWN_PRICES = "select tenant_id, variant_id, unit, currency, per_million from own_prices()"
 _ADAPTERS = """
     select id, tenant_id, variant_id, name, engine_name, created_at, replicas from served_adapters()
     order by created_at

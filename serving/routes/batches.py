@@ -11,11 +11,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving.files import records
 from serving.keys import require_endpoint
 from serving.routes.caller import InferenceCaller
+from serving.routes.quotes import find_quote
 from serving.routes.stores import TenantDatabase
 from serving.texts import STORABLE
 from serving.tokens.wire import BATCHED
@@ -44,6 +46,7 @@ class BatchCreate(BaseModel):
     endpoint: str
     completion_window: str
     metadata: Metadata | None = None
+    quote_id: str | None = None  # of `/v1/quotes`, for the same file and endpoint: its prices hold, and its limit
 
 
 class BatchError(BaseModel):
@@ -117,6 +120,7 @@ class BatchObject(BaseModel):
     request_counts: RequestCounts
     usage: BatchUsage
     metadata: dict[str, str] | None
+    quote_id: str | None
 
 
 class BatchList(BaseModel):
@@ -157,9 +161,13 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
             metadata_=body.metadata,
             created_at=now,
             expires_at=now + window,
+            quote_id=None if body.quote_id is None else _quoted(session, body, source.id, now),
         )
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise Conflict(f"The quote {body.quote_id} is used by another batch already: ask for a new one.") from error
         session.refresh(row)
         audit_own(session, caller.actor, "batch.create", ids.to_wire(ids.BATCH, row.id))
         return _wire(session, [row])[0]
@@ -210,6 +218,16 @@ def cancel_batch(batch_id: str, caller: InferenceCaller, database: TenantDatabas
             raise Conflict(f"The batch {batch_id} is {row.state}, so it cannot be cancelled any more.")
         audit_own(session, caller.actor, "batch.cancel", batch_id)
         return _wire(session, [row])[0]
+
+
+def _quoted(session: Session, body: BatchCreate, file_id: UUID, now: datetime) -> UUID:
+    assert body.quote_id is not None
+    quote = find_quote(session, body.quote_id)
+    if (quote.input_file_id, quote.endpoint) != (file_id, body.endpoint):
+        raise InvalidRequest(f"The quote {body.quote_id} is for another file or endpoint.", param="quote_id")
+    if quote.valid_until <= now:
+        raise InvalidRequest(f"The quote {body.quote_id} has expired: ask for a new one.", param="quote_id")
+    return quote.id
 
 
 def _window(text: str) -> timedelta:
@@ -305,6 +323,7 @@ def _object(row: Batch, usage: BatchUsage) -> BatchObject:
         request_counts=RequestCounts(total=row.lines_total, completed=row.lines_completed, failed=row.lines_failed),
         usage=usage,
         metadata=row.metadata_,
+        quote_id=None if row.quote_id is None else ids.to_wire(ids.QUOTE, row.quote_id),
     )
 
 

@@ -41,6 +41,13 @@ class Week(BaseModel):
     closed_on_holidays: bool
 
 
+class FirstTokenTarget(BaseModel):
+    """A streamed request whose first token comes later pays the base price."""
+
+    milliseconds: int
+    up_to_prompt_tokens: int | None  # null: whatever the prompt's length
+
+
 class CatalogTier(BaseModel):
     """What a caller writes into `model`."""
 
@@ -56,6 +63,7 @@ class CatalogTier(BaseModel):
     closes_at: datetime | None  # null when it is closed, or when it is not known to close
     week: Week | None  # null: around the clock
     prices_per_million_tokens: dict[str, dict[str, str]]  # currency -> unit -> exact decimal
+    first_token_target: FirstTokenTarget | None  # null: nothing is promised
 
 
 class CatalogModel(BaseModel):
@@ -151,6 +159,15 @@ def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Cata
         closes_at=fleet.closes_at(variant, now),
         week=_week(fleet, variant),
         prices_per_million_tokens=as_sold.prices_per_million_tokens,
+        first_token_target=_target(variant),
+    )
+
+
+def _target(variant: Variant) -> FirstTokenTarget | None:
+    if variant.first_token_target_ms is None:
+        return None
+    return FirstTokenTarget(
+        milliseconds=variant.first_token_target_ms, up_to_prompt_tokens=variant.first_token_target_prompt_tokens
     )
 
 

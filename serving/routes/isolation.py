@@ -49,9 +49,10 @@ class CertificateList(BaseModel):
 
 
 class PublicKey(BaseModel):
-    """A key that certificates were signed with, as PEM."""
+    """A key that certificates or receipts were signed with, as PEM. One purpose's key signs nothing of the other."""
 
     id: str
+    purpose: Literal["certificates", "receipts"]
     public_key: str
     created_at: datetime
 
@@ -94,10 +95,15 @@ def retrieve_certificate(certificate_id: str, caller: UsageCaller, database: Ten
 
 @router.get("/.well-known/studio-signing-keys", dependencies=[PUBLIC])
 def list_signing_keys(database: TenantDatabase) -> PublicKeys:
-    """The public keys of certificates. Keep the one that you trust: who can replace a report can replace this list."""
+    """The public keys of certificates and receipts.
+
+    Keep the one that you trust: who can replace a report can replace this list.
+    """
     with unit_of_work(database) as session:
         rows = session.scalars(select(SigningKey).order_by(SigningKey.created_at.desc())).all()
-    keys = [PublicKey(id=row.id, public_key=row.public_key, created_at=row.created_at) for row in rows]
+    keys = [
+        PublicKey(id=row.id, purpose=row.purpose, public_key=row.public_key, created_at=row.created_at) for row in rows
+    ]
     return PublicKeys(object="list", data=keys)
 
 

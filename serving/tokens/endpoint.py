@@ -150,13 +150,17 @@ class TokenEndpoint:
             if lease is not None:
                 lease.end(0)
             raise
+        admitted_at = clock.now()
         if timeline is not None:
             timeline.model, timeline.variant_id, timeline.tier = call.model, variant.id, variant.tier
-            timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, clock.now()
+            timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, admitted_at
         dialect, sample = self.dialect(call, id), None
         if reuse is None:  # what a cache gave was not the engine's to count
             sample = self._gateway.cross_check.begin(id, call, target, len(body))
-        return Request(id, started_at, caller, call, target, dialect, lease, reservation, tag, timeline, reuse, sample)
+        return Request(
+            *(id, started_at, caller, call, target, dialect),
+            lease, reservation, tag, timeline, reuse, sample, admitted_at,
+        )  # fmt: skip
 
     async def _look(self, caller: KeyRecord, target: Target, call: Call, wish: Wish | None) -> Reuse | None:
         if wish is None:
@@ -166,7 +170,7 @@ class TokenEndpoint:
         return reuse
 
     async def _reserve_reuse(self, caller: KeyRecord, now: datetime, variant: Variant, hit: Hit) -> Reservation | None:
-        prices = self._gateway.view.fleet.prices.get(variant.id, ())
+        prices = self._gateway.view.fleet.prices_for(caller.tenant_id, variant.id)
         return await self._gateway.budgets.reserve_reuse(caller.tenant_id, caller.id, now, prices, hit.counts.reused)
 
     async def _reserve(
@@ -176,7 +180,7 @@ class TokenEndpoint:
             caller.tenant_id,
             caller.id,
             now,
-            self._gateway.view.fleet.prices.get(variant.id, ()),
+            self._gateway.view.fleet.prices_for(caller.tenant_id, variant.id),
             call.most_prompt_tokens(body_bytes, variant.context_tokens),
             call.choices,
             call.most_tokens(variant.max_output_tokens or variant.context_tokens),

@@ -54,6 +54,7 @@ async def record(
         adapter_id=request.target.adapter_id,
         reused_prompt_tokens=counts.reused_prompt,
         reused_completion_tokens=counts.reused_completion,
+        admitted_at=request.admitted_at,
     )
     gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
     if request.timeline is not None:

@@ -35,6 +35,7 @@ class Request(msgspec.Struct, frozen=True):
     timeline: Timeline | None = None  # of a request that is traced
     reuse: Reuse | None = None  # of a caller that wants the cache
     sample: Sample | None = None  # of a request that is counted again
+    admitted_at: datetime | None = None  # since when it waits for us alone
 
     @property
     def variant(self) -> Variant:

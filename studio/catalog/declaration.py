@@ -44,6 +44,13 @@ class _Declared(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+class DeclaredTier(_Declared):
+    """What 1,000,000 tokens cost above so many of a tenant's month."""
+
+    from_tokens: int = Field(gt=0)
+    per_million: PricePerMillion
+
+
 class PriceList(_Declared):
     """Prices per 1,000,000 tokens that hold from an instant on, until the next entry of the list (or `valid_until`)."""
 
@@ -54,6 +61,17 @@ class PriceList(_Declared):
     completion: PricePerMillion | None = None
     embedding: PricePerMillion | None = None
     reused: PricePerMillion | None = None  # absent: answers of this variant are not cached
+    tiers: dict[Unit, tuple[DeclaredTier, ...]] = {}  # cheaper above a volume of the month; batches at half of it
+
+
+class FirstTokenTarget(_Declared):
+    """What a fast tier promises: the first token within so many milliseconds, for prompts of at most so many tokens.
+
+    Counted from when the request is whole and an engine is ready. A request that missed it pays the base price.
+    """
+
+    milliseconds: int = Field(gt=0)
+    up_to_prompt_tokens: int | None = Field(None, gt=0)
 
 
 class DeclaredVariant(_Declared):
@@ -72,6 +90,7 @@ class DeclaredVariant(_Declared):
     closed_replicas: int = Field(0, ge=0)
     engine_flags: tuple[str, ...] = ()
     engine_env: dict[str, str] = {}
+    first_token_target: FirstTokenTarget | None = None
     prices: dict[str, tuple[PriceList, ...]]
 
 
@@ -199,7 +218,7 @@ class DeclaredLegalEntity(_Declared):
     id: Slug
     name: str
     country: str = Field(pattern="^[A-Z]{2}$")
-    currency: Currency
+    currency: Annotated[Currency, BeforeValidator(Currency.parse)]
     time_zone: ZoneName
     invoice_prefix: str = Field(pattern="^[A-Z]{2,8}$")
     details: dict[str, str]
@@ -283,6 +302,7 @@ class PriceRow:
     valid_until: datetime | None
     file: str
     line: int
+    tiers: tuple[tuple[int, Decimal], ...] = ()  # tokens of a month, and the price above them
 
     @property
     def key(self) -> tuple[str, Currency, Unit | BatchUnit | ReusedUnit, datetime]:

@@ -155,6 +155,11 @@ def _judge(model: DeclaredModel, site: Site | None, seen: dict[str, str], file: 
             yield (*place, "id"), f"the {variant.tier} variant of {model.id} must be called {expected}"
         if tiers.count(variant.tier) > 1:
             yield (*place, "tier"), f"{model.id} has more than one {variant.tier} variant"
+        if variant.first_token_target is not None and (variant.tier != "fast" or "base" not in tiers):
+            yield (
+                (*place, "first_token_target"),
+                f"{variant.id}: only a fast tier beside a base tier promises a first token",
+            )
         if variant.context_tokens > model.context_tokens:
             yield (
                 (*place, "context_tokens"),
@@ -203,12 +208,16 @@ def _price_rows(
                     amount: Decimal | None = getattr(entry, unit)
                     if amount is None:
                         continue
-                    half = amount / BATCH_DIVISOR
-                    if half != round(half, PRICE_DECIMALS):
+                    tiers = tuple((tier.from_tokens, tier.per_million) for tier in entry.tiers.get(unit, ()))
+                    if any(round(price / BATCH_DIVISOR, PRICE_DECIMALS) * BATCH_DIVISOR != price
+                           for price in (amount, *(price for _, price in tiers))):  # fmt: skip
                         what = f"{variant.id}: half the {currency} price of {unit}, for batches,"
                         findings.append(Finding(file, line, f"{what} has more than {PRICE_DECIMALS} decimals"))
-                    for sold, price in ((unit, amount), (BATCH_UNITS[unit], half)):
-                        yield PriceRow(variant.id, currency, sold, price, entry.valid_from, until, file, line)
+                    for sold, divisor in ((unit, 1), (BATCH_UNITS[unit], BATCH_DIVISOR)):
+                        yield PriceRow(
+                            variant.id, currency, sold, amount / divisor, entry.valid_from, until, file, line,
+                            tuple((from_tokens, price / divisor) for from_tokens, price in tiers),
+                        )  # fmt: skip
                 if entry.reused is not None:
                     yield PriceRow(variant.id, currency, "reused", entry.reused, entry.valid_from, until, file, line)
 
@@ -222,6 +231,14 @@ def _judge_units(
             yield Finding(file, line, f"{variant.id}: the {currency} price of {unit} is missing")
         if given and not wanted:
             yield Finding(file, line, f"{variant.id}: {task} models have no {unit} price")
+        steps = [
+            (0, getattr(entry, unit)),
+            *((tier.from_tokens, tier.per_million) for tier in entry.tiers.get(unit, ())),
+        ]
+        if len(steps) > 1 and not given:
+            yield Finding(file, line, f"{variant.id}: tiers of {unit}, which has no {currency} price")
+        elif any(upper[0] <= lower[0] or upper[1] >= lower[1] for lower, upper in pairwise(steps)):
+            yield Finding(file, line, f"{variant.id}: each tier of {unit} must begin later and cost less than the last")
     # What is reserved for a request, and expected of it, is its price at an engine: a hit must never be dearer.
     amounts = [amount for unit in UNITS_BY_TASK[task] if (amount := getattr(entry, unit)) is not None]
     if entry.reused is not None and any(entry.reused > amount for amount in amounts):

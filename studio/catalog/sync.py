@@ -6,20 +6,23 @@ may not begin in the past once the variant has a price, because usage may have b
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from studio import clock
+from studio import clock, ids
 from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
-from studio.db.catalog import CatalogSync, Model, ModelVariant, Price
+from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier
 from studio.db.documents import FxRate, TaxTreatment
 from studio.db.tenancy import LegalEntity, TaxRate
 
@@ -67,14 +70,16 @@ def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[st
     for model in catalog.models:
         models.append(model.model_dump(exclude={"variants"}) | {"retired_at": None})
         for variant in model.variants:
-            entry = deployments.get(variant.id)
+            entry, target = deployments.get(variant.id), variant.first_token_target
             variants.append(
-                variant.model_dump(exclude={"weights", "prices", "calendar"})
+                variant.model_dump(exclude={"weights", "prices", "calendar", "first_token_target"})
                 | {
                     "model_id": model.id,
                     "weights_id": variant.weights,
                     "calendar_id": variant.calendar,
                     "engine_flags": list(variant.engine_flags),
+                    "first_token_target_ms": target and target.milliseconds,
+                    "first_token_target_prompt_tokens": target and target.up_to_prompt_tokens,
                     "deployed": entry is not None,
                     "site_replicas": entry.replicas if entry else 0,
                     "served_by": entry.served_by if entry else None,
@@ -131,9 +136,12 @@ def _write_legal(session: Session, catalog: Catalog) -> None:
 def _write_prices(session: Session, declared: tuple[PriceRow, ...], now: datetime) -> tuple[int, int]:
     stored = {
         (row.variant_id, row.currency, row.unit, row.valid_from): row
-        for row in session.scalars(select(Price).with_for_update())
+        for row in session.scalars(select(Price).where(Price.tenant_id.is_(None)).with_for_update())
     }
-    findings = list(_forbidden_changes(declared, stored, now))
+    tiers: dict[UUID, list[tuple[int, Decimal]]] = defaultdict(list)
+    for tier in session.scalars(select(PriceTier).order_by(PriceTier.from_tokens)):
+        tiers[tier.price_id].append((tier.from_tokens, tier.per_million))
+    findings = list(_forbidden_changes(declared, stored, tiers, now))
     if findings:
         raise CatalogInvalid(findings)
     ended = 0
@@ -143,10 +151,11 @@ def _write_prices(session: Session, declared: tuple[PriceRow, ...], now: datetim
             old.valid_until = row.valid_until
             ended += 1
     session.flush()  # ends first: a new row may begin exactly where an old one now ends
-    new = [row for row in declared if row.key not in stored]
-    for row in new:
+    new = [(ids.uuid7(), row) for row in declared if row.key not in stored]
+    for id, row in new:
         session.add(
             Price(
+                id=id,
                 variant_id=row.variant_id,
                 currency=row.currency,
                 unit=row.unit,
@@ -156,11 +165,20 @@ def _write_prices(session: Session, declared: tuple[PriceRow, ...], now: datetim
             )
         )
     session.flush()
+    session.add_all(
+        PriceTier(price_id=id, from_tokens=from_tokens, per_million=per_million)
+        for id, row in new
+        for from_tokens, per_million in row.tiers
+    )
+    session.flush()
     return len(new), ended
 
 
 def _forbidden_changes(
-    declared: tuple[PriceRow, ...], stored: dict[tuple[str, str, str, datetime], Price], now: datetime
+    declared: tuple[PriceRow, ...],
+    stored: dict[tuple[str, str, str, datetime], Price],
+    tiers: Mapping[UUID, list[tuple[int, Decimal]]],
+    now: datetime,
 ) -> list[Finding]:
     findings = []
     priced = {key[:3] for key in stored}
@@ -177,6 +195,10 @@ def _forbidden_changes(
                     f"{what} is {_plain(old.per_million)} and never changes; add an entry with a later valid_from",
                 )
             )  # fmt: skip
+        elif tiers.get(old.id, []) != list(row.tiers):
+            findings.append(
+                Finding(row.file, row.line, f"{what} has tiers that never change; add an entry with a later valid_from")
+            )
         elif old.valid_until != row.valid_until:
             if old.valid_until is not None:
                 findings.append(Finding(row.file, row.line, f"{what} already ended at {old.valid_until.isoformat()}"))

@@ -63,8 +63,8 @@ class CorrectionLine(Base):
 
     correction_id: Mapped[UUID] = mapped_column(ForeignKey("corrections.id"), primary_key=True)
     line_no: Mapped[int] = mapped_column(primary_key=True)  # of the invoice
-    exact: Mapped[ExactAmount] = mapped_column(CheckConstraint("exact >= 0", "exact_not_negative"))
-    amount: Mapped[InvoiceAmount] = mapped_column(CheckConstraint("amount >= 0", "amount_not_negative"))
+    exact: Mapped[ExactAmount]  # negative only where a cancellation takes back an adjustment in the customer's favour
+    amount: Mapped[InvoiceAmount]
 
 
 class CorrectionDocument(Base):

@@ -38,6 +38,7 @@ class RatedLine(Base):
     unit: Mapped[str]
     price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"))
     billing_day: Mapped[date]
+    basis: Mapped[str] = mapped_column(server_default="")  # as in `usage_daily`
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
     tokens: Mapped[Tokens]
@@ -48,7 +49,15 @@ class RatedLine(Base):
 
     __table_args__ = (
         UniqueConstraint(
-            "window_day", "tenant_id", "seal_no", "variant_id", "unit", "price_id", "billing_day", name="uq_rated_lines"
+            "window_day",
+            "tenant_id",
+            "seal_no",
+            "variant_id",
+            "unit",
+            "price_id",
+            "billing_day",
+            "basis",
+            name="uq_rated_lines",
         ),
         ForeignKeyConstraint(
             ["window_day", "tenant_id", "seal_no"],
@@ -132,22 +141,35 @@ class Invoice(Base):
 
 
 class InvoiceLine(Base):
-    """One product, unit and price row. `amount` is the only rounding of the whole chain."""
+    """One product, unit, price row and volume tier. `amount` is the only rounding of the whole chain.
+
+    An adjustment (a minimum commitment, the limit of a quote) has no price row: its amount is `per_million` for
+    1,000,000, its sign that of `tokens`.
+    """
 
     __tablename__ = "invoice_lines"
 
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), primary_key=True)
     line_no: Mapped[int] = mapped_column(primary_key=True)
-    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"))
+    variant_id: Mapped[str | None] = mapped_column(ForeignKey("model_variants.id"))
     unit: Mapped[str]
-    price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"))
+    price_id: Mapped[UUID | None] = mapped_column(ForeignKey("prices.id"))
+    basis: Mapped[str] = mapped_column(server_default="")
+    tier_from_tokens: Mapped[Tokens] = mapped_column(server_default="0")  # 0: the price row's own price
     tokens: Mapped[Tokens]
     per_million: Mapped[PricePerMillion]
     exact: Mapped[ExactAmount]
     amount: Mapped[InvoiceAmount]
     explanation: Mapped[str]
 
-    __table_args__ = (CheckConstraint("exact = tokens * per_million / 1000000", "exact_is_tokens_times_price"),)
+    __table_args__ = (
+        CheckConstraint("exact = tokens * per_million / 1000000", "exact_is_tokens_times_price"),
+        CheckConstraint(
+            "case when unit in ('minimum_commitment', 'quote_limit') then price_id is null"
+            " else price_id is not null and variant_id is not null and tokens >= 0 end",
+            "adjusts_or_has_price",
+        ),
+    )
 
 
 class InvoicedLine(Base):

@@ -11,12 +11,15 @@ from studio.db.base import Base, Instant, RecordedAt, UuidKey
 
 
 class SigningKey(Base):
-    """A public key that certificates were signed with. Kept for ever, so that old certificates can be checked."""
+    """A public key that certificates or receipts were signed with. Kept for ever, so that old ones can be checked."""
 
     __tablename__ = "signing_keys"
 
     id: Mapped[str] = mapped_column(primary_key=True)  # the beginning of the key's SHA-256
     public_key: Mapped[str]  # PEM
+    purpose: Mapped[str] = mapped_column(
+        CheckConstraint("purpose in ('certificates', 'receipts')", "purpose_known"), server_default="certificates"
+    )
     created_at: Mapped[RecordedAt]
 
 

@@ -131,6 +131,7 @@ class Batch(Base):
     expired_at: Mapped[datetime | None]
     cancelling_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
+    quote_id: Mapped[UUID | None] = mapped_column(ForeignKey("quotes.id"), unique=True)
 
     __table_args__ = (Index("ix_batches_tenant_id_created_at", "tenant_id", "created_at"),)
 

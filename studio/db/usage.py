@@ -69,6 +69,8 @@ class UsageColumns:
     # Parts of the prompt and of the completion that came from the gateway's own caches: no engine counted them.
     reused_prompt_tokens: Mapped[Tokens] = mapped_column(server_default="0")
     reused_completion_tokens: Mapped[Tokens] = mapped_column(server_default="0")
+    # When its body was whole, its images were fetched and an engine was ready: from here on it waited for us alone.
+    admitted_at: Mapped[datetime | None]
 
 
 class UsageEvent(UsageColumns, Base):
@@ -183,6 +185,8 @@ class UsageDaily(Base):
     unit: Mapped[str] = mapped_column(primary_key=True)
     price_id: Mapped[UUID] = mapped_column(ForeignKey("prices.id"), primary_key=True)
     billing_day: Mapped[date] = mapped_column(primary_key=True)
+    # What set the price besides the price book: nothing, `missed_target`, or a quote by its id.
+    basis: Mapped[str] = mapped_column(primary_key=True, server_default="")
     time_zone: Mapped[str]  # of billing_day
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))

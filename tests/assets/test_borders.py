@@ -16,11 +16,11 @@ from billing.usage import DailyTokens
 DAY = date(2026, 11, 10)
 COUNTED = DailyTokens(
     window_day=DAY, tenant_id=uuid4(), seal_no=1, variant_id="model", unit="prompt", price_id=uuid4(), billing_day=DAY,
-    time_zone="Europe/Berlin", legal_entity_id="xpulink-de", currency="EUR", events=2, tokens=12_500,
+    basis="", time_zone="Europe/Berlin", legal_entity_id="xpulink-de", currency="EUR", events=2, tokens=12_500,
 )  # fmt: skip
 RATED = Line(
-    tenant_id=uuid4(), seal_no=1, variant_id="model", unit="prompt", billing_day=DAY, currency="EUR", tokens=12_500,
-    per_million=Decimal("0.250000"), amount=Decimal("0.003125000000"),
+    tenant_id=uuid4(), seal_no=1, variant_id="model", unit="prompt", billing_day=DAY, basis="", currency="EUR",
+    tokens=12_500, per_million=Decimal("0.250000"), amount=Decimal("0.003125000000"),
 )  # fmt: skip
 STATED = Statement(uuid4(), "EUR", "xpulink-de", 12_500, Decimal("2.000000000001"), Decimal(2), 0)
 DRAFTED = InvoiceTotals(

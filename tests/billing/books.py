@@ -136,6 +136,7 @@ class Books:
         reused_completion: int = 0,
         variant: str = CHAT,
         batch_id: UUID | None = None,
+        first_token_after: timedelta | None = None,
     ) -> dict[str, Any]:
         """The row of one request that the engine has answered, but for what a cache gave."""
         self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
@@ -152,7 +153,9 @@ class Books:
             "request_id": id.hex, "tag": None, "endpoint": "/v1/chat/completions", "model_id": model_id,
             "variant_id": variant, "tier_requested": tier, "tier_served": tier,
             "replica_id": self.replica_id if is_the_engines else None,
-            "started_at": at, "first_token_at": at, "ended_at": at + timedelta(seconds=1), "prompt_tokens": prompt,
+            "started_at": at, "first_token_at": at + (first_token_after or timedelta(0)),
+            "admitted_at": None if first_token_after is None else at, "ended_at": at + timedelta(seconds=1),
+            "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": completion, "reasoning_tokens": 0, "http_status": 200,
             "end_reason": "complete", "usage_origin": "engine",
             "batch_id": batch_id, "engine_prompt_tokens": prompt - reused_prompt if reused_prompt else None,

@@ -13,7 +13,7 @@ from billing import postings
 from billing.invoice import RatedTokens, compose
 from billing.ledger import Account, Entry, Posting, Unbalanced
 from billing.postings import REVENUE_OF_UNIT, Billed, BilledLine, Lot
-from billing.rating import UNIT_NAMES
+from billing.rating import ADJUSTMENT_NAMES, UNIT_NAMES
 from studio import ids
 from studio.money import Currency
 
@@ -97,11 +97,11 @@ def test_two_companies_are_two_books() -> None:
 
 
 def test_every_unit_of_an_invoice_has_its_revenue() -> None:
-    assert set(REVENUE_OF_UNIT) == set(UNIT_NAMES)
+    assert set(REVENUE_OF_UNIT) == set(UNIT_NAMES | ADJUSTMENT_NAMES)
 
 
 @given(lots, st.decimals(0, 20_000, places=2))
-def test_credit_pays_what_is_due_and_no_more_and_what_expires_first_goes_first(
+def test_credit_pays_what_is_due_and_no_more_gifts_first_then_what_expires_first(
     given_lots: list[Lot], due: Decimal
 ) -> None:
     taken = postings.spread(given_lots, due)
@@ -112,7 +112,9 @@ def test_credit_pays_what_is_due_and_no_more_and_what_expires_first_goes_first(
     assert all(amount == lot.remaining for lot, amount in taken[:-1])  # only the last one may be left with something
     untouched = [lot for lot in given_lots if lot.id not in {used.id for used, _ in taken}]
     for used, _ in taken:
-        assert all((used.expires_on or date.max) <= (lot.expires_on or date.max) for lot in untouched)
+        for lot in untouched:
+            turns = [(one.kind == "prepaid", one.expires_on or date.max) for one in (used, lot)]
+            assert turns == sorted(turns)
 
 
 @given(lots.filter(bool))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from studio import clock
 from studio.catalog.declaration import CatalogInvalid
 from studio.catalog.reading import read_catalog
 from studio.catalog.sync import sync_catalog
-from studio.db.catalog import CatalogSync, Model, ModelVariant, Price
+from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier
 from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
 
@@ -61,6 +62,19 @@ def test_the_catalog_of_this_repository_is_right() -> None:
         (QWEN, "task: chat", "task: chat\ntask: chat", "'task' is given twice"),
         (QWEN, "task: chat", "task: [chat", "expected ',' or ']'"),
         (QWEN, "prompt: 0.1\n", "prompt: 0.000001\n", "half the EUR price of prompt, for batches, has more than 6"),
+        (
+            QWEN,
+            "prompt: 0.1\n",
+            "prompt: 0.1\n          tiers: {prompt: [{from_tokens: 1000, per_million: 0.1}]}\n",
+            "each tier of prompt must begin later and cost less than the last",
+        ),
+        (
+            QWEN,
+            "tier: base\n",
+            "tier: base\n    first_token_target: {milliseconds: 1}\n",
+            "only a fast tier beside a base",
+        ),
+        ("legal_entities.yaml", "currency: EUR", "currency: RMB", "write CNY"),
         (MINILM, "reused: 5\n", "reused: 51\n", "the EUR price of reused tokens is above that of asking an engine"),
         (MINILM, "embedding: 50", "embedding: 50\n          prompt: 0.01", "embedding models have no prompt price"),
         ("sites/local.yaml", "variant: all-minilm-l6-v2", "variant: nosuch", "no catalog file declares nosuch"),
@@ -144,6 +158,27 @@ class TestPricesAreAppendOnly:
         sync(worker, files)
         sync(worker, files)  # again: nothing changes
         assert self.prices(worker) == [("0.1", True), ("0.15", False)]
+
+    def test_tiers_come_with_their_price_at_half_for_batches_and_never_change(
+        self, worker: Engine, files: Path
+    ) -> None:
+        tiers = "prompt: 0.1\n          tiers: {prompt: [{from_tokens: 1000, per_million: %s}]}\n"
+        spoil(files, QWEN, "prompt: 0.1\n", tiers % "0.08")
+        for _ in range(2):
+            sync(worker, files)
+        with unit_of_work(worker) as session:
+            steps = session.execute(
+                select(Price.unit, Price.currency, PriceTier.from_tokens, PriceTier.per_million)
+                .join(Price, Price.id == PriceTier.price_id)
+                .order_by(Price.unit)
+            ).all()
+        assert [tuple(step) for step in steps] == [
+            ("batch_prompt", "EUR", 1000, Decimal("0.04")),
+            ("prompt", "EUR", 1000, Decimal("0.08")),
+        ]
+        spoil(files, QWEN, "per_million: 0.08", "per_million: 0.07")
+        with pytest.raises(CatalogInvalid, match="has tiers that never change"):
+            sync(worker, files)
 
     def test_a_new_price_in_the_past_is_refused(self, worker: Engine, files: Path) -> None:
         sync(worker, files)

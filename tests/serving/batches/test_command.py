@@ -75,3 +75,15 @@ def test_cancel_and_an_unknown_batch(shell: Shell, tmp_path: Path) -> None:
     assert "cancelling" in shell.studio("cancel", batch).stdout
     unknown = shell.studio("status", "batch_0")
     assert (unknown.returncode, "No such Batch" in unknown.stderr) == (1, True)
+
+
+def test_a_batch_runs_only_if_its_quote_is_within_what_is_given(shell: Shell, house: House, tmp_path: Path) -> None:
+    orders = tmp_path / "orders.jsonl"
+    orders.write_text(line("q-1"))
+    with serving_engine(house):
+        quoted = shell.studio("quote", str(orders))
+        assert "0.01 EUR at most, net" in quoted.stdout, quoted.stderr
+        refused = shell.studio("submit", str(orders), "--at-most", "0.00")
+        assert (refused.returncode, "more than 0.00; nothing was run" in refused.stderr) == (1, True)
+        taken = json.loads(shell.studio("submit", str(orders), "--at-most", "0.01", "--json").stdout)
+    assert taken["quote_id"].startswith("qte_")
