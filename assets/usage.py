@@ -14,13 +14,14 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import rated_lines, rating, reconcile, token_counts, usage, windows
+from billing import rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
 from billing.arrivals import Arrivals
 from billing.reconcile import Comparison
 from billing.token_counts import RequestCounts
 from billing.windows import Seal
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
+from studio.objects import ObjectStore
 
 USAGE_EVENTS = dg.AssetSpec(
     "usage_events",
@@ -111,12 +112,15 @@ def tokens_are_those_of_the_tokenizer(
     owners=["team:finance"],
     kinds={"postgres"},
     partitions_def=BERLIN_DAYS,
-    deps=[usage_daily],
+    deps=[usage_daily, dg.AssetKey("usage_archive")],
 )
 def rated_usage(
-    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+    context: dg.AssetExecutionContext,
+    worker_database: dg.ResourceParam[Engine],
+    objects: dg.ResourceParam[ObjectStore],
 ) -> dg.MaterializeResult[None]:
-    """Counted tokens times their price, exact to twelve decimals, then compared with the engines' own counters.
+    """Counted tokens times their price, exact to twelve decimals, then rated again from the archive by other code, and
+    compared with the engines' own counters.
 
     Only seals whose counts agree become `reconciled`, and only reconciled usage can be invoiced.
     """
@@ -126,7 +130,12 @@ def rated_usage(
     for seal in seals:
         with unit_of_work(worker_database) as session:
             rated_lines.rate_seal(session, seal.key)
-            reconcile.reconcile_seal(session, seal.key, clock.now())
+    with unit_of_work(worker_database) as session:
+        again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
+    for seal in seals:
+        with unit_of_work(worker_database) as session:
+            rated_twice = reconcile.rated_twice(seal.key, again.get(seal.key))
+            reconcile.reconcile_seal(session, seal.key, clock.now(), rated_twice)
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)
@@ -152,6 +161,14 @@ def tokens_counted_are_tokens_rated(
 ) -> dg.AssetCheckResult:
     """For every seal of the day, as many tokens were priced as were counted."""
     return _comparisons(worker_database, day_of(context), reconcile.RATING)
+
+
+@dg.asset_check(asset=rated_usage)
+def archive_rates_to_the_same(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """Rated from the archive, by other code in another program, every seal has the same lines to the last digit."""
+    return _comparisons(worker_database, day_of(context), reconcile.ARCHIVE)
 
 
 @dg.asset_check(asset=rated_usage)

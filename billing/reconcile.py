@@ -1,6 +1,7 @@
 """Reconciliation: two counts of the same thing, made independently, must agree before money depends on them.
 
-Engines against events, tokens counted against tokens rated, invoice lines against invoice totals. Each comparison is
+Engines against events, tokens counted against tokens rated, the table's rating against the archive's, invoice lines
+against invoice totals. Each comparison is
 a row that is never changed; the seal becomes `reconciled` only here.
 """
 
@@ -16,12 +17,14 @@ from sqlalchemy import RowMapping, insert, select, text
 from sqlalchemy.orm import Session
 
 from billing import rated_lines, usage, windows
+from billing.rate_archive import SealRating
 from billing.windows import SealKey, over_seal
 from studio import ids
 from studio.db.invoices import Invoice, InvoiceLine, Reconciliation
 
 ENGINES = "events_equal_engine_counters"
 RATING = "tokens_counted_are_tokens_rated"
+ARCHIVE = "archive_rates_to_the_same"
 TOTALS = "lines_add_up_to_total"
 
 
@@ -38,15 +41,36 @@ class Comparison:
     details: Mapping[str, Any]
 
 
-def reconcile_seal(session: Session, key: SealKey, now: datetime) -> list[Comparison]:
-    """Compare for a rated seal; it becomes `reconciled` when all comparisons agree, and otherwise stays `rated`."""
+def reconcile_seal(session: Session, key: SealKey, now: datetime, *more: Comparison) -> list[Comparison]:
+    """Compare for a rated seal; it becomes `reconciled` when all comparisons agree, and otherwise stays `rated`.
+
+    `more`: what the caller has compared besides.
+    """
     seal = windows.lock(session, key)
     windows.require_state(seal, ("rated",), "Reconciling")
-    comparisons = [_rating(session, key), *_engines(session, key)]
+    comparisons = [_rating(session, key), *_engines(session, key), *more]
     _record(session, comparisons, now)
     if all(comparison.agrees for comparison in comparisons):
         windows.move(session, seal, "reconciled")
     return comparisons
+
+
+def rated_twice(key: SealKey, rating: SealRating | None) -> Comparison:
+    """A seal rated from the archive (`rate_archive.py`), as a comparison; without an archive there is none to trust."""
+    if rating is None:
+        return Comparison(ARCHIVE, str(key), 0, 0, False, {"waiting": "the seal is not archived yet"})
+    return Comparison(
+        kind=ARCHIVE,
+        subject=str(key),
+        expected=rating.archive_tokens,
+        observed=rating.rated_tokens,
+        agrees=rating.agrees,
+        details={
+            "archive_amount": str(rating.archive_amount),
+            "rated_amount": str(rating.rated_amount),
+            "differing_lines": rating.differing_lines,
+        },
+    )
 
 
 def reconcile_invoice(session: Session, invoice_id: UUID, now: datetime) -> Comparison:
