@@ -54,19 +54,32 @@ def count(session: Session, key: SealKey) -> Counted:
     seal = windows.lock(session, key)
     windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
     session.execute(delete(UsageDaily).where(_of_seal(key)))
-    seal_parameters = asdict(key)
-    session.execute(_QUARANTINE_UNPRICED, {**seal_parameters, "reason": UNPRICED})
-    session.execute(_RESOLVE_PRICED, {**seal_parameters, "reason": UNPRICED})
-    held = int(session.execute(_HELD_EVENTS, seal_parameters).scalar_one())
+    if (held := _held(session, key)) or session.execute(_COUNT, asdict(key)).scalar_one():
+        # Only now one event after another is looked at: almost every seal has nothing in question.
+        session.execute(delete(UsageDaily).where(_of_seal(key)))
+        session.execute(_QUARANTINE_UNPRICED, {**asdict(key), "reason": UNPRICED})
+        held = _held(session, key)
     if held:
         windows.move(session, seal, "held")
         return Counted(seal.events, 0, held)
-    session.execute(_COUNT, seal_parameters)
-    tokens = counted_tokens(session, key)
-    if tokens != seal.tokens:
+    tokens, discarded = counted_tokens(session, key), discarded_tokens(session, key)
+    if tokens + discarded != seal.tokens:
         raise RuntimeError(f"the seal {key} holds {seal.tokens} tokens but {tokens} were counted")
     windows.move(session, seal, "counted")
     return Counted(seal.events, tokens, 0)
+
+
+def discarded_tokens(session: Session, key: SealKey) -> int:
+    """Tokens of the seal's events that a person has decided to bill to nobody (`quarantine.py`)."""
+    return int(session.execute(_DISCARDED_TOKENS, asdict(key)).scalar_one())
+
+
+def _held(session: Session, key: SealKey) -> int:
+    """How many events of the seal are in question, once those that have a price meanwhile are settled."""
+    if not session.execute(_IN_QUESTION, {"tenant_id": key.tenant_id}).scalar_one():
+        return 0
+    session.execute(_RESOLVE_PRICED, {**asdict(key), "reason": UNPRICED})
+    return int(session.execute(_HELD_EVENTS, asdict(key)).scalar_one())
 
 
 def counted_tokens(session: Session, key: SealKey) -> int:
@@ -97,12 +110,17 @@ def _of_seal(key: SealKey) -> Any:
 
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name.
+_KEPT = """
+    kept as (
+        select s.* from sealed s
+        where not exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
+    )"""
 _MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency, t.time_zone,
                (s.started_at at time zone t.time_zone)::date as billing_day,
                case when s.batch_id is null then u.unit else 'batch_' || u.unit end as unit, u.tokens
-        from sealed s
+        from kept s
         left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
         left join models m on m.id = s.model_id
         left join tenant_billing t on t.tenant_id = s.tenant_id
@@ -134,6 +152,7 @@ _QUARANTINE_UNPRICED = over_seal(
     where not exists (
         select 1 from quarantine q where q.event_id = s.id and q.reason = :reason and q.resolved_at is null)
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -144,6 +163,7 @@ _RESOLVE_PRICED = over_seal(
     from (select id from priced group by id having bool_and(prices = 1)) p
     where q.event_id = p.id and q.reason = :reason and q.resolved_at is null
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -154,17 +174,73 @@ _HELD_EVENTS = over_seal("""
     where exists (select 1 from quarantine q where q.event_id = s.id and q.resolved_at is null)
 """)
 
+_IN_QUESTION = text("select exists (select 1 from quarantine where tenant_id = :tenant_id and resolved_at is null)")
+
+_DISCARDED_TOKENS = over_seal("""
+    select coalesce(sum(s.prompt_tokens + s.completion_tokens), 0) from sealed s
+    where exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
+""")
+
+# What counting comes to, in one pass: events are added up per span of time in which no price of their variant begins or
+# ends, and only these sums are cut into units and joined with prices. The first instant of a span stands for all of it.
+# What it returns is how many sums have not exactly one price: then nothing of this counts.
 _COUNT = over_seal(
     """
-    insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, time_zone,
-                             legal_entity_id, currency, events, tokens)
-    select cast(:window_day as date), tenant_id, cast(:seal_no as integer), variant_id, unit, price_id, billing_day,
-           time_zone, legal_entity_id, currency, count(*), sum(tokens)
-    from priced
-    group by tenant_id, variant_id, unit, price_id, billing_day, time_zone, legal_entity_id, currency
+    select count(*) from priced where prices <> 1
     """,
-    _MEASURED,
-    _PRICED,
+    _KEPT,
+    """
+    cuts as (
+        select currency, variant_id, array_agg(distinct cut order by cut) as at
+        from prices cross join lateral (values (valid_from), (valid_until)) as c (cut)
+        where cut is not null
+        group by currency, variant_id
+    ), added as (
+        select v.id as variant_id, m.task, s.batch_id is not null as is_batch, t.legal_entity_id, t.currency,
+               t.time_zone, (s.started_at at time zone t.time_zone)::date as billing_day,
+               width_bucket(s.started_at, c.at) as span, min(s.started_at) as first_at, count(*) as events,
+               sum(s.prompt_tokens) as prompt, sum(s.cached_tokens) as cached, sum(s.completion_tokens) as completion,
+               sum(s.reused_prompt_tokens) as reused_prompt, sum(s.reused_completion_tokens) as reused_completion,
+               count(*) filter (where s.prompt_tokens > s.reused_prompt_tokens) as embedded_events,
+               count(*) filter (where s.prompt_tokens > s.cached_tokens + s.reused_prompt_tokens) as prompt_events,
+               count(*) filter (where s.cached_tokens > 0) as cached_events,
+               count(*) filter (where s.completion_tokens > s.reused_completion_tokens) as completion_events,
+               count(*) filter (where s.reused_prompt_tokens + s.reused_completion_tokens > 0) as reused_events
+        from kept s
+        left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
+        left join models m on m.id = s.model_id
+        left join tenant_billing t on t.tenant_id = s.tenant_id
+             and t.valid_from <= (s.started_at at time zone t.time_zone)::date
+             and (t.valid_until is null or (s.started_at at time zone t.time_zone)::date < t.valid_until)
+        left join cuts c on c.currency = t.currency and c.variant_id = v.id
+        group by 1, 2, 3, 4, 5, 6, 7, 8
+    ), units as (
+        select a.*, case when a.is_batch then 'batch_' || u.unit else u.unit end as unit, u.tokens, u.of_events
+        from added a
+        cross join lateral (values
+            ('embedding', case when a.task = 'embedding' then a.prompt - a.reused_prompt else 0 end, embedded_events),
+            ('prompt', case when a.task = 'embedding' then 0 else a.prompt - a.cached - a.reused_prompt end,
+             prompt_events),
+            ('cached_prompt', case when a.task = 'embedding' then 0 else a.cached end, cached_events),
+            ('completion', a.completion - a.reused_completion, completion_events),
+            ('reused', a.reused_prompt + a.reused_completion, reused_events)) as u (unit, tokens, of_events)
+        where u.tokens > 0
+    ), priced as (
+        select u.*, p.id as price_id, count(p.id) over (
+                   partition by u.variant_id, u.is_batch, u.legal_entity_id, u.currency, u.time_zone, u.billing_day,
+                                u.span, u.unit) as prices
+        from units u
+        left join prices p on p.currency = u.currency and p.variant_id = u.variant_id and p.unit = u.unit
+             and p.valid_from <= u.first_at and (p.valid_until is null or u.first_at < p.valid_until)
+    ), written as (
+        insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, time_zone,
+                                 legal_entity_id, currency, events, tokens)
+        select cast(:window_day as date), cast(:tenant_id as uuid), cast(:seal_no as integer), variant_id, unit,
+               price_id, billing_day, time_zone, legal_entity_id, currency, sum(of_events), sum(tokens)
+        from priced
+        where prices = 1
+        group by variant_id, unit, price_id, billing_day, time_zone, legal_entity_id, currency
+    )""",
 )
 
 _HELD_OF_DAY = text("""

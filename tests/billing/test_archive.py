@@ -164,9 +164,10 @@ def test_a_partition_is_dropped_only_when_all_of_it_is_archived(books: Books, st
     (one,) = compared(books, store, day)
     assert (one.agrees, one.only_in_archive) == (True, True)
     # The source lives on, and its numbers from before the drop are still proven.
-    gateway.uses(tenant, clock.now() - timedelta(days=1), prompt=1)
+    late = at + timedelta(days=1)
+    gateway.uses(tenant, late, prompt=1)
     gateway.reports(clock.now())
-    assert books.seal(tenant, (clock.now() - timedelta(days=1)).astimezone(clock.BERLIN).date()).events == 1
+    assert books.seal(tenant, late.astimezone(clock.BERLIN).date()).events == 1
 
 
 def close_all(books: Books, gateway: Gateway, tenants: list[UUID]) -> list[SealKey]:
