@@ -135,8 +135,9 @@ _MEASURED = """
             ('reused', s.reused_prompt_tokens + s.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
     )"""
+# Materialized: it is joined with the quarantine, for each entry of which it would be computed anew otherwise.
 _PRICED = """
-    priced as (
+    priced as materialized (
         select m.*, p.id as price_id, count(p.id) over (partition by m.id, m.unit) as prices
         from measured m
         left join prices p on p.currency = m.currency and p.variant_id = m.variant_id and p.unit = m.unit
