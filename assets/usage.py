@@ -74,17 +74,27 @@ def usage_daily(
 def every_event_is_counted(
     context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
 ) -> dg.AssetCheckResult:
-    """All tokens of every seal are counted; usage that is held or not sealed yet is listed."""
+    """All tokens of every seal are counted, or discarded by a person; what is held or not sealed yet is listed."""
     day = day_of(context)
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, window_day=day)
         counted = {seal.key: usage.counted_tokens(session, seal.key) for seal in seals}
+        discarded = {seal.key: usage.discarded_tokens(session, seal.key) for seal in seals}
         held = usage.held_events(session, day, limit=20)
         unsealed = [window for window in windows.unsealed(session, since=day) if window.window_day == day]
-    short = [_seal_row(seal) | {"counted": counted[seal.key]} for seal in seals if counted[seal.key] != seal.tokens]
+    short = [
+        _seal_row(seal) | {"counted": counted[seal.key], "discarded": discarded[seal.key]}
+        for seal in seals
+        if counted[seal.key] + discarded[seal.key] != seal.tokens
+    ]
     return dg.AssetCheckResult(
         passed=not short,
-        metadata={"short": table(short), "held_events": table(held), "not_sealed_yet": table(unsealed)},
+        metadata={
+            "short": table(short),
+            "held_events": table(held),
+            "discarded_tokens": sum(discarded.values()),
+            "not_sealed_yet": table(unsealed),
+        },
     )
 
 

@@ -1,5 +1,6 @@
-"""Rating a day the obvious way, for comparison: all of it into pandas, joined with prices, grouped. Stands alone, so that it
-runs in the environment of the peers: `python rate_with_pandas.py FOLDER BOOK`."""
+"""Rating a day the obvious way, for comparison: all of it into pandas, joined with prices, grouped.
+
+Stands alone, so that it runs in the environment of the peers: `python rate_with_pandas.py FOLDER BOOK`."""
 
 import pickle
 import sys

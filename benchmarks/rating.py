@@ -1,12 +1,12 @@
 """Rating a day: from the sealed archive and from the table, beside pandas and plain SQL.
 
-Hypothesis. Rating is cheap when nothing is kept of an event once it is added: ten million events from the archive take less
-than 10 s and 300 MB on one core, from the table less than 30 s.
-Sketch. Archive: read 12 columns 0.3 us an event, two joins by hash with a few rows each 0.3 us, group 0.2 us. Table: fetch
-a row 0.5 us, the same joins 1 us, civil day 0.5 us.
-Peers: pandas (all into memory, merge, group; in the environment of `make peers`, skipped where it has no pandas) and one
-statement of plain SQL that joins every event with its prices. Control: all ways must come to the same lines, tokens and total,
-to the last digit; linear: a tenth of the archive beside all of it; the day once more, when it is closed.
+Hypothesis. Rating is cheap when nothing is kept of an event once it is added: ten million events from the archive take
+less than 10 s and 300 MB on one core, from the table less than 30 s.
+Sketch. Archive: read 12 columns 0.3 us an event, two joins by hash with a few rows each 0.3 us, group 0.2 us. Table:
+fetch a row 0.5 us, the same joins 1 us, civil day 0.5 us.
+Peers: pandas (all into memory, merge, group; in the environment of `make peers`, skipped where it has no pandas) and
+one statement of plain SQL that joins every event with its prices. Control: all ways must come to the same lines, tokens
+and total, to the last digit; linear: a tenth of the archive beside all of it; the day once more, when it is closed.
 Known limits. CPU seconds count; the table's memory is that of its own server process without what is shared.
 
 Run: make bench NAME=rating, or python -m benchmarks.rating --events 10000000 --tenants 2000 (about 15 minutes)."""
@@ -122,8 +122,8 @@ def from_table(day: UsageDay) -> Rated:
                 rated_lines.rate_seal(session, seal.key)
     with unit_of_work(day.worker) as session:
         query = select(func.count(), func.sum(RatedLine.tokens), func.sum(RatedLine.amount))
-        lines, tokens, total = session.execute(query.where(RatedLine.window_day == day.day)).one()
-    return Rated(lines, int(tokens), total, *took)
+        row = session.execute(query.where(RatedLine.window_day == day.day)).one()
+    return Rated(row[0], int(row[1]), row[2], *took)
 
 
 def with_plain_sql(day: UsageDay) -> Rated:
@@ -240,11 +240,12 @@ def main() -> None:
 
 _PLAIN = text("""
     with events as (
-        select w.seal_no, e.*, t.currency, (e.started_at at time zone t.time_zone)::date as billing_day, v.id as variant,
-               m.task
+        select w.seal_no, e.*, t.currency, (e.started_at at time zone t.time_zone)::date as billing_day,
+               v.id as variant, m.task
         from usage_windows w
         cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
-        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id and e.source_seq >= r.from_seq
+        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id
+             and e.source_seq >= r.from_seq
              and e.source_seq < r.until_seq and (e.started_at at time zone 'Europe/Berlin')::date = w.window_day
         join tenant_billing t on t.tenant_id = e.tenant_id
         join model_variants v on v.model_id = e.model_id and v.tier = e.tier_served

@@ -63,7 +63,8 @@ _TENANTS = """
         returning id, substr(slug, 8)::int as rank)
     insert into tenant_billing (tenant_id, valid_from, legal_entity_id, currency, time_zone, tax_category, buyer)
     select id, '2020-01-01', 'xpulink-de', 'EUR',
-           (array['Europe/Berlin', 'Europe/London', 'Asia/Kathmandu', 'America/New_York', 'Asia/Shanghai'])[rank %% 5 + 1],
+           (array['Europe/Berlin', 'Europe/London', 'Asia/Kathmandu', 'America/New_York', 'Asia/Shanghai'])
+               [rank %% 5 + 1],
            'S', '{}'
     from made
 """
@@ -92,7 +93,8 @@ _PARTITIONS = """
 """
 _EVENTS = """
     select setseed(0.19);
-    create temp table who as select row_number() over (order by slug) - 1 as rank, id from tenants where not is_internal;
+    create temp table who as
+        select row_number() over (order by slug) - 1 as rank, id from tenants where not is_internal;
     create temp table what as select row_number() over (order by v.id) - 1 as no, v.id, v.model_id, v.tier, m.task
         from model_variants v join models m on m.id = v.model_id
         where (select count(*) from prices p where p.variant_id = v.id and p.currency = 'EUR' and p.unit in (
@@ -101,23 +103,27 @@ _EVENTS = """
     create temp table drawn as
     select g, floor(%(tenants)s * power(random(), 4))::int as rank,
            floor((select count(*) from what) * power(random(), 2))::int as no, random() as spared, random() as batched,
-           1 + floor(power(random(), 3) * 8000)::bigint as prompt, floor(power(random(), 2) * 1200)::bigint as completion,
+           1 + floor(power(random(), 3) * 8000)::bigint as prompt,
+           floor(power(random(), 2) * 1200)::bigint as completion,
            cast(%(start)s as timestamptz)
              + (cast(%(end)s as timestamptz) - cast(%(start)s as timestamptz)) * ((g - 1)::float8 / %(events)s) as at
     from generate_series(1, %(events)s) g;
     insert into usage_events (
-        usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id, variant_id,
+        usage_day_utc, id, source_id, source_seq, tenant_id, api_key_id, request_id, tag, endpoint, model_id,
+        variant_id,
         tier_requested, tier_served, replica_id, started_at, first_token_at, ended_at, prompt_tokens, cached_tokens,
         completion_tokens, reasoning_tokens, http_status, end_reason, usage_origin, batch_id, reused_prompt_tokens,
         reused_completion_tokens)
     select (d.at at time zone 'UTC')::date, uuidv7(d.at - now()),
-           ('00000000-0000-7000-8000-00000000000' || d.g %% %(gateways)s)::uuid, (d.g - 1) / %(gateways)s + 1, who.id, who.id,
+           ('00000000-0000-7000-8000-00000000000' || d.g %% %(gateways)s)::uuid, (d.g - 1) / %(gateways)s + 1, who.id,
+           who.id,
            'req_' || d.g, null, '/v1/chat/completions', what.model_id, what.id, what.tier, what.tier,
            '00000000-0000-7000-8000-000000000099', d.at, d.at, d.at + interval '2 seconds', d.prompt,
            case when d.spared < 0.5 and what.task <> 'embedding' then d.prompt / 2 else 0 end,
            case when what.task = 'embedding' then 0 else d.completion end, 0, 200, 'complete', 'engine',
            case when d.batched < 0.1 and d.spared < 0.9 then '00000000-0000-7000-8000-000000000077'::uuid end,
-           case when d.spared > 0.95 then d.prompt else 0 end, case when d.spared > 0.95 and what.task <> 'embedding' then d.completion else 0 end
+           case when d.spared > 0.95 then d.prompt else 0 end,
+           case when d.spared > 0.95 and what.task <> 'embedding' then d.completion else 0 end
     from drawn d join who using (rank) join what using (no);
 """
 # Closed: nothing more can come.

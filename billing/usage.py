@@ -71,6 +71,8 @@ def count(session: Session, key: SealKey) -> Counted:
 
 def discarded_tokens(session: Session, key: SealKey) -> int:
     """Tokens of the seal's events that a person has decided to bill to nobody (`quarantine.py`)."""
+    if not session.execute(_HAS_DISCARDED, {"tenant_id": key.tenant_id}).scalar_one():
+        return 0
     return int(session.execute(_DISCARDED_TOKENS, asdict(key)).scalar_one())
 
 
@@ -177,6 +179,9 @@ _HELD_EVENTS = over_seal("""
 
 _IN_QUESTION = text("select exists (select 1 from quarantine where tenant_id = :tenant_id and resolved_at is null)")
 
+_HAS_DISCARDED = text(
+    "select exists (select 1 from quarantine where tenant_id = :tenant_id and decision = 'discarded')"
+)
 _DISCARDED_TOKENS = over_seal("""
     select coalesce(sum(s.prompt_tokens + s.completion_tokens), 0) from sealed s
     where exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')

@@ -14,7 +14,7 @@ from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
-from billing import approval, archive, arrivals, invoice_requests, ledger_work, windows
+from billing import approval, archive, arrivals, invoice_requests, ledger_work, quarantine, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
@@ -102,10 +102,13 @@ def sealed_windows(
     now = clock.now()
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, states=("sealed", "counted", "rated"))
+        held = quarantine.may_go_on(session)
     work: dict[str, list[str]] = defaultdict(list)
     for seal in seals:
         if (tries := attempt(seal.sealed_at, now)) <= _ATTEMPTS_MAX:
             work[seal.key.window_day.isoformat()].append(f"{seal.key}#{tries}")
+    for key, changed_at in held:  # once more for each change: what is still in question stays held
+        work[key.window_day.isoformat()].append(f"{key}#{changed_at.isoformat()}")
     return _one_run_each(context, PROCESS_DAY.name, work) or dg.SkipReason("No sealed usage waits.")
 
 
