@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
+from billing import gpu_seconds, rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
 from billing.arrivals import Arrivals
-from billing.reconcile import Comparison
+from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
 from billing.windows import Seal
 from studio import clock, ids
@@ -142,10 +142,12 @@ def rated_usage(
             rated_lines.rate_seal(session, seal.key)
     with unit_of_work(worker_database) as session:
         again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
+        worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}
     for seal in seals:
         with unit_of_work(worker_database) as session:
             rated_twice = reconcile.rated_twice(seal.key, again.get(seal.key))
-            reconcile.reconcile_seal(session, seal.key, clock.now(), rated_twice)
+            up_time = worked.get(seal.key.tenant_id, [])
+            reconcile.reconcile_seal(session, seal.key, clock.now(), rated_twice, *up_time)
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)
@@ -179,6 +181,14 @@ def archive_rates_to_the_same(
 ) -> dg.AssetCheckResult:
     """Rated from the archive, by other code in another program, every seal has the same lines to the last digit."""
     return _comparisons(worker_database, day_of(context), reconcile.ARCHIVE)
+
+
+@dg.asset_check(asset=rated_usage)
+def gpu_seconds_cover_events(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """No event lies outside its replica's life, and no replica worked longer than it was up, times its slots."""
+    return _comparisons(worker_database, day_of(context), reconcile.GPU_SECONDS)
 
 
 @dg.asset_check(asset=rated_usage)
