@@ -7,6 +7,7 @@ is why the claims below show red without blocking, while the borders (rows of th
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
+from uuid import UUID
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import gpu_seconds, rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
+from billing import gpu_seconds, jumps, rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
 from billing.arrivals import Arrivals
 from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
@@ -117,6 +118,30 @@ def tokens_are_those_of_the_tokenizer(
     )
 
 
+@dg.asset_check(asset=usage_daily)
+def usage_is_like_before(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """No tenant used more than five times the median of its last two weeks. A warning: look at it, nothing is held."""
+    with unit_of_work(worker_database) as session:
+        found = jumps.of_day(session, day_of(context))
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"jumps": table([asdict(jump) | {"tenant_id": _tenant(jump.tenant_id)} for jump in found])},
+    )
+
+
+@dg.asset_check(asset=usage_daily)
+def prices_go_on(worker_database: dg.ResourceParam[Engine]) -> dg.AssetCheckResult:
+    """Everything that is sold has a price for a week to come. A warning: without one, usage would be held."""
+    with unit_of_work(worker_database) as session:
+        gaps = jumps.price_gaps(session, clock.now())
+    return dg.AssetCheckResult(
+        passed=not gaps, severity=dg.AssetCheckSeverity.WARN, metadata={"without_a_price": table(gaps)}
+    )
+
+
 @dg.asset(
     group_name="usage",
     owners=["team:finance"],
@@ -212,7 +237,16 @@ def arrival_metadata(arrived: Arrivals) -> dict[str, dg.MetadataValue]:
         "lag_seconds_max": dg.MetadataValue.float(arrived.lag_seconds_max),
         "newest": dg.MetadataValue.text("none" if newest is None else newest.isoformat()),
         "unresolved_quarantine": dg.MetadataValue.int(arrived.unresolved_quarantine),
+        "sources": dg.MetadataValue.int(len(arrived.sources)),
+        "pending_events": dg.MetadataValue.int(sum(source.pending for source in arrived.sources)),
+        "unproven_events": dg.MetadataValue.int(sum(source.unproven for source in arrived.sources)),
+        "silent_seconds_max": dg.MetadataValue.float(max((s.silent_seconds for s in arrived.sources), default=0.0)),
+        "completeness": table(arrived.sources),
     }
+
+
+def _tenant(id: UUID) -> str:
+    return ids.to_wire(ids.TENANT, id)
 
 
 def _comparisons(worker_database: Engine, day: date, kind: str) -> dg.AssetCheckResult:
@@ -238,14 +272,14 @@ def _comparison_row(comparison: Comparison) -> dict[str, str | int | bool]:
 def _counts_row(request: RequestCounts) -> dict[str, str | int]:
     return asdict(request) | {
         "id": f"req_{request.id.hex}",
-        "tenant_id": ids.to_wire(ids.TENANT, request.tenant_id),
+        "tenant_id": _tenant(request.tenant_id),
         "replica_id": ids.to_wire(ids.REPLICA, request.replica_id),
     }
 
 
 def _seal_row(seal: Seal) -> dict[str, str | int | Decimal]:
     return {
-        "tenant": ids.to_wire(ids.TENANT, seal.key.tenant_id),
+        "tenant": _tenant(seal.key.tenant_id),
         "seal_no": seal.key.seal_no,
         "state": seal.state,
         "events": seal.events,

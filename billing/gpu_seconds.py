@@ -44,8 +44,8 @@ def _comparison(row: RowMapping, window_day: date) -> Comparison:
     if row["kind"] == "attached":
         return Comparison(KIND, subject, 0, 0, True, {"skipped": "an attached engine is not ours to count"})
     if row["kind"] is None:
-        details = {"outside": row["outside_events"], "events": row["outside_ids"], "why": "there is no such replica"}
-        return Comparison(KIND, subject, 0, int(row["busy_seconds"]), False, details)
+        unknown = {"outside": row["outside_events"], "events": row["outside_ids"], "why": "there is no such replica"}
+        return Comparison(KIND, subject, 0, int(row["busy_seconds"]), False, unknown)
     slot_seconds = int(row["up_seconds"] * row["slots"])
     details: dict[str, Any] = {
         "up_seconds": int(row["up_seconds"]),

@@ -80,6 +80,9 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
         "tokens_counted_are_tokens_rated": True,
         "events_equal_engine_counters": True,
         "archive_equals_table": True,
+        "gpu_seconds_cover_events": True,
+        "usage_is_like_before": True,
+        "prices_go_on": True,
         "archive_rates_to_the_same": True,
     }
 
@@ -106,6 +109,7 @@ def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, locati
         with location.tick("closed_days") as said:
             (observation,) = said.asset_events
         assert observation.metadata["events"].value == 1
+        assert (observation.metadata["sources"].value, observation.metadata["pending_events"].value) == (1, pending)
         with books.as_role("auditor") as session:
             assert len(windows.seals(session)) == sealed
 
