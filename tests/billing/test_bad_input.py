@@ -98,7 +98,7 @@ def test_a_finaliser_is_killed_while_another_and_a_re_rate_wait_for_it(
         with pytest.raises(WindowInOtherState, match="it is reconciled"):
             rated.result()
         dying.kill()
-        dying.wait()
+        dying.communicate()
         assert number.result() == "XDE-2026-000001"
     assert (books.invoice(invoice_id).state, books.invoice(invoice_id).gross) == ("final", gross)
 
