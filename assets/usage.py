@@ -7,6 +7,7 @@ is why the claims below show red without blocking, while the borders (rows of th
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
+from uuid import UUID
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -14,13 +15,14 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import rated_lines, rating, reconcile, token_counts, usage, windows
+from billing import gpu_seconds, jumps, rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
 from billing.arrivals import Arrivals
-from billing.reconcile import Comparison
+from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
 from billing.windows import Seal
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
+from studio.objects import ObjectStore
 
 USAGE_EVENTS = dg.AssetSpec(
     "usage_events",
@@ -73,17 +75,27 @@ def usage_daily(
 def every_event_is_counted(
     context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
 ) -> dg.AssetCheckResult:
-    """All tokens of every seal are counted; usage that is held or not sealed yet is listed."""
+    """All tokens of every seal are counted, or discarded by a person; what is held or not sealed yet is listed."""
     day = day_of(context)
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, window_day=day)
         counted = {seal.key: usage.counted_tokens(session, seal.key) for seal in seals}
+        discarded = {seal.key: usage.discarded_tokens(session, seal.key) for seal in seals}
         held = usage.held_events(session, day, limit=20)
         unsealed = [window for window in windows.unsealed(session, since=day) if window.window_day == day]
-    short = [_seal_row(seal) | {"counted": counted[seal.key]} for seal in seals if counted[seal.key] != seal.tokens]
+    short = [
+        _seal_row(seal) | {"counted": counted[seal.key], "discarded": discarded[seal.key]}
+        for seal in seals
+        if counted[seal.key] + discarded[seal.key] != seal.tokens
+    ]
     return dg.AssetCheckResult(
         passed=not short,
-        metadata={"short": table(short), "held_events": table(held), "not_sealed_yet": table(unsealed)},
+        metadata={
+            "short": table(short),
+            "held_events": table(held),
+            "discarded_tokens": sum(discarded.values()),
+            "not_sealed_yet": table(unsealed),
+        },
     )
 
 
@@ -106,17 +118,44 @@ def tokens_are_those_of_the_tokenizer(
     )
 
 
+@dg.asset_check(asset=usage_daily)
+def usage_is_like_before(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """No tenant used more than five times the median of its last two weeks. A warning: look at it, nothing is held."""
+    with unit_of_work(worker_database) as session:
+        found = jumps.of_day(session, day_of(context))
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"jumps": table([asdict(jump) | {"tenant_id": _tenant(jump.tenant_id)} for jump in found])},
+    )
+
+
+@dg.asset_check(asset=usage_daily)
+def prices_go_on(worker_database: dg.ResourceParam[Engine]) -> dg.AssetCheckResult:
+    """Everything that is sold has a price for a week to come. A warning: without one, usage would be held."""
+    with unit_of_work(worker_database) as session:
+        gaps = jumps.price_gaps(session, clock.now())
+    return dg.AssetCheckResult(
+        passed=not gaps, severity=dg.AssetCheckSeverity.WARN, metadata={"without_a_price": table(gaps)}
+    )
+
+
 @dg.asset(
     group_name="usage",
     owners=["team:finance"],
     kinds={"postgres"},
     partitions_def=BERLIN_DAYS,
-    deps=[usage_daily],
+    deps=[usage_daily, dg.AssetKey("usage_archive")],
 )
 def rated_usage(
-    context: dg.AssetExecutionContext, worker_database: dg.ResourceParam[Engine]
+    context: dg.AssetExecutionContext,
+    worker_database: dg.ResourceParam[Engine],
+    objects: dg.ResourceParam[ObjectStore],
 ) -> dg.MaterializeResult[None]:
-    """Counted tokens times their price, exact to twelve decimals, then compared with the engines' own counters.
+    """Counted tokens times their price, exact to twelve decimals, then rated again from the archive by other code, and
+    compared with the engines' own counters.
 
     Only seals whose counts agree become `reconciled`, and only reconciled usage can be invoiced.
     """
@@ -126,7 +165,14 @@ def rated_usage(
     for seal in seals:
         with unit_of_work(worker_database) as session:
             rated_lines.rate_seal(session, seal.key)
-            reconcile.reconcile_seal(session, seal.key, clock.now())
+    with unit_of_work(worker_database) as session:
+        again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
+        worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}
+    for seal in seals:
+        with unit_of_work(worker_database) as session:
+            rated_twice = reconcile.rated_twice(seal.key, again.get(seal.key))
+            up_time = worked.get(seal.key.tenant_id, [])
+            reconcile.reconcile_seal(session, seal.key, clock.now(), rated_twice, *up_time)
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)
@@ -155,6 +201,22 @@ def tokens_counted_are_tokens_rated(
 
 
 @dg.asset_check(asset=rated_usage)
+def archive_rates_to_the_same(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """Rated from the archive, by other code in another program, every seal has the same lines to the last digit."""
+    return _comparisons(worker_database, day_of(context), reconcile.ARCHIVE)
+
+
+@dg.asset_check(asset=rated_usage)
+def gpu_seconds_cover_events(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """No event lies outside its replica's life, and no replica worked longer than it was up, times its slots."""
+    return _comparisons(worker_database, day_of(context), reconcile.GPU_SECONDS)
+
+
+@dg.asset_check(asset=rated_usage)
 def events_equal_engine_counters(
     context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
 ) -> dg.AssetCheckResult:
@@ -175,7 +237,16 @@ def arrival_metadata(arrived: Arrivals) -> dict[str, dg.MetadataValue]:
         "lag_seconds_max": dg.MetadataValue.float(arrived.lag_seconds_max),
         "newest": dg.MetadataValue.text("none" if newest is None else newest.isoformat()),
         "unresolved_quarantine": dg.MetadataValue.int(arrived.unresolved_quarantine),
+        "sources": dg.MetadataValue.int(len(arrived.sources)),
+        "pending_events": dg.MetadataValue.int(sum(source.pending for source in arrived.sources)),
+        "unproven_events": dg.MetadataValue.int(sum(source.unproven for source in arrived.sources)),
+        "silent_seconds_max": dg.MetadataValue.float(max((s.silent_seconds for s in arrived.sources), default=0.0)),
+        "completeness": table(arrived.sources),
     }
+
+
+def _tenant(id: UUID) -> str:
+    return ids.to_wire(ids.TENANT, id)
 
 
 def _comparisons(worker_database: Engine, day: date, kind: str) -> dg.AssetCheckResult:
@@ -201,14 +272,14 @@ def _comparison_row(comparison: Comparison) -> dict[str, str | int | bool]:
 def _counts_row(request: RequestCounts) -> dict[str, str | int]:
     return asdict(request) | {
         "id": f"req_{request.id.hex}",
-        "tenant_id": ids.to_wire(ids.TENANT, request.tenant_id),
+        "tenant_id": _tenant(request.tenant_id),
         "replica_id": ids.to_wire(ids.REPLICA, request.replica_id),
     }
 
 
 def _seal_row(seal: Seal) -> dict[str, str | int | Decimal]:
     return {
-        "tenant": ids.to_wire(ids.TENANT, seal.key.tenant_id),
+        "tenant": _tenant(seal.key.tenant_id),
         "seal_no": seal.key.seal_no,
         "state": seal.state,
         "events": seal.events,

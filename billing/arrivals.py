@@ -10,6 +10,17 @@ from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """How complete one source of usage is that is open, or was a day ago."""
+
+    name: str
+    last_seq: int
+    unproven: int  # shipped since it was last proven to have no gap, which each seal does
+    pending: int  # not shipped yet, as it said itself
+    silent_seconds: float  # since it was last heard of; 0 when it has ended in order
+
+
+@dataclass(frozen=True, slots=True)
 class Arrivals:
     """Usage of the last 24 hours."""
 
@@ -18,13 +29,21 @@ class Arrivals:
     lag_seconds_max: float  # from the end of a request to its row
     newest_ingested_at: datetime | None
     unresolved_quarantine: int
+    sources: tuple[Source, ...]
 
 
 def last_day(session: Session, now: datetime) -> Arrivals:
     """Usage that started in the 24 hours before `now`."""
-    row = session.execute(_LAST_DAY, {"since": now - timedelta(days=1)}).one()
+    since = {"since": now - timedelta(days=1), "now": now}
+    row = session.execute(_LAST_DAY, since).one()
+    sources = tuple(Source(**found) for found in session.execute(_SOURCES, since).mappings())
     return Arrivals(
-        row.events, int(row.tokens), float(row.lag_seconds_max), row.newest_ingested_at, row.unresolved_quarantine
+        row.events,
+        int(row.tokens),
+        float(row.lag_seconds_max),
+        row.newest_ingested_at,
+        row.unresolved_quarantine,
+        sources,
     )
 
 
@@ -35,4 +54,13 @@ _LAST_DAY = text("""
            (select count(*) from quarantine where resolved_at is null) as unresolved_quarantine
     from usage_events
     where usage_day_utc >= cast(:since as date) and started_at >= :since
+""")
+
+_SOURCES = text("""
+    select name, last_seq, last_seq - least(proven_seq, last_seq) as unproven, pending,
+           case when closed_at is null then greatest(extract(epoch from :now - heartbeat_at), 0)::float8 else 0 end
+               as silent_seconds
+    from usage_sources
+    where kind = 'journal' and (closed_at is null or closed_at >= :since)
+    order by silent_seconds desc, name
 """)

@@ -99,16 +99,16 @@ def count(session: Session, key: SealKey) -> Counted:
     seal = windows.lock(session, key)
     windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
     session.execute(delete(UsageDaily).where(_of_seal(key)))
-    seal_parameters = asdict(key)
-    session.execute(_QUARANTINE_UNPRICED, {**seal_parameters, "reason": UNPRICED})
-    session.execute(_RESOLVE_PRICED, {**seal_parameters, "reason": UNPRICED})
-    held = int(session.execute(_HELD_EVENTS, seal_parameters).scalar_one())
+    if (held := _held(session, key)) or session.execute(_COUNT, asdict(key)).scalar_one():
+        # Only now one event after another is looked at: almost every seal has nothing in question.
+        session.execute(delete(UsageDaily).where(_of_seal(key)))
+        session.execute(_QUARANTINE_UNPRICED, {**asdict(key), "reason": UNPRICED})
+        held = _held(session, key)
     if held:
         windows.move(session, seal, "held")
         return Counted(seal.events, 0, held)
-    session.execute(_COUNT, seal_parameters)
-    tokens = counted_tokens(session, key)
-    if tokens != seal.tokens:
+    tokens, discarded = counted_tokens(session, key), discarded_tokens(session, key)
+    if tokens + discarded != seal.tokens:
         raise RuntimeError(f"the seal {key} holds {seal.tokens} tokens but {tokens} were counted")
     windows.move(session, seal, "counted")
     return Counted(seal.events, tokens, 0)
@@ -118,6 +118,21 @@ def count_again(session: Session, key: SealKey) -> list[PricedTokens]:
     """What a seal would count as with the price book of now. Writes nothing."""
     rows = session.execute(_COUNT_AGAIN, asdict(key)).mappings()
     return [PricedTokens(**row) for row in rows]
+
+
+def discarded_tokens(session: Session, key: SealKey) -> int:
+    """Tokens of the seal's events that a person has decided to bill to nobody (`quarantine.py`)."""
+    if not session.execute(_HAS_DISCARDED, {"tenant_id": key.tenant_id}).scalar_one():
+        return 0
+    return int(session.execute(_DISCARDED_TOKENS, asdict(key)).scalar_one())
+
+
+def _held(session: Session, key: SealKey) -> int:
+    """How many events of the seal are in question, once those that have a price meanwhile are settled."""
+    if not session.execute(_IN_QUESTION, {"tenant_id": key.tenant_id}).scalar_one():
+        return 0
+    session.execute(_RESOLVE_PRICED, {**asdict(key), "reason": UNPRICED})
+    return int(session.execute(_HELD_EVENTS, asdict(key)).scalar_one())
 
 
 def counted_tokens(session: Session, key: SealKey) -> int:
@@ -165,6 +180,11 @@ def _of_seal(key: SealKey) -> Any:
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch with a quote is priced as at
 # the instant of the quote. A fast request whose first token came after its published target is missed: see `_PRICED`.
+_KEPT = """
+    kept as (
+        select s.* from sealed s
+        where not exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
+    )"""
 _MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
@@ -174,7 +194,7 @@ _MEASURED = """
                coalesce(q.priced_at, s.started_at) as priced_at,
                case when q.id is null then '' else 'qte_' || replace(q.id::text, '-', '') end as quote,
                base.id as base_id
-        from sealed s
+        from kept s
         left join batches b on b.id = s.batch_id
         left join quotes q on q.id = b.quote_id
         left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
@@ -194,9 +214,10 @@ _MEASURED = """
             ('reused', s.reused_prompt_tokens + s.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
     )"""
-# A missed request pays the base tier's price where that is the lower one.
+# A missed request pays the base tier's price where that is the lower one. Materialized: it is joined with the
+# quarantine, for each entry of which it would be computed anew otherwise.
 _PRICED = """
-    priced as (
+    priced as materialized (
         select m.*, case when f.is_missed then coalesce(bo.id, bl.id) else coalesce(o.id, l.id) end as price_id,
                case when f.is_missed then 'missed_target' else m.quote end as basis,
                count(coalesce(o.id, l.id)) over (partition by m.id, m.unit) as prices
@@ -227,6 +248,7 @@ _QUARANTINE_UNPRICED = over_seal(
     where not exists (
         select 1 from quarantine q where q.event_id = s.id and q.reason = :reason and q.resolved_at is null)
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -237,6 +259,7 @@ _RESOLVE_PRICED = over_seal(
     from (select id from priced group by id having bool_and(prices = 1)) p
     where q.event_id = p.id and q.reason = :reason and q.resolved_at is null
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -247,17 +270,32 @@ _HELD_EVENTS = over_seal("""
     where exists (select 1 from quarantine q where q.event_id = s.id and q.resolved_at is null)
 """)
 
+_IN_QUESTION = text("select exists (select 1 from quarantine where tenant_id = :tenant_id and resolved_at is null)")
+
+_HAS_DISCARDED = text(
+    "select exists (select 1 from quarantine where tenant_id = :tenant_id and decision = 'discarded')"
+)
+_DISCARDED_TOKENS = over_seal("""
+    select coalesce(sum(s.prompt_tokens + s.completion_tokens), 0) from sealed s
+    where exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
+""")
+
+# What it returns is how many amounts have not exactly one price: then nothing of this counts.
 _COUNT = over_seal(
-    """
-    insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,
-                             time_zone, legal_entity_id, currency, events, tokens)
-    select cast(:window_day as date), tenant_id, cast(:seal_no as integer), variant_id, unit, price_id, billing_day,
-           basis, time_zone, legal_entity_id, currency, count(*), sum(tokens)
-    from priced
-    group by tenant_id, variant_id, unit, price_id, billing_day, basis, time_zone, legal_entity_id, currency
-    """,
+    "select count(*) from priced where prices <> 1",
+    _KEPT,
     _MEASURED,
     _PRICED,
+    """
+    written as (
+        insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,
+                                 time_zone, legal_entity_id, currency, events, tokens)
+        select cast(:window_day as date), tenant_id, cast(:seal_no as integer), variant_id, unit, price_id, billing_day,
+               basis, time_zone, legal_entity_id, currency, count(*), sum(tokens)
+        from priced
+        where prices = 1
+        group by tenant_id, variant_id, unit, price_id, billing_day, basis, time_zone, legal_entity_id, currency
+    )""",
 )
 
 _BY_KEY = over_seal(
@@ -267,6 +305,7 @@ _BY_KEY = over_seal(
     group by variant_id, unit, price_id, billing_day, basis, api_key_id
     order by variant_id, unit, price_id, billing_day, basis, api_key_id
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -278,6 +317,7 @@ _COUNT_AGAIN = over_seal(
     from priced p left join prices r on r.id = p.price_id and p.prices = 1
     group by p.variant_id, p.unit, p.billing_day, p.currency, r.id, r.per_million, p.basis
     """,
+    _KEPT,
     _MEASURED,
     _PRICED,
 )
@@ -286,7 +326,7 @@ _OF_EVENT = text(f"""
     with sealed as (
         select e.* from usage_events e
         where e.usage_day_utc = :usage_day_utc and e.id = :id and e.tenant_id = :tenant_id
-    ), {_MEASURED}, {_PRICED}
+    ), {_KEPT}, {_MEASURED}, {_PRICED}
     select p.*, r.per_million, coalesce(r.tenant_id is not null, false) as is_own
     from priced p left join prices r on r.id = p.price_id
     order by p.unit

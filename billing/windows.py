@@ -169,6 +169,11 @@ def over_seal(statement: str, *named: str) -> TextClause:
     return text(f"with {', '.join((_SEALED, *named))} {statement}")
 
 
+def over_day(statement: str, *named: str) -> TextClause:
+    """The same over the events of all seals of a window day, each with its seal_no; the parameter is window_day."""
+    return text(f"with {', '.join((_SEALED_OF_DAY, *named))} {statement}")
+
+
 def _complete_sources(session: Session, window_day: date, tenant_id: UUID, cutoff: datetime) -> list[tuple[UUID, int]]:
     """The last sequence number of each source that can have events of the window, all of them proven complete."""
     start, end = clock.day_window(window_day, clock.BERLIN)
@@ -237,20 +242,11 @@ _ONE_SEAL_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:windo
 
 # Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began has
 # events in it only if its clock was ahead and was set back. One that numbers its events in the transaction that inserts
-# them has nothing to report besides; what it commits later gets a seal of its own.
+# them has nothing to report besides; what it commits later gets a seal of its own. What was proven is not looked at
+# again: with thousands of tenants a day that would be thousands of looks at every event.
 _SOURCES = text("""
     select s.id, s.name, s.kind = 'journal' as is_journal, s.last_seq, s.pending, s.heartbeat_at, s.closed_at,
-           s.last_seq - (
-               select count(*)
-               from (
-                   select e.source_seq from usage_events e where e.source_id = s.id
-                   union
-                   select coalesce(q.payload -> 'arrived' ->> 'source_seq', q.payload ->> 'source_seq')::bigint
-                   from quarantine q
-                   where coalesce(q.payload -> 'arrived' ->> 'source_id', q.payload ->> 'source_id') = s.id::text
-               ) as accounted (source_seq)
-               where accounted.source_seq between 1 and s.last_seq
-           ) as missing
+           prove_source(s.id, s.last_seq) as missing
     from usage_sources s
     where s.closed_at is null or s.closed_at >= :start or s.id in (
         select e.source_id from usage_events e
@@ -311,6 +307,18 @@ _SEALED = """
         join usage_events e on e.source_id = r.source_id and e.source_seq >= r.from_seq and e.source_seq < r.until_seq
         where w.window_day = :window_day and w.tenant_id = :tenant_id and w.seal_no = :seal_no
           and e.tenant_id = :tenant_id
+          and e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
+          and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
+          and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'
+    )"""
+_SEALED_OF_DAY = """
+    sealed as (
+        select w.window_day, w.seal_no, e.*
+        from usage_windows w
+        cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
+        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id
+             and e.source_seq >= r.from_seq and e.source_seq < r.until_seq
+        where w.window_day = :window_day
           and e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
           and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
           and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'

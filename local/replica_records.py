@@ -90,13 +90,14 @@ class ReplicaRecord:
         self.reason = reason or self.reason
 
     def count(self, metrics: EngineMetrics) -> None:
-        """Its counters at an instant when nothing ran in it."""
+        """Its counters now: exact when nothing runs in it, else bounds of what it has done."""
         self.changed = True
         counters = insert(EngineCounters).values(
             replica_id=self.id,
             observed_at=clock.now(),
             prompt_tokens=metrics.prompt_tokens,
             completion_tokens=metrics.completion_tokens,
+            requests=metrics.requests,
         )
         self.unwritten += (counters.on_conflict_do_nothing(),)
 

@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 
 _WATCH_SECONDS = 1.0
 _START_SECONDS = 900.0  # the largest models of the catalog load in minutes
+_BUSY_READING_SECONDS = 60.0  # an engine that is never idle is read as often as reconciliation needs it
 _SILENCE_SECONDS = 60.0  # a busy engine may be slow to answer, one that is silent this long hangs
 _STOP_GRACE_SECONDS = 5.0
 _BACKOFF_SECONDS = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -175,10 +176,13 @@ class ReplicaSlot:
         raise _Retired
 
     async def _watch(self, engine: EngineProcess, record: ReplicaRecord) -> None:
-        """Give it its adapters; write down its counters when it has come to rest. EngineFailed when it is silent."""
+        """Give it its adapters; write down its counters when it has come to rest. EngineFailed when it is silent.
+
+        One that never rests is written down busy, every so often: reconciliation then has bounds instead of a number.
+        """
         adapters = EngineAdapters(engine, record, self.node.store, self.node.adapters_dir, self.on_change)
         written, before = record.baseline, record.baseline
-        heard = time.monotonic()
+        heard = written_at = time.monotonic()
         while True:
             began = time.monotonic()
             await adapters.reconcile(self.adapters)
@@ -187,10 +191,11 @@ class ReplicaSlot:
             now = await engine.metrics()
             if now is not None:
                 heard = time.monotonic()
-                if now == before and now != written and now.requests == 0:
+                at_rest = now == before and now != written and now.requests == 0
+                if at_rest or (now.requests > 0 and heard - written_at > _BUSY_READING_SECONDS):
                     record.count(now)
                     self.on_change()
-                    written = now
+                    written, written_at = now, heard
             elif time.monotonic() - heard > _SILENCE_SECONDS:
                 raise EngineFailed(f"has not answered for {_SILENCE_SECONDS:.0f} s")
             before = now

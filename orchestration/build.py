@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets import (
+    archive,
     batches,
     catalog,
     cluster,
@@ -52,7 +53,7 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
             *dg.load_assets_from_modules(ASSET_MODULES),
             usage.USAGE_EVENTS,
         ],
-        asset_checks=dg.load_asset_checks_from_modules([usage, invoices, documents, ledger, payments]),
+        asset_checks=dg.load_asset_checks_from_modules([archive, usage, invoices, documents, ledger, payments]),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from assets.archive import usage_archive
 from assets.batches import batches
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
@@ -31,8 +32,14 @@ SYNC_CATALOG = dg.define_asset_job(
 )
 PROCESS_DAY = dg.define_asset_job(
     "process_day",
-    selection=[usage_daily, rated_usage],
-    description="Count, rate and reconcile all sealed usage of a Berlin day.",
+    selection=[usage_archive, usage_daily, rated_usage],
+    description="Archive, count, rate and reconcile all sealed usage of a Berlin day.",
+    tags=_at_most(timedelta(hours=1)),
+)
+ARCHIVE_DAY = dg.define_asset_job(
+    "archive_day",
+    selection=[usage_archive],
+    description="Archive what is sealed of a Berlin day and is not archived: usage that is older than the archive.",
     tags=_at_most(timedelta(hours=1)),
 )
 DRAFT_INVOICES = dg.define_asset_job(
@@ -106,6 +113,7 @@ APPLY_TENANTS = dg.define_asset_job(
 JOBS = [
     SYNC_CATALOG,
     PROCESS_DAY,
+    ARCHIVE_DAY,
     DRAFT_INVOICES,
     RE_RATE,
     FINALIZE_INVOICE,

@@ -14,12 +14,13 @@ from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
-from billing import approval, arrivals, invoice_requests, ledger_work, windows
+from billing import approval, archive, arrivals, invoice_requests, ledger_work, quarantine, windows
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
 from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import (
+    ARCHIVE_DAY,
     CLOSE_LEDGER,
     CORRECT_INVOICE,
     DRAFT_INVOICES,
@@ -40,6 +41,7 @@ from studio.db.sessions import unit_of_work
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 # Older usage is found when a month closes; looking through all of it every ten minutes would cost more than it finds.
 _UNSEALED_LOOKBACK = timedelta(days=35)
+_ARCHIVED_AT_ONCE = 5  # days of old usage in ten minutes
 _CATALOG_TAG = "studio/catalog"
 _CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
 _ATTEMPTS_MAX = 14  # almost three days; what has failed that long needs a person
@@ -101,11 +103,26 @@ def sealed_windows(
     now = clock.now()
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, states=("sealed", "counted", "rated"))
+        held = quarantine.may_go_on(session)
     work: dict[str, list[str]] = defaultdict(list)
     for seal in seals:
         if (tries := attempt(seal.sealed_at, now)) <= _ATTEMPTS_MAX:
             work[seal.key.window_day.isoformat()].append(f"{seal.key}#{tries}")
+    for key, changed_at in held:  # once more for each change: what is still in question stays held
+        work[key.window_day.isoformat()].append(f"{key}#{changed_at.isoformat()}")
     return _one_run_each(context, PROCESS_DAY.name, work) or dg.SkipReason("No sealed usage waits.")
+
+
+@dg.sensor(job=ARCHIVE_DAY, minimum_interval_seconds=600, default_status=_RUNNING)
+def archive_gaps(
+    context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Catches the archive up: days whose usage is done with, and which hold seals that are not archived."""
+    now = clock.now()
+    with unit_of_work(worker_database) as session:
+        days = archive.waiting_days(session, _ARCHIVED_AT_ONCE)
+        work = {day.isoformat(): [f"{now:%Y-%m-%d %H}"] for day in days}
+    return _one_run_each(context, ARCHIVE_DAY.name, work) or dg.SkipReason("Everything sealed is archived.")
 
 
 @dg.sensor(name="invoice_requests", job=DRAFT_INVOICES, minimum_interval_seconds=10, default_status=_RUNNING)
@@ -169,6 +186,7 @@ SENSORS = [
     fleet_reconcile,
     closed_days,
     sealed_windows,
+    archive_gaps,
     invoice_requests_open,
     approvals,
     correction_approvals,

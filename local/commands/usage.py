@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from local.api import Api
+from local.commands import quarantine
 from local.output import AsJson, progress, show, show_rows
 from local.seal import seal_window
 
-app = typer.Typer(no_args_is_help=True, help="Processing windows of usage.")
+app = typer.Typer(no_args_is_help=True, help="Processing windows of usage, and usage in question.")
+app.add_typer(quarantine.app, name="quarantine")
 
 
 @app.command()

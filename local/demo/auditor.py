@@ -70,7 +70,7 @@ class Auditor:
             row = connection.execute(
                 "select count(*) from usage_events e where api_key_id = (select id from api_keys where prefix = %s)"
                 " and not exists (select from engine_counters c where c.replica_id = e.replica_id"
-                " and c.observed_at >= e.ended_at)",
+                " and c.requests = 0 and c.observed_at >= e.ended_at)",
                 [prefix],
             ).fetchone()
         assert row is not None
@@ -168,7 +168,7 @@ _ENGINE_TOTALS = """
                c.prompt_tokens - r.baseline_prompt_tokens as prompt,
                c.completion_tokens - r.baseline_completion_tokens as completion
         from engine_counters c join replicas r on r.id = c.replica_id
-        where r.kind = 'process'
+        where r.kind = 'process' and c.requests = 0
         order by c.replica_id, c.observed_at desc
     )
     select l.variant_id, l.prompt, l.completion,

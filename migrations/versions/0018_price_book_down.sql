@@ -76,6 +76,8 @@ begin
     ), kept as (
         insert into quarantine (reason, event_id, tenant_id, payload)
         select 'tokens or reasons out of range', r.id, r.tenant_id, to_jsonb(r) - 'shipment_id' - 'row' from refused r
+        where not exists (
+            select 1 from quarantine q where q.event_id = r.id and q.payload = to_jsonb(r) - 'shipment_id' - 'row')
         returning 1
     )
     select quarantined + count(*) into quarantined from kept;

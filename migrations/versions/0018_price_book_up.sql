@@ -235,7 +235,7 @@ alter table model_variants add column first_token_target_prompt_tokens integer;
 alter table usage_staging add column admitted_at timestamptz;
 alter table usage_events add column admitted_at timestamptz;
 
--- As in 0010, with that instant.
+-- As in 0013, with that instant.
 create or replace function accept_usage(shipment uuid, out accepted bigint, out known bigint, out quarantined bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -262,6 +262,8 @@ begin
     ), kept as (
         insert into quarantine (reason, event_id, tenant_id, payload)
         select 'tokens or reasons out of range', r.id, r.tenant_id, to_jsonb(r) - 'shipment_id' - 'row' from refused r
+        where not exists (
+            select 1 from quarantine q where q.event_id = r.id and q.payload = to_jsonb(r) - 'shipment_id' - 'row')
         returning 1
     )
     select quarantined + count(*) into quarantined from kept;

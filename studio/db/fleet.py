@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import Base, RecordedAt, Tokens, UuidKey
@@ -77,7 +77,10 @@ class Warmup(Base):
 
 
 class EngineCounters(Base):
-    """An engine's own token totals at an instant when nothing was running in it. Append-only."""
+    """An engine's own token totals at an instant, and how many requests it was working on. Append-only.
+
+    With none the totals are exact; of an engine that is never idle they lie within bounds (`billing/engine_totals.py`).
+    """
 
     __tablename__ = "engine_counters"
 
@@ -85,3 +88,8 @@ class EngineCounters(Base):
     observed_at: Mapped[datetime] = mapped_column(primary_key=True)
     prompt_tokens: Mapped[Tokens]
     completion_tokens: Mapped[Tokens]
+    requests: Mapped[int] = mapped_column(CheckConstraint("requests >= 0", "requests_not_negative"), server_default="0")
+
+    __table_args__ = (
+        Index("ix_engine_counters_replica_id_idle", "replica_id", "observed_at", postgresql_where=text("requests = 0")),
+    )

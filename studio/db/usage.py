@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
-from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
+from studio.db.base import CURRENCIES, Base, Bytes, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
 
 
 class UsageSource(Base):
@@ -30,6 +30,9 @@ class UsageSource(Base):
     closed_at: Mapped[datetime | None]
     crashed_at: Mapped[datetime | None]  # when its death was noticed, or when it ended having lost work of engines
     last_seq: Mapped[Tokens]
+    proven_seq: Mapped[Tokens] = mapped_column(
+        server_default="0"
+    )  # 1..proven_seq are all there; `prove_source` moves it
     pending: Mapped[Tokens]  # written to the journal and not yet shipped, at the heartbeat
     heartbeat_at: Mapped[datetime]
 
@@ -136,7 +139,11 @@ class UsageCount(Base):
 
 
 class Quarantined(Base):
-    """Something that looked like usage and could not be accepted or rated. Neither version of a conflict wins."""
+    """Something that looked like usage and could not be accepted or rated. Neither version of a conflict wins.
+
+    Resolved by its cause (a price was added), or by a person's decision: `released` is billed as it stands in
+    `usage_events`, `discarded` is billed to nobody.
+    """
 
     __tablename__ = "quarantine"
 
@@ -147,6 +154,20 @@ class Quarantined(Base):
     tenant_id: Mapped[UUID | None]
     payload: Mapped[Document]
     resolved_at: Mapped[datetime | None]
+    decision: Mapped[str | None] = mapped_column(
+        CheckConstraint("decision in ('released', 'discarded')", "decision_known")
+    )
+    decided_by: Mapped[str | None]
+    decision_reason: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "(decision is null) = (decided_by is null) and (decision is null) = (decision_reason is null)"
+            " and (decision is null or resolved_at is not null)",
+            "decision_explained",
+        ),
+        Index("ix_quarantine_event_id", "event_id"),
+    )
 
 
 class UsageWindow(Base):
@@ -170,6 +191,30 @@ class UsageWindow(Base):
     __table_args__ = (
         CheckConstraint("state in ('sealed', 'counted', 'rated', 'reconciled', 'held')", "state_known"),
         CheckConstraint("seal_no >= 1", "seal_no_from_one"),
+    )
+
+
+class UsageArchive(Base):
+    """Where the events of a seal lie in the bucket `usage-archive`, and what they add up to there. Append-only."""
+
+    __tablename__ = "usage_archives"
+
+    window_day: Mapped[date] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seal_no: Mapped[int] = mapped_column(primary_key=True)
+    object_key: Mapped[str]
+    sha256: Mapped[str]  # of the object's bytes
+    bytes: Mapped[Bytes]
+    schema_version: Mapped[int]
+    events: Mapped[Tokens] = mapped_column(CheckConstraint("events >= 1", "events_at_least_one"))
+    fingerprint: Mapped[int] = mapped_column(Numeric(38, 0))  # the sum of the events' hashes, whatever their order
+    archived_at: Mapped[RecordedAt]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["window_day", "tenant_id", "seal_no"],
+            ["usage_windows.window_day", "usage_windows.tenant_id", "usage_windows.seal_no"],
+        ),
     )
 
 

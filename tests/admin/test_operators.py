@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,8 @@ ROUTES = [
     ("DELETE", "/admin/v1/clock"),
     ("POST", "/admin/v1/usage/windows/2026-11-25/seals"),
     ("GET", "/admin/v1/usage/windows"),
+    ("GET", "/admin/v1/usage/quarantine"),
+    ("POST", "/admin/v1/usage/quarantine/00000000-0000-0000-0000-000000000000/decision"),
     ("POST", "/admin/v1/invoices/orders"),
     ("GET", "/admin/v1/invoices/orders/00000000-0000-0000-0000-000000000000"),
     ("GET", "/admin/v1/invoices"),
@@ -228,6 +231,24 @@ def test_sealing_an_empty_window_says_so(office: Office) -> None:
     body = {"tenant": "acme", "reason": "test", "cutoff": "2026-01-02T00:00:00+00:00"}
     with pytest.raises(ApiRefused, match="no event that is not sealed"):
         office.api.post("/admin/v1/usage/windows/2026-01-01/seals", body)
+
+
+def test_finance_sees_what_is_in_quarantine_and_decides_about_it(office: Office) -> None:
+    payload = '{"model_id": "m", "prompt_tokens": -1, "completion_tokens": 5}'
+    with office.database.superuser() as connection:
+        connection.execute(
+            "insert into quarantine (reason, tenant_id, payload) select 'tokens or reasons out of range', id, %s"
+            " from tenants where slug = 'acme'",
+            [payload],
+        )
+    (entry,) = json.loads(office.studio("usage", "quarantine", "list", "--tenant", "acme", "--json").stdout)
+    assert (entry["reason"], entry["tokens"], entry["decision"]) == ("tokens or reasons out of range", 4, None)
+    refused = office.studio("usage", "quarantine", "release", entry["id"], "--reason", "why not")
+    assert (refused.returncode, "can only be discarded" in refused.stderr) == (1, True)
+    assert office.studio("usage", "quarantine", "discard", entry["id"], "--reason", "a broken build").returncode == 0
+    assert office.api.get("/admin/v1/usage/quarantine", tenant="acme") == []
+    (settled,) = office.api.get("/admin/v1/usage/quarantine", tenant="acme", settled="true")
+    assert (settled["decision"], settled["decision_reason"]) == ("discarded", "a broken build")
 
 
 def test_what_was_audited_cannot_be_changed(office: Office) -> None:

@@ -137,6 +137,7 @@ class Books:
         variant: str = CHAT,
         batch_id: UUID | None = None,
         first_token_after: timedelta | None = None,
+        minutes: int = 0,
     ) -> dict[str, Any]:
         """The row of one request that the engine has answered, but for what a cache gave."""
         self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
@@ -154,8 +155,8 @@ class Books:
             "variant_id": variant, "tier_requested": tier, "tier_served": tier,
             "replica_id": self.replica_id if is_the_engines else None,
             "started_at": at, "first_token_at": at + (first_token_after or timedelta(0)),
-            "admitted_at": None if first_token_after is None else at, "ended_at": at + timedelta(seconds=1),
-            "prompt_tokens": prompt,
+            "admitted_at": None if first_token_after is None else at,
+            "ended_at": at + (timedelta(minutes=minutes) or timedelta(seconds=1)), "prompt_tokens": prompt,
             "cached_tokens": cached, "completion_tokens": completion, "reasoning_tokens": 0, "http_status": 200,
             "end_reason": "complete", "usage_origin": "engine",
             "batch_id": batch_id, "engine_prompt_tokens": prompt - reused_prompt if reused_prompt else None,
@@ -164,10 +165,13 @@ class Books:
 
     def engine_is_idle(self, at: datetime) -> None:
         """The node agent reads the engine's own counters."""
+        self.engine_works(at, requests=0)
+
+    def engine_works(self, at: datetime, requests: int) -> None:
+        """The same of an engine that works on so many requests."""
+        reading = {"observed_at": at, "requests": requests, **self.engine_tokens}
         with self.as_role("node_agent") as session:
-            session.execute(
-                insert(EngineCounters).values(replica_id=self.replica_id, observed_at=at, **self.engine_tokens)
-            )
+            session.execute(insert(EngineCounters).values(replica_id=self.replica_id, **reading))
 
     def seal(self, tenant_id: UUID, day: date, role: DatabaseRole = "worker") -> Seal:
         """Seal a closed day as the calendar does."""

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
-from billing import approval, invoice_requests, windows
+from billing import approval, archive, invoice_requests, windows
 from studio import clock, tenants
 from studio.db.fleet import DesiredReplicas
 from studio.db.invoices import InvoiceDocument
@@ -113,7 +113,24 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
         "rated_usage_rows_fit": True,
         "tokens_counted_are_tokens_rated": True,
         "events_equal_engine_counters": True,
+        "archive_equals_table": True,
+        "gpu_seconds_cover_events": True,
+        "usage_is_like_before": True,
+        "prices_go_on": True,
+        "archive_rates_to_the_same": True,
     }
+
+
+def test_usage_that_is_older_than_the_archive_is_caught_up_with(books: Books, location: Location) -> None:
+    """Here the domain has processed the day, as everything did before there was an archive."""
+    tenant, gateway, day = books.tenant(), books.gateway(), date(2026, 11, 10)
+    gateway.uses(tenant, datetime(2026, 11, 10, 11, tzinfo=UTC), prompt=10)
+    books.close_day(gateway, tenant, day)
+    (request,) = location.asks("archive_gaps")
+    assert location.carry_out(request, "archive_day").success
+    assert location.asks("archive_gaps") == []
+    with books.as_role("auditor") as session:
+        assert [row.events for row in archive.archived(session, day)] == [1]
 
 
 def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, location: Location) -> None:
@@ -126,6 +143,7 @@ def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, locati
         with location.tick("closed_days") as said:
             (observation,) = said.asset_events
         assert observation.metadata["events"].value == 1
+        assert (observation.metadata["sources"].value, observation.metadata["pending_events"].value) == (1, pending)
         with books.as_role("auditor") as session:
             assert len(windows.seals(session)) == sealed
 

@@ -1,0 +1,43 @@
+"""What is unusual for a tenant is shown, by a rule that one jump before does not blunt."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from billing import jumps
+from studio import clock
+from tests.billing.books import Books
+
+DAY = date(2026, 11, 10)
+NOON = datetime(2026, 11, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+def test_a_day_far_above_the_median_is_a_jump_and_a_usual_one_is_not(books: Books) -> None:
+    steady, wild, fresh, gateway = books.tenant("steady"), books.tenant("wild"), books.tenant("fresh"), books.gateway()
+    history = {5: 1_000_000, 4: 1_000_000, 3: 90_000_000, 2: 1_200_000, 1: 900_000}
+    for ago, tokens in history.items():
+        for tenant in (steady, wild):
+            gateway.uses(tenant, NOON - timedelta(days=ago), prompt=tokens)
+            books.close_day(gateway, tenant, DAY - timedelta(days=ago))
+    for tenant, tokens in ((steady, 5_000_000), (wild, 5_000_001), (fresh, 900_000_000)):
+        gateway.uses(tenant, NOON, prompt=tokens)
+        books.close_day(gateway, tenant, DAY)
+    with books.as_role("worker") as session:
+        assert jumps.of_day(session, DAY) == [jumps.Jump(wild, 5_000_001, 1_000_000, 5)]
+
+
+def test_a_price_that_ends_and_is_followed_by_none_is_named_a_week_before(books: Books) -> None:
+    with books.as_role("worker") as session:
+        assert jumps.price_gaps(session, clock.now()) == []
+    ends = clock.now() + timedelta(days=6)
+    with books.database.superuser() as connection:
+        connection.execute(
+            "update prices set valid_until = %s where variant_id = 'chat' and unit = 'prompt' and currency = 'EUR'",
+            [ends],
+        )
+    with books.as_role("worker") as session:
+        assert [(gap.variant_id, gap.unit, gap.ends_at) for gap in jumps.price_gaps(session, clock.now())] == [
+            ("chat", "prompt", ends)
+        ]
+        assert jumps.price_gaps(session, clock.now() - timedelta(days=2)) == []
