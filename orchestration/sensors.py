@@ -15,6 +15,7 @@ from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
 from billing import approval, arrivals, invoice_requests, ledger_work, windows
+from orchestration.approvals import invoices_waiting
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
@@ -172,6 +173,7 @@ SENSORS = [
     approvals,
     correction_approvals,
     ledger_open,
+    invoices_waiting,
     batch_supply,
     fine_tunes_open,
     responses_sweep,

@@ -17,6 +17,7 @@ from serving.admin import (
     invoices,
     ledger,
     limits,
+    reviews,
     tenants,
     usage,
     users,
@@ -25,7 +26,7 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-_MONEY = (usage, invoices, corrections, credit_lots, ledger)
+_MONEY = (usage, reviews, invoices, corrections, credit_lots, ledger)  # `/invoices/open` before `/invoices/{id}`
 for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 

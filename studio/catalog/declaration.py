@@ -202,6 +202,10 @@ class DeclaredLegalEntity(_Declared):
     currency: Currency
     time_zone: ZoneName
     invoice_prefix: str = Field(pattern="^[A-Z]{2,8}$")
+    # From which gross total on, in its own currency, it takes two persons. Another currency always does.
+    four_eyes_from: Decimal = Field(Decimal(0), ge=0, decimal_places=2)
+    four_eyes_by: Literal["anyone", "people"] = "anyone"  # `people`: keys neither review nor approve
+    four_eyes_credit_from: Decimal = Field(Decimal(10_000), ge=0, decimal_places=2)  # a lot of credit
     details: dict[str, str]
 
 

@@ -1,6 +1,7 @@
 """The tables, one module per group of `docs/architecture.md`, and sessions for the roles that use them."""
 
 from studio.db import (
+    approvals,
     budgets,
     catalog,
     corrections,
@@ -21,6 +22,7 @@ from studio.db.base import Base
 
 __all__ = [
     "Base",
+    "approvals",
     "budgets",
     "catalog",
     "corrections",
