@@ -6,7 +6,19 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import batches, catalog, cluster, fine_tunes, fleet, invoices, isolation, ledger, open_invoices, usage
+from assets import (
+    batches,
+    catalog,
+    cluster,
+    fine_tunes,
+    fleet,
+    invoices,
+    isolation,
+    ledger,
+    notices,
+    open_invoices,
+    usage,
+)
 from orchestration.jobs import JOBS
 from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
@@ -22,11 +34,11 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *dg.load_assets_from_modules(
-                [catalog, fleet, cluster, batches, fine_tunes, usage, invoices, open_invoices, ledger, isolation]
+                [catalog, fleet, cluster, batches, fine_tunes, usage, invoices, open_invoices, ledger, isolation, notices]
             ),
             usage.USAGE_EVENTS,
         ],
-        asset_checks=dg.load_asset_checks_from_modules([usage, invoices, ledger]),
+        asset_checks=dg.load_asset_checks_from_modules([usage, invoices, ledger, notices]),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

@@ -13,6 +13,7 @@ from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
+from assets.notices import mails, webhook_messages
 from assets.usage import rated_usage, usage_daily
 
 
@@ -69,6 +70,18 @@ FINE_TUNE = dg.define_asset_job(
     description="Train, validate and publish the adapter of one fine-tuning job.",
     tags=_at_most(timedelta(hours=24)) | {"studio/kind": "fine-tune"},
 )
+SEND_WEBHOOKS = dg.define_asset_job(
+    "send_webhooks",
+    selection=[webhook_messages],
+    description="Send the messages to webhooks that are due.",
+    tags=_at_most(timedelta(minutes=10)),
+)
+SEND_MAIL = dg.define_asset_job(
+    "send_mail",
+    selection=[mails],
+    description="Send the mails that are due, each once.",
+    tags=_at_most(timedelta(minutes=30)),
+)
 CERTIFY_ISOLATION = dg.define_asset_job(
     "certify_isolation",
     selection=[isolation_certificates],
@@ -91,6 +104,8 @@ JOBS = [
     CLOSE_LEDGER,
     BATCH_WORKER,
     FINE_TUNE,
+    SEND_WEBHOOKS,
+    SEND_MAIL,
     CERTIFY_ISOLATION,
     APPLY_TENANTS,
 ]

@@ -28,6 +28,7 @@ from orchestration.jobs import (
     PROCESS_DAY,
     SYNC_CATALOG,
 )
+from orchestration.notices import budget_alerts, mail_due, webhooks_due
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -174,6 +175,9 @@ SENSORS = [
     correction_approvals,
     ledger_open,
     invoices_waiting,
+    budget_alerts,
+    webhooks_due,
+    mail_due,
     batch_supply,
     fine_tunes_open,
     responses_sweep,

@@ -43,6 +43,7 @@ from serving.routes import (
     responses,
     uploads,
     usage,
+    webhooks,
 )
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
@@ -55,7 +56,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(usage, organization, limits, budgets, webhooks, idempotency, cache, keys, isolation, pages),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

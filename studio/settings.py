@@ -73,6 +73,16 @@ class Settings(BaseSettings):
     )
     content_key: SecretStr | None = Field(None, description="secret that encrypts what tenants ask us to keep")
 
+    webhook_key: SecretStr | None = Field(
+        None, description="secret that seals webhooks' secrets; empty: there are none"
+    )
+    smtp_host: str | None = Field(None, description="mail server; empty: no mail is written or sent")
+    smtp_port: int = Field(587, description="its port")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field("starttls", description="how the way to it is encrypted")
+    smtp_user: str | None = Field(None, description="user at the mail server; empty: none")
+    smtp_password: SecretStr | None = Field(None, description="password of that user")
+    smtp_from: str = Field("billing@localhost", description="sender of all mail")
+
     certificate_key: SecretStr | None = Field(None, description="secret behind the key that signs certificates")
 
     oidc_issuer: str | None = Field(None, description="OpenID provider that people sign in with; empty: keys only")

@@ -1,5 +1,13 @@
 -- Drafts that were voided go; invoices that are final stay as they are, with the approval that they have.
 
+drop table mail_attempts;
+drop table mails;
+drop table webhook_attempts;
+drop table webhook_messages;
+drop table webhooks;
+drop table alerts;
+alter table budgets drop column alert_percents;
+
 drop trigger append_only on reviews;
 drop trigger two_persons on credit_lots;
 drop function require_two_for_credit();

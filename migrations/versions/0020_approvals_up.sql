@@ -282,3 +282,135 @@ grant insert on reviews, invoice_holds, credit_requests to studio_operator;
 grant insert on invoice_holds to studio_worker;
 grant update (released_by, released_at, release_reason) on invoice_holds to studio_operator;
 grant update (approved_by, approved_at) on credit_requests to studio_operator;
+
+-- 5. Alerts of budgets, and webhooks that carry them -----------------------------------------------------------------
+
+alter table budgets add column alert_percents integer[] not null default '{80,100}'
+    constraint ck_budgets_alert_percents_sensible check (
+        cardinality(alert_percents) <= 10 and 0 < all (alert_percents) and 200 >= all (alert_percents));
+
+-- The unique key is the claim: however many look at once, one of them raises the alert.
+create table alerts (
+    id uuid primary key default uuidv7(),
+    tenant_id uuid not null constraint fk_alerts_tenant_id_tenants references tenants,
+    budget_id uuid not null constraint fk_alerts_budget_id_budgets references budgets,
+    period date not null,
+    percent integer not null,
+    amount numeric(18, 6) not null,
+    used numeric(38, 12) not null,
+    raised_at timestamptz not null default now(),
+    constraint uq_alerts_budget_id_period_percent_amount unique (budget_id, period, percent, amount)
+);
+create index ix_alerts_tenant_id on alerts (tenant_id);
+create trigger append_only before update or delete on alerts for each row execute function refuse_change();
+
+create table webhooks (
+    id uuid primary key default uuidv7(),
+    tenant_id uuid not null constraint fk_webhooks_tenant_id_tenants references tenants,
+    url text not null,
+    secret bytea not null,
+    previous_secret bytea,
+    previous_until timestamptz,
+    created_by text not null,
+    created_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    constraint uq_webhooks_id_tenant_id unique (id, tenant_id)
+);
+create index ix_webhooks_tenant_id on webhooks (tenant_id);
+
+create table webhook_messages (
+    id uuid primary key default uuidv7(),
+    tenant_id uuid not null constraint fk_webhook_messages_tenant_id_tenants references tenants,
+    webhook_id uuid not null,
+    type text not null,
+    body text not null,
+    created_at timestamptz not null default now(),
+    attempts integer not null default 0,
+    next_attempt_at timestamptz default now(),
+    delivered_at timestamptz,
+    constraint fk_webhook_messages_webhook_id_tenant_id_webhooks foreign key (webhook_id, tenant_id)
+        references webhooks (id, tenant_id)  -- not to another tenant's
+);
+create index ix_webhook_messages_tenant_id on webhook_messages (tenant_id);
+create index ix_webhook_messages_next_attempt_at on webhook_messages (next_attempt_at) where next_attempt_at is not null;
+
+create table webhook_attempts (
+    message_id uuid not null constraint fk_webhook_attempts_message_id_webhook_messages references webhook_messages,
+    n integer not null,
+    tenant_id uuid not null constraint fk_webhook_attempts_tenant_id_tenants references tenants,
+    at timestamptz not null default now(),
+    status integer,
+    error text,
+    primary key (message_id, n)
+);
+create trigger append_only before update or delete on webhook_attempts for each row execute function refuse_change();
+
+do $$
+declare
+    scoped text;
+begin
+    foreach scoped in array array['alerts', 'webhooks', 'webhook_messages', 'webhook_attempts'] loop
+        execute format('alter table %I enable row level security, force row level security', scoped);
+        execute format('create policy own_tenant on %I to studio_gateway
+                        using (tenant_id = current_tenant()) with check (tenant_id = current_tenant())', scoped);
+        execute format('create policy all_tenants on %I
+                        to studio_owner, studio_operator, studio_worker, studio_auditor using (true) with check (true)', scoped);
+    end loop;
+end $$;
+
+grant select on alerts, webhook_messages, webhook_attempts
+    to studio_gateway, studio_operator, studio_worker, studio_auditor;
+grant select on webhooks to studio_gateway, studio_worker;
+grant select (id, tenant_id, url, created_by, created_at, deleted_at) on webhooks to studio_operator, studio_auditor;
+grant insert on webhooks to studio_gateway;
+grant update (deleted_at, secret, previous_secret, previous_until) on webhooks to studio_gateway;
+grant insert (id, tenant_id, webhook_id, type, body) on webhook_messages to studio_gateway;
+grant insert on alerts, webhook_messages, webhook_attempts to studio_worker;
+grant update (attempts, next_attempt_at, delivered_at) on webhook_messages to studio_worker;
+grant update (alert_percents) on budgets to studio_operator;
+
+-- 6. Mail: rows that wait, and what became of each attempt ------------------------------------------------------------
+
+create table mails (
+    id uuid primary key default uuidv7(),
+    kind text not null constraint ck_mails_kind_known check (kind in ('invoice', 'correction', 'alert', 'dunning')),
+    key text not null constraint uq_mails_key unique,
+    tenant_id uuid not null constraint fk_mails_tenant_id_tenants references tenants,
+    recipient text not null,
+    subject text not null,
+    body text not null,
+    attachment_key text,
+    attachment_name text,
+    attachment_sha256 text,
+    created_at timestamptz not null default now(),
+    constraint ck_mails_attachment_whole check (
+        (attachment_key is null) = (attachment_name is null) and (attachment_key is null) = (attachment_sha256 is null))
+);
+create index ix_mails_tenant_id on mails (tenant_id);
+
+-- An attempt is written before the server is spoken to. One without an outcome may have been a mail: it is never repeated.
+create table mail_attempts (
+    mail_id uuid not null constraint fk_mail_attempts_mail_id_mails references mails,
+    n integer not null,
+    began_at timestamptz not null,
+    outcome text constraint ck_mail_attempts_outcome_known check (outcome in ('sent', 'deferred', 'refused', 'uncertain')),
+    answer text,
+    primary key (mail_id, n)
+);
+create trigger append_only before update or delete on mails for each row execute function refuse_change();
+create trigger answered_once before update or delete on mail_attempts
+    for each row execute function refuse_change_but_answer('outcome,answer');
+
+do $$
+declare
+    scoped text;
+begin
+    foreach scoped in array array['mails', 'mail_attempts'] loop
+        execute format('alter table %I enable row level security, force row level security', scoped);
+        execute format('create policy all_tenants on %I
+                        to studio_owner, studio_operator, studio_worker, studio_auditor using (true) with check (true)', scoped);
+    end loop;
+end $$;
+grant select on mails, mail_attempts to studio_operator, studio_worker, studio_auditor;
+grant insert on mails, mail_attempts to studio_worker;
+grant update (outcome, answer) on mail_attempts to studio_worker;
