@@ -97,7 +97,7 @@ def _of_seal(key: SealKey) -> Any:
 
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name.
-_MEASURED = """
+MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency, t.time_zone,
                (s.started_at at time zone t.time_zone)::date as billing_day,
@@ -117,7 +117,7 @@ _MEASURED = """
             ('reused', s.reused_prompt_tokens + s.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
     )"""
-_PRICED = """
+PRICED = """
     priced as (
         select m.*, p.id as price_id, count(p.id) over (partition by m.id, m.unit) as prices
         from measured m
@@ -134,8 +134,8 @@ _QUARANTINE_UNPRICED = over_seal(
     where not exists (
         select 1 from quarantine q where q.event_id = s.id and q.reason = :reason and q.resolved_at is null)
     """,
-    _MEASURED,
-    _PRICED,
+    MEASURED,
+    PRICED,
 )
 
 _RESOLVE_PRICED = over_seal(
@@ -144,8 +144,8 @@ _RESOLVE_PRICED = over_seal(
     from (select id from priced group by id having bool_and(prices = 1)) p
     where q.event_id = p.id and q.reason = :reason and q.resolved_at is null
     """,
-    _MEASURED,
-    _PRICED,
+    MEASURED,
+    PRICED,
 )
 
 # Any unresolved entry holds, also a conflict between two versions of an event: it is not for us to pick one.
@@ -163,8 +163,8 @@ _COUNT = over_seal(
     from priced
     group by tenant_id, variant_id, unit, price_id, billing_day, time_zone, legal_entity_id, currency
     """,
-    _MEASURED,
-    _PRICED,
+    MEASURED,
+    PRICED,
 )
 
 _HELD_OF_DAY = text("""

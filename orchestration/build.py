@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets import (
     batches,
+    billing_canary,
     catalog,
     cluster,
     fine_tunes,
@@ -34,7 +35,20 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *dg.load_assets_from_modules(
-                [catalog, fleet, cluster, batches, fine_tunes, usage, invoices, open_invoices, ledger, isolation, notices]
+                [
+                    catalog,
+                    fleet,
+                    cluster,
+                    batches,
+                    fine_tunes,
+                    usage,
+                    invoices,
+                    open_invoices,
+                    ledger,
+                    isolation,
+                    notices,
+                    billing_canary,
+                ]
             ),
             usage.USAGE_EVENTS,
         ],

@@ -7,6 +7,7 @@ from datetime import timedelta
 import dagster as dg
 
 from assets.batches import batches
+from assets.billing_canary import billing_canary
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
 from assets.fine_tunes import fine_tunes
@@ -82,6 +83,12 @@ SEND_MAIL = dg.define_asset_job(
     description="Send the mails that are due, each once.",
     tags=_at_most(timedelta(minutes=30)),
 )
+FLY_CANARY = dg.define_asset_job(
+    "fly_billing_canary",
+    selection=[billing_canary],
+    description="Compare the bill of known requests with what they counted themselves.",
+    tags=_at_most(timedelta(minutes=15)),
+)
 CERTIFY_ISOLATION = dg.define_asset_job(
     "certify_isolation",
     selection=[isolation_certificates],
@@ -106,6 +113,7 @@ JOBS = [
     FINE_TUNE,
     SEND_WEBHOOKS,
     SEND_MAIL,
+    FLY_CANARY,
     CERTIFY_ISOLATION,
     APPLY_TENANTS,
 ]

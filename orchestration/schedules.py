@@ -4,7 +4,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from billing import invoice_requests
-from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES
+from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, FLY_CANARY
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -39,4 +39,14 @@ NIGHTLY_ISOLATION = dg.ScheduleDefinition(
     description="Probes that tenants are isolated and gives each of them a signed report.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION]
+# At minute 17: at the full hour everybody's clocks ask for something.
+HOURLY_CANARY = dg.ScheduleDefinition(
+    name="hourly_billing_canary",
+    job=FLY_CANARY,
+    cron_schedule="17 * * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Known requests whose bill must be what they counted themselves.",
+)
+
+SCHEDULES = [month_close, NIGHTLY_ISOLATION, HOURLY_CANARY]

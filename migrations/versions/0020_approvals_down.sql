@@ -1,5 +1,7 @@
 -- Drafts that were voided go; invoices that are final stay as they are, with the approval that they have.
 
+drop function close_billing_canary();
+drop function open_billing_canary(uuid, text, bytea);
 drop table mail_attempts;
 drop table mails;
 drop table webhook_attempts;

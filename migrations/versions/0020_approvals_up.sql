@@ -414,3 +414,49 @@ end $$;
 grant select on mails, mail_attempts to studio_operator, studio_worker, studio_auditor;
 grant insert on mails, mail_attempts to studio_worker;
 grant update (outcome, answer) on mail_attempts to studio_worker;
+
+-- 7. The billing canary: a tenant of ours, with terms so that it can be rated, and keys for an hour -------------------
+
+create function open_billing_canary(key_id uuid, key_prefix text, key_hash bytea) returns uuid
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    found uuid;
+begin
+    -- Asked first: even an insert of nothing would tell every gateway to read all tenants again.
+    if not exists (select 1 from tenants where slug = 'billing-canary') then
+        insert into tenants (slug, name, is_internal) values ('billing-canary', 'Canary of billing', true)
+        on conflict (slug) do nothing;
+    end if;
+    select t.id into found from tenants t where t.slug = 'billing-canary' and t.is_internal and t.closed_at is null;
+    if found is null then
+        raise exception 'the tenant billing-canary is not ours: give it another name' using errcode = 'unique_violation';
+    end if;
+    if not exists (select 1 from tenant_billing b where b.tenant_id = found) then
+        insert into tenant_billing (tenant_id, valid_from, legal_entity_id, currency, time_zone, tax_category, buyer)
+        select found, current_date - 1, e.id, 'EUR', e.time_zone, 'S', '{}' from legal_entities e
+        where e.currency = 'EUR' order by e.id limit 1
+        on conflict do nothing;
+    end if;
+    insert into api_keys (id, tenant_id, name, prefix, secret_hash, scopes, expires_at)
+    values (key_id, found, 'billing canary', key_prefix, key_hash, '{inference}', now() + interval '1 hour');
+    insert into audit_log (actor, action, subject, tenant_id, details)
+    values ('billing canary', 'key.create', key_prefix, found, '{}');
+    return found;
+end $$;
+
+create function close_billing_canary() returns bigint
+language sql security definer set search_path = public, pg_temp as $$
+    with ended as (
+        update api_keys k set revoked_at = now()
+        from tenants t
+        where t.id = k.tenant_id and t.is_internal and k.revoked_at is null and t.slug = 'billing-canary'
+        returning k.prefix, k.tenant_id
+    ), noted as (
+        insert into audit_log (actor, action, subject, tenant_id, details)
+        select 'billing canary', 'key.revoke', prefix, tenant_id, '{}' from ended
+        returning 1
+    )
+    select count(*) from noted
+$$;
+revoke execute on function open_billing_canary(uuid, text, bytea), close_billing_canary() from public;
+grant execute on function open_billing_canary(uuid, text, bytea), close_billing_canary() to studio_worker;

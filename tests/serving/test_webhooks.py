@@ -103,7 +103,9 @@ def tenant(house: House, gateway: GatewayProcess) -> Iterator[httpx.Client]:
     tenant_id = new_tenant(house.operator, f"t-{ids.uuid7().hex[:20]}")
     with unit_of_work(house.operator) as session:
         key = create_key(session, tenant_id, "test", "tests", scopes=["inference", "usage", "keys"]).text
-    with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key}"}, trust_env=False) as client:
+    with httpx.Client(
+        base_url=gateway.url, headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=60
+    ) as client:
         wait_until(lambda: client.get("/v1/models").status_code == 200)
         client.headers["x-tenant"] = str(tenant_id)
         yield client
@@ -203,7 +205,7 @@ class TestAlerts:
         look(worker)
         webhook = created(tenant, house)
         stranger = httpx.Client(
-            base_url=tenant.base_url, headers={"authorization": f"Bearer {house.key.text}"}, trust_env=False
+            base_url=tenant.base_url, headers={"authorization": f"Bearer {house.key.text}"}, trust_env=False, timeout=60
         )
         with stranger:
             assert stranger.get("/v1/alerts").json()["data"] == []

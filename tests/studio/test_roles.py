@@ -128,6 +128,8 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "insert into isolation_certificates select * from isolation_certificates"),
     ("gateway", "select open_canary('isolation-canary-a', uuidv7(), 'xpu_x', 'x')"),
     ("operator", "select close_canaries()"),
+    ("gateway", "select open_billing_canary(uuidv7(), 'xpu_x', 'x')"),
+    ("operator", "select close_billing_canary()"),
     ("shipper", "select * from isolation_certificates"),
     ("worker", "insert into api_keys select * from api_keys"),
     ("worker", "insert into approvals select * from approvals"),
