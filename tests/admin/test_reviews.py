@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from local.api import ApiRefused
+from local.demo.auditor import Auditor
+from local.demo.cast import Demo
 from studio import ids
 from tests.admin.conftest import Office
 from tests.admin.test_corrections import FINAL_INVOICE, LINES
@@ -52,6 +56,14 @@ def test_review_hold_release_and_approval_by_two_persons(office: Office, draft: 
     assert [action for (action,) in audited] == [
         "invoice.review", "invoices.hold", "invoices.release", "invoice.approve",
     ]  # fmt: skip
+
+
+def test_the_demo_makes_a_second_person(office: Office, tmp_path: Path) -> None:
+    colleague = Demo(office.api, Auditor(""), tmp_path).colleague()
+    held = colleague.post("/admin/v1/tenants/acme/holds", {"reason": "demo"})
+    assert held["held_by"] not in (office.admin_key[:12], "")
+    assert colleague.post(f"/admin/v1/holds/{held['id']}/release", {"reason": "demo"})["released_by"] == held["held_by"]
+    colleague.close()
 
 
 def test_a_large_lot_of_credit_by_two_persons(office: Office) -> None:
