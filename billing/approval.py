@@ -1,6 +1,6 @@
 """Approvals: a person's deliberate "make this final at this total", of an invoice's draft or of a correction.
 
-Carried out once, by `finalize.py` and `correction_finalize.py`.
+Given after somebody else's review (`review.py`), carried out once, by `finalize.py` and `correction_finalize.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import exists, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, func, insert, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from billing import four_eyes, holds
 from studio import ids
+from studio.db.approvals import InvoiceHold
 from studio.db.corrections import Correction, CorrectionDocument
 from studio.db.invoices import Approval, Invoice, InvoiceDocument
 from studio.errors import Conflict, NotFound
@@ -31,13 +33,19 @@ class InvoiceIsFinal(Conflict):
     default_code = "invoice_is_final"
 
 
+class DraftIsVoid(Conflict):
+    """The draft was dropped; its usage is free for another one."""
+
+    default_code = "draft_is_void"
+
+
 @dataclass(frozen=True, slots=True)
 class WaitingApproval:
     """An approval whose invoice or correction is not final, or has no document yet."""
 
     id: UUID
     invoice_id: UUID
-    approved_at: datetime
+    approved_at: datetime  # or since when its tenant is held no more
 
 
 def approve(session: Session, *, invoice_id: UUID, expected_gross: Decimal, by: str, now: datetime) -> UUID:
@@ -45,9 +53,10 @@ def approve(session: Session, *, invoice_id: UUID, expected_gross: Decimal, by: 
     invoice = session.get(Invoice, invoice_id)
     if invoice is None:
         raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
-    if invoice.state == "final":
-        raise InvoiceIsFinal(f"The invoice {invoice.number} is final already.")
+    require_draft(invoice)
     require_total(invoice, expected_gross)
+    holds.require_none(session, invoice.tenant_id)
+    four_eyes.require_second(session, invoice, ids.to_wire(ids.INVOICE, invoice_id), by)
     approval_id = ids.uuid7()
     session.execute(
         insert(Approval).values(
@@ -65,10 +74,10 @@ def approve_correction(
     correction = session.get(Correction, correction_id)
     if correction is None:
         raise NotFound(f"There is no correction {ids.to_wire(ids.CORRECTION, correction_id)}.")
-    if correction.state == "final":
-        raise InvoiceIsFinal(f"The correction {correction.number} is final already.")
-    if correction.gross != expected_gross:
-        raise TotalDiffers(f"The correction's total is {correction.gross}, not {expected_gross} {correction.currency}.")
+    require_draft(correction)
+    require_total(correction, expected_gross)
+    holds.require_none(session, correction.tenant_id)
+    four_eyes.require_second(session, correction, ids.to_wire(ids.CORRECTION, correction_id), by)
     approval_id = ids.uuid7()
     session.execute(
         insert(Approval).values(
@@ -79,12 +88,22 @@ def approve_correction(
     return approval_id
 
 
-def require_total(invoice: Invoice, expected_gross: Decimal) -> None:
-    """TotalDiffers unless the invoice still has the total that was approved."""
-    if invoice.gross != expected_gross:
+def require_draft(draft: Invoice | Correction) -> None:
+    """InvoiceIsFinal, or DraftIsVoid, unless something can still become of it."""
+    what = "correction" if isinstance(draft, Correction) else "invoice"
+    if draft.state == "final":
+        raise InvoiceIsFinal(f"The {what} {draft.number} is final already.")
+    if draft.state == "void":
+        raise DraftIsVoid("This draft was dropped; order the invoice again.")
+
+
+def require_total(draft: Invoice | Correction, expected_gross: Decimal) -> None:
+    """TotalDiffers unless the draft still has the total that was seen."""
+    if draft.gross != expected_gross:
+        what = "correction" if isinstance(draft, Correction) else "draft"
         raise TotalDiffers(
-            f"The draft's total is {invoice.gross} {invoice.currency}, not {expected_gross} {invoice.currency}:"
-            " look at it again and approve the new total."
+            f"The {what}'s total is {draft.gross}, not {expected_gross} {draft.currency}:"
+            " look at it again and name the new total."
         )
 
 
@@ -96,12 +115,17 @@ def invoice_of(session: Session, approval_id: UUID) -> UUID:
 def waiting(session: Session) -> list[WaitingApproval]:
     """Approvals of invoices with something left to do, oldest first."""
     has_document = exists().where(InvoiceDocument.invoice_id == Approval.invoice_id)
-    carried_out_by_another = exists().where(
-        Invoice.id == Approval.invoice_id, Invoice.state == "final", Invoice.approval_id != Approval.id
-    )
+    carried_out_by_another = (Invoice.state == "final") & (Invoice.approval_id != Approval.id)
     query = (
-        select(Approval.id, Approval.invoice_id, Approval.approved_at)
-        .where(Approval.action == "finalize", Approval.executed_at.is_(None) | ~has_document, ~carried_out_by_another)
+        select(Approval.id, Approval.invoice_id, _free_since(Invoice.tenant_id))
+        .join(Invoice, Invoice.id == Approval.invoice_id)
+        .where(
+            Approval.action == "finalize",
+            Approval.executed_at.is_(None) | ~has_document,
+            ~carried_out_by_another,
+            Invoice.state != "void",
+            Approval.executed_at.is_not(None) | ~_is_held(Invoice.tenant_id),
+        )
         .order_by(Approval.approved_at)
     )
     return [WaitingApproval(*row) for row in session.execute(query)]
@@ -110,12 +134,26 @@ def waiting(session: Session) -> list[WaitingApproval]:
 def waiting_corrections(session: Session) -> list[WaitingApproval]:
     """Approvals of corrections with something left to do, oldest first."""
     has_document = exists().where(CorrectionDocument.correction_id == Approval.correction_id)
-    carried_out_by_another = exists().where(
-        Correction.id == Approval.correction_id, Correction.state == "final", Correction.approval_id != Approval.id
-    )
+    carried_out_by_another = (Correction.state == "final") & (Correction.approval_id != Approval.id)
     query = (
-        select(Approval.id, Approval.invoice_id, Approval.approved_at)
-        .where(Approval.action == "correct", Approval.executed_at.is_(None) | ~has_document, ~carried_out_by_another)
+        select(Approval.id, Approval.invoice_id, _free_since(Correction.tenant_id))
+        .join(Correction, Correction.id == Approval.correction_id)
+        .where(
+            Approval.action == "correct",
+            Approval.executed_at.is_(None) | ~has_document,
+            ~carried_out_by_another,
+            Approval.executed_at.is_not(None) | ~_is_held(Correction.tenant_id),
+        )
         .order_by(Approval.approved_at)
     )
     return [WaitingApproval(*row) for row in session.execute(query)]
+
+
+def _is_held(tenant_id: InstrumentedAttribute[UUID]) -> ColumnElement[bool]:
+    return exists().where(InvoiceHold.tenant_id == tenant_id, InvoiceHold.released_at.is_(None))
+
+
+def _free_since(tenant_id: InstrumentedAttribute[UUID]) -> ColumnElement[datetime]:
+    """Attempts are counted from here: a hold of a week does not use them up."""
+    released = select(func.max(InvoiceHold.released_at)).where(InvoiceHold.tenant_id == tenant_id).scalar_subquery()
+    return func.greatest(Approval.approved_at, released)

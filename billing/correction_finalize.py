@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from billing import booking, correction, numbers, postings
-from billing.approval import InvoiceIsFinal, TotalDiffers
+from billing import booking, correction, four_eyes, holds, numbers, postings
+from billing.approval import InvoiceIsFinal, require_total
 from billing.correction import CorrectionType, Figures
 from billing.correction_order import figures_of, left_of
 from billing.postings import Billed, BilledLine
@@ -40,8 +40,9 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
         if row.approval_id == approval_id and row.number is not None:
             return row.number
         raise InvoiceIsFinal(f"The correction {row.number} was made final by another approval.")
-    if row.gross != approval.expected_gross:
-        raise TotalDiffers(f"The correction's total is {row.gross}, not {approval.expected_gross} {row.currency}.")
+    require_total(row, approval.expected_gross)
+    holds.require_none(session, row.tenant_id)
+    four_eyes.require_content(session, row, approval.content_sha256)
     figures = figures_of(session, row)
     _require_current(session, invoice, row, figures)
     seller = session.get_one(LegalEntity, row.legal_entity_id)

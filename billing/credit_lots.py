@@ -20,10 +20,16 @@ from billing.postings import Billed, Lot, LotKind
 from studio import clock, ids
 from studio.db.ledger import CreditLot, LedgerAccount, LedgerEntry
 from studio.db.tenancy import LegalEntity, TenantBilling
-from studio.errors import InvalidRequest
+from studio.errors import Conflict, InvalidRequest
 from studio.money import CENT
 
 CALENDAR = "calendar"
+
+
+class SecondPersonNeeded(Conflict):
+    """The lot is too large for one person."""
+
+    default_code = "second_person_needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,37 @@ def grant(
     by: str,
     reason: str,
     now: datetime,
+    request_id: UUID | None = None,
 ) -> Lot:
-    """A new lot in the tenant's currency, booked. InvalidRequest for an amount or a last day that cannot be."""
+    """A new lot in the tenant's currency, booked. InvalidRequest for an amount or a last day that cannot be.
+
+    SecondPersonNeeded for a large one without the request that another person has approved (`credit_requests.py`).
+    """
+    if request_id is None:
+        require_small(session, tenant_id, amount, now)
     lot = open_lot(
-        session, tenant_id=tenant_id, kind=kind, amount=amount, expires_on=expires_on, by=by, reason=reason, now=now
+        session,
+        tenant_id=tenant_id,
+        kind=kind,
+        amount=amount,
+        expires_on=expires_on,
+        by=by,
+        reason=reason,
+        now=now,
+        request_id=request_id,
     )
     booking.post(session, postings.grant(lot, by, reason))
     return lot
+
+
+def require_small(session: Session, tenant_id: UUID, amount: Decimal, now: datetime) -> None:
+    """SecondPersonNeeded for a lot that one person alone may not make. The database refuses it, too."""
+    seller, currency = seller_of(session, tenant_id, now)
+    if amount >= seller.four_eyes_credit_from or currency != seller.currency:
+        raise SecondPersonNeeded(
+            f"A lot of {amount} {currency} is granted by two persons: ask for it"
+            " (`studio credit request`), and somebody else approves that."
+        )
 
 
 def open_lot(
@@ -65,11 +95,12 @@ def open_lot(
     by: str,
     reason: str,
     now: datetime,
+    request_id: UUID | None = None,
 ) -> Lot:
     """The row of a new lot. Nothing is in it until the caller books it."""
     if amount <= 0 or amount != amount.quantize(CENT):
         raise InvalidRequest(f"{amount} is no amount of credit: use more than zero, with two decimals.", param="amount")
-    seller, currency = _seller(session, tenant_id, now)
+    seller, currency = seller_of(session, tenant_id, now)
     today = _today(seller, now)
     if expires_on is not None and expires_on < today:
         raise InvalidRequest(f"{expires_on} is over: the last day is today at the earliest.", param="expires_on")
@@ -78,6 +109,7 @@ def open_lot(
         insert(CreditLot).values(
             id=lot.id, tenant_id=tenant_id, legal_entity_id=seller.id, kind=kind, currency=currency, amount=amount,
             granted_on=today, expires_on=expires_on, granted_by=by, reason=reason, created_at=now,
+            request_id=request_id,
         )
     )  # fmt: skip
     return lot
@@ -167,7 +199,8 @@ def _lots() -> Select[CreditLot, Decimal]:
     return select(CreditLot, balance.c.balance).join(balance, true()).order_by(CreditLot.granted_on, CreditLot.id)
 
 
-def _seller(session: Session, tenant_id: UUID, now: datetime) -> tuple[LegalEntity, str]:
+def seller_of(session: Session, tenant_id: UUID, now: datetime) -> tuple[LegalEntity, str]:
+    """Who bills a tenant today, and in which currency. InvalidRequest when nobody does."""
     today = now.date()
     query = select(TenantBilling).where(
         TenantBilling.tenant_id == tenant_id,

@@ -33,13 +33,13 @@ class SeveralSellersInMonth(Conflict):
 
 
 def draft(session: Session, request_id: UUID, now: datetime) -> UUID | None:
-    """Answer a request: the draft's id, or None when there is nothing to invoice. A final invoice stays as it is."""
+    """Answer a request: the draft's id, or None when there is nothing to invoice. What is final or void stays."""
     request = session.get(InvoiceRequest, request_id, with_for_update=True)
     if request is None:
         raise NotFound(f"There is no invoice request {request_id}.")
     session.execute(_ONE_DRAFT_AT_A_TIME, {"tenant": f"draft {request.tenant_id}"})
     existing = session.scalars(select(Invoice).where(Invoice.request_id == request_id).with_for_update()).one_or_none()
-    if existing is not None and existing.state == "final":
+    if existing is not None and existing.state != "draft":
         return existing.id
     if existing is not None:
         _release_lines(session, existing.id)

@@ -1,6 +1,7 @@
 """Finalising: an approved draft becomes an invoice with a number, for ever, and stands in the ledger.
 
-Needs an approval of exactly this total. Carrying the same approval out twice gives the same number.
+Needs an approval of exactly this draft, and no hold of its tenant. Carrying out the same approval twice gives the same
+number.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from billing import invoice_booking, numbers
-from billing.approval import InvoiceIsFinal, require_total
+from billing import four_eyes, holds, invoice_booking, numbers
+from billing.approval import InvoiceIsFinal, require_draft, require_total
 from studio import clock, ids
 from studio.db.invoices import Approval, Invoice, InvoiceLine
 from studio.db.tenancy import LegalEntity
@@ -34,7 +35,10 @@ def finalize(session: Session, approval_id: UUID, now: datetime) -> str:
         if invoice.approval_id == approval_id and invoice.number is not None:
             return invoice.number
         raise InvoiceIsFinal(f"The invoice {invoice.number} was made final by another approval.")
+    require_draft(invoice)
     require_total(invoice, approval.expected_gross)
+    holds.require_none(session, invoice.tenant_id)
+    four_eyes.require_content(session, invoice, approval.content_sha256)
     _require_lines_add_up(session, invoice)
     seller = session.get_one(LegalEntity, invoice.legal_entity_id)
     issued_on = now.astimezone(clock.zone(seller.time_zone)).date()

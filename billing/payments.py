@@ -232,6 +232,8 @@ class _Row:
 
 def _top_up(session: Session, payment: Payment, part: Part, by: str, why: str, now: datetime) -> None:
     reason = f"payment {ids.to_wire(ids.PAYMENT, payment.id)}"
+    if payment.source == "manual":  # nobody but the person who types it says that this money came
+        credit_lots.require_small(session, part.tenant_id, part.amount, now)
     lot = credit_lots.open_lot(
         session, tenant_id=part.tenant_id, kind="prepaid", amount=part.amount, expires_on=None, by=by, reason=reason,
         now=now,

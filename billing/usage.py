@@ -179,13 +179,13 @@ def _of_seal(key: SealKey) -> Any:
 
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch with a quote is priced as at
-# the instant of the quote. A fast request whose first token came after its published target is missed: see `_PRICED`.
-_KEPT = """
+# the instant of the quote. A fast request whose first token came after its published target is missed: see `PRICED`.
+KEPT = """
     kept as (
         select s.* from sealed s
         where not exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
     )"""
-_MEASURED = """
+MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
                t.time_zone,
@@ -216,7 +216,7 @@ _MEASURED = """
     )"""
 # A missed request pays the base tier's price where that is the lower one. Materialized: it is joined with the
 # quarantine, for each entry of which it would be computed anew otherwise.
-_PRICED = """
+PRICED = """
     priced as materialized (
         select m.*, case when f.is_missed then coalesce(bo.id, bl.id) else coalesce(o.id, l.id) end as price_id,
                case when f.is_missed then 'missed_target' else m.quote end as basis,
@@ -248,9 +248,9 @@ _QUARANTINE_UNPRICED = over_seal(
     where not exists (
         select 1 from quarantine q where q.event_id = s.id and q.reason = :reason and q.resolved_at is null)
     """,
-    _KEPT,
-    _MEASURED,
-    _PRICED,
+    KEPT,
+    MEASURED,
+    PRICED,
 )
 
 _RESOLVE_PRICED = over_seal(
@@ -259,9 +259,9 @@ _RESOLVE_PRICED = over_seal(
     from (select id from priced group by id having bool_and(prices = 1)) p
     where q.event_id = p.id and q.reason = :reason and q.resolved_at is null
     """,
-    _KEPT,
-    _MEASURED,
-    _PRICED,
+    KEPT,
+    MEASURED,
+    PRICED,
 )
 
 # Any unresolved entry holds, also a conflict between two versions of an event: it is not for us to pick one.
@@ -283,9 +283,9 @@ _DISCARDED_TOKENS = over_seal("""
 # What it returns is how many amounts have not exactly one price: then nothing of this counts.
 _COUNT = over_seal(
     "select count(*) from priced where prices <> 1",
-    _KEPT,
-    _MEASURED,
-    _PRICED,
+    KEPT,
+    MEASURED,
+    PRICED,
     """
     written as (
         insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,
@@ -305,9 +305,9 @@ _BY_KEY = over_seal(
     group by variant_id, unit, price_id, billing_day, basis, api_key_id
     order by variant_id, unit, price_id, billing_day, basis, api_key_id
     """,
-    _KEPT,
-    _MEASURED,
-    _PRICED,
+    KEPT,
+    MEASURED,
+    PRICED,
 )
 
 _COUNT_AGAIN = over_seal(
@@ -317,16 +317,16 @@ _COUNT_AGAIN = over_seal(
     from priced p left join prices r on r.id = p.price_id and p.prices = 1
     group by p.variant_id, p.unit, p.billing_day, p.currency, r.id, r.per_million, p.basis
     """,
-    _KEPT,
-    _MEASURED,
-    _PRICED,
+    KEPT,
+    MEASURED,
+    PRICED,
 )
 
 _OF_EVENT = text(f"""
     with sealed as (
         select e.* from usage_events e
         where e.usage_day_utc = :usage_day_utc and e.id = :id and e.tenant_id = :tenant_id
-    ), {_KEPT}, {_MEASURED}, {_PRICED}
+    ), {KEPT}, {MEASURED}, {PRICED}
     select p.*, r.per_million, coalesce(r.tenant_id is not null, false) as is_own
     from priced p left join prices r on r.id = p.price_id
     order by p.unit

@@ -32,6 +32,7 @@ class StackSecrets:
     valkey: str = field(default_factory=_generated, repr=False)
     cache_salt_key: str = field(default_factory=_generated, repr=False)
     content_key: str = field(default_factory=_generated, repr=False)
+    webhook_key: str = field(default_factory=_generated, repr=False)
     certificate_key: str = field(default_factory=_generated, repr=False)
 
     @classmethod

@@ -37,6 +37,8 @@ SECRET_SETTINGS = (
     "STUDIO_VALKEY_URL",
     "STUDIO_CACHE_SALT_KEY",
     "STUDIO_CONTENT_KEY",
+    "STUDIO_WEBHOOK_KEY",
+    "STUDIO_SMTP_PASSWORD",
     "STUDIO_CERTIFICATE_KEY",
 )
 
@@ -137,6 +139,7 @@ class Stack:
                 "STUDIO_VALKEY_URL": self.outside.get("STUDIO_VALKEY_URL") or self._valkey.url,
                 "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,
                 "STUDIO_CONTENT_KEY": self.outside.get("STUDIO_CONTENT_KEY") or self.secrets.content_key,
+                "STUDIO_WEBHOOK_KEY": self._webhook_key,
                 "STUDIO_GATEWAY_PORT": str(self.ports.gateway),
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(self.ports.gateway_internal),
                 "STUDIO_JOURNAL_DIR": str(self.paths.journal),
@@ -171,6 +174,8 @@ class Stack:
             **self._common,
             **self._database_settings("worker", "gateway"),  # the nightly probe looks through the gateway's eyes
             **self._s3,
+            "STUDIO_WEBHOOK_KEY": self._webhook_key,
+            **{name: self.outside[name] for name in ("STUDIO_SMTP_PASSWORD",) if name in self.outside},
             "STUDIO_CERTIFICATE_KEY": self.outside.get("STUDIO_CERTIFICATE_KEY") or self.secrets.certificate_key,
             "STUDIO_CACHE_SALT_KEY": self._cache_salt_key,  # runs that drain batches share a tenant's prefixes
             "STUDIO_WEIGHTS_DIR": str(self.paths.weights),  # runs that train read the same verified copies
@@ -195,6 +200,10 @@ class Stack:
     @property
     def _cache_salt_key(self) -> str:
         return self.outside.get("STUDIO_CACHE_SALT_KEY") or self.secrets.cache_salt_key
+
+    @property
+    def _webhook_key(self) -> str:
+        return self.outside.get("STUDIO_WEBHOOK_KEY") or self.secrets.webhook_key
 
     @property
     def _s3(self) -> dict[str, str]:

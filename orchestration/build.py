@@ -17,6 +17,7 @@ from assets import (
     invoices,
     isolation,
     ledger,
+    notices,
     payments,
     rerate,
     usage,
@@ -42,6 +43,9 @@ ASSET_MODULES = (
 )
 
 
+CHECKED_MODULES = (archive, usage, invoices, documents, ledger, payments, notices)
+
+
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     """All definitions; `resources` replace the real ones by name.
 
@@ -53,7 +57,9 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
             *dg.load_assets_from_modules(ASSET_MODULES),
             usage.USAGE_EVENTS,
         ],
-        asset_checks=dg.load_asset_checks_from_modules([archive, usage, invoices, documents, ledger, payments]),
+        asset_checks=dg.load_asset_checks_from_modules(
+            [archive, usage, invoices, documents, ledger, payments, notices]
+        ),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

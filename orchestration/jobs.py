@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.archive import usage_archive
 from assets.batches import batches
+from assets.billing_canary import billing_canary
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
 from assets.documents import invoice_documents
@@ -15,6 +16,7 @@ from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
+from assets.notices import mails, webhook_messages
 from assets.payments import bank_statements, dunning_notices, payments
 from assets.rerate import re_rate_preview
 from assets.usage import rated_usage, usage_daily
@@ -97,6 +99,24 @@ FINE_TUNE = dg.define_asset_job(
     description="Train, validate and publish the adapter of one fine-tuning job.",
     tags=_at_most(timedelta(hours=24)) | {"studio/kind": "fine-tune"},
 )
+SEND_WEBHOOKS = dg.define_asset_job(
+    "send_webhooks",
+    selection=[webhook_messages],
+    description="Send the messages to webhooks that are due.",
+    tags=_at_most(timedelta(minutes=10)),
+)
+SEND_MAIL = dg.define_asset_job(
+    "send_mail",
+    selection=[mails],
+    description="Send the mails that are due, each once.",
+    tags=_at_most(timedelta(minutes=30)),
+)
+FLY_CANARY = dg.define_asset_job(
+    "fly_billing_canary",
+    selection=[billing_canary],
+    description="Compare the bill of known requests with what they counted themselves.",
+    tags=_at_most(timedelta(minutes=15)),
+)
 CERTIFY_ISOLATION = dg.define_asset_job(
     "certify_isolation",
     selection=[isolation_certificates],
@@ -123,6 +143,9 @@ JOBS = [
     REMIND,
     BATCH_WORKER,
     FINE_TUNE,
+    SEND_WEBHOOKS,
+    SEND_MAIL,
+    FLY_CANARY,
     CERTIFY_ISOLATION,
     APPLY_TENANTS,
 ]

@@ -10,13 +10,17 @@ from sqlalchemy import Engine
 
 from assets.catalog import CatalogFiles
 from assets.cluster import ClusterSite
+from assets.notices import Post
+from billing.mail_sending import Server
 from billing.vat_confirmation import Register
 from billing.vat_ids import Vies
 from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
+from serving.webhooks.sending import Sender
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
+from studio.sealing import Seal
 from studio.settings import settings
 from studio.signing import Signer
 from training.process import trainer_environment
@@ -107,6 +111,17 @@ class DeclaredSite(dg.ConfigurableResource[ClusterSite]):
         return ClusterSite(settings().catalog_dir, settings().site)
 
 
+class TenantsPost(dg.ConfigurableResource[Post]):
+    """What notices to tenants are sent with, as far as it is set up."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Post:
+        """Its parts; nothing is contacted yet."""
+        configured = settings()
+        database, key = _worker_engine(configured.database_url("worker")), configured.webhook_key
+        sender = None if key is None else Sender(database, Seal(key.get_secret_value().encode()))
+        return Post(sender, Server.from_settings(configured))
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
@@ -116,4 +131,5 @@ RESOURCES: dict[str, object] = {
     "isolation_prober": IsolationProber(),
     "cluster_site": DeclaredSite(),
     "vat_register": VatRegister(),
+    "post": TenantsPost(),
 }

@@ -4,7 +4,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from billing import invoice_requests
-from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, REMIND
+from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, FLY_CANARY, REMIND
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -49,4 +49,14 @@ DAILY_REMINDERS = dg.ScheduleDefinition(
     description="Takes the money that came in, then proposes reminders of invoices that are overdue.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS]
+# At minute 17: at the full hour everybody's clocks ask for something.
+HOURLY_CANARY = dg.ScheduleDefinition(
+    name="hourly_billing_canary",
+    job=FLY_CANARY,
+    cron_schedule="17 * * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Known requests whose bill must be what they counted themselves.",
+)
+
+SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS, HOURLY_CANARY]

@@ -15,6 +15,7 @@ from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
 from billing import approval, archive, arrivals, invoice_requests, ledger_work, quarantine, windows
+from orchestration.approvals import invoices_waiting
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
@@ -28,6 +29,7 @@ from orchestration.jobs import (
     PROCESS_DAY,
     SYNC_CATALOG,
 )
+from orchestration.notices import budget_alerts, mail_due, webhooks_due
 from orchestration.payments import statements_waiting
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
@@ -192,6 +194,10 @@ SENSORS = [
     correction_approvals,
     ledger_open,
     statements_waiting,
+    invoices_waiting,
+    budget_alerts,
+    webhooks_due,
+    mail_due,
     batch_supply,
     fine_tunes_open,
     responses_sweep,

@@ -43,6 +43,7 @@ from serving.routes import (
     models,
     organization,
     pages,
+    payment_webhooks,
     quotes,
     receipts,
     responses,
@@ -61,7 +62,7 @@ from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, quotes, fine_tuning, responses),
-    *(account, invoices, invoice_documents, webhooks),
+    *(account, invoices, invoice_documents, payment_webhooks, webhooks),
     *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
 

@@ -77,6 +77,15 @@ class Settings(BaseSettings):
 
     stripe_webhook_secret: SecretStr | None = Field(None, description="secret of Stripe's webhook; empty: it is off")
     stripe_legal_entity: str = Field("xpulink-de", description="legal entity whose account at Stripe it is")
+    webhook_key: SecretStr | None = Field(
+        None, description="secret that seals webhooks' secrets; empty: there are none"
+    )
+    smtp_host: str | None = Field(None, description="mail server; empty: no mail is written or sent")
+    smtp_port: int = Field(587, description="its port")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field("starttls", description="how the way to it is encrypted")
+    smtp_user: str | None = Field(None, description="user at the mail server; empty: none")
+    smtp_password: SecretStr | None = Field(None, description="password of that user")
+    smtp_from: str = Field("billing@localhost", description="sender of all mail")
 
     certificate_key: SecretStr | None = Field(None, description="secret behind the key that signs certificates")
 

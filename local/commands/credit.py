@@ -30,6 +30,29 @@ def grant(
     show(lot, as_json, f"Granted {lot['amount']} {lot['currency']} ({lot['id']}).")
 
 
+@app.command()
+def request(
+    tenant: Tenant,
+    amount: str,
+    reason: Annotated[str, typer.Option(help="Such as the bank's reference of the top-up.")],
+    promotion: Annotated[bool, typer.Option("--promotion/--prepaid", help="A gift, or paid for.")] = False,
+    expires_on: Annotated[str | None, typer.Option(help="Its last day, such as 2027-11-30.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a large lot; somebody else approves it."""
+    kind = "promotion" if promotion else "prepaid"
+    body = {"kind": kind, "amount": amount, "reason": reason, "expires_on": expires_on}
+    asked = Api.from_environment().post(f"/admin/v1/tenants/{tenant}/credit-requests", body)
+    show(asked, as_json, f"Asked for ({asked['id']}); somebody else: studio credit approve {asked['id']}")
+
+
+@app.command()
+def approve(request_id: str, as_json: AsJson = False) -> None:
+    """Grant a lot that somebody else asked for (crq_...)."""
+    lot = Api.from_environment().post(f"/admin/v1/credit-requests/{request_id}/approvals", {})
+    show(lot, as_json, f"Granted {lot['amount']} {lot['currency']} ({lot['id']}).")
+
+
 @app.command(name="list")
 def list_(tenant: Tenant, as_json: AsJson = False) -> None:
     """Every lot, and what is left of it."""

@@ -1,4 +1,4 @@
-"""`studio invoice`: order, look at, approve and fetch invoices."""
+"""`studio invoice`: order, look at, review, approve, hold and fetch invoices."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Format(StrEnum):
 
 
 app = typer.Typer(no_args_is_help=True, help="Invoices.")
+
+Draft = Annotated[str, typer.Argument(help="An invoice's draft (inv_...) or a correction's (cor_...).")]
 
 
 @app.command(name="list")
@@ -103,8 +105,9 @@ def correct(
     body = {"kind": kind, "lines": [_corrected_line(text) for text in line or []], "reason": reason}
     ordered = Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/corrections", body)
     totals = f"net {ordered['net']} + tax {ordered['tax']} = {ordered['gross']} {ordered['currency']}"
-    approve_it = f"studio invoice approve {ordered['id']} --total {ordered['gross']}"
-    show(ordered, as_json, f"Drafted {ordered['kind'].replace('_', ' ')} {ordered['id']}: {totals}.\n{approve_it}")
+    of_draft = f"{ordered['id']} --total {ordered['gross']}"
+    then = f"studio invoice review {of_draft}\nand somebody else\nstudio invoice approve {of_draft}"
+    show(ordered, as_json, f"Drafted {ordered['kind'].replace('_', ' ')} {ordered['id']}: {totals}.\n{then}")
 
 
 @app.command()
@@ -114,13 +117,32 @@ def corrections(invoice_id: str, as_json: AsJson = False) -> None:
     show_rows(rows, as_json, ("id", "kind", "state", "number", "net", "tax", "gross", "currency", "reason"))
 
 
+@app.command(name="open")
+def open_(as_json: AsJson = False) -> None:
+    """List what is not final: what each waits for, and who must act."""
+    rows = Api.from_environment().get("/admin/v1/invoices/open")
+    show_rows(rows, as_json, ("id", "kind", "tenant", "month", "gross", "currency", "waits_for", "who"))
+
+
 @app.command()
+def review(
+    invoice_id: Draft,
+    total: Annotated[str, typer.Option(help="The gross total that you saw, such as 12.34.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say that you have looked at a draft; somebody else approves it then."""
+    reviewed = Api.from_environment().post(f"{_path(invoice_id)}/reviews", {"expected_gross": total})
+    show(reviewed, as_json, f"Reviewed by {reviewed['reviewed_by']}.")
+
+
+@app.command()
+@app.command(name="finalize")
 def approve(
-    invoice_id: Annotated[str, typer.Argument(help="An invoice's draft (inv_...) or a correction's (cor_...).")],
+    invoice_id: Draft,
     total: Annotated[str, typer.Option(help="The gross total that you approve, such as 12.34.")],
     as_json: AsJson = False,
 ) -> None:
-    """Approve a draft; Dagster then numbers it and renders its PDF."""
+    """Approve a draft that somebody else has reviewed; Dagster then makes it final and renders its PDF."""
     approval = Api.from_environment().post(f"{_path(invoice_id)}/approvals", {"expected_gross": total})
     show(approval, as_json, f"Approved by {approval['approved_by']}.")
 
@@ -136,6 +158,38 @@ def document(
     target = out or Path(f"{api.get(_path(invoice_id))['number']}.{FORMS[format.value].suffix}")
     target.write_bytes(api.download(f"{_path(invoice_id)}/document?format={format.value}"))
     typer.echo(f"Wrote {target}.")
+
+
+@app.command()
+def void(
+    invoice_id: Annotated[str, typer.Argument(help="An invoice's draft (inv_...).")],
+    reason: Annotated[str, typer.Option(help="Why it is dropped.")],
+) -> None:
+    """Drop a draft: it never has a number, and its usage is free for another one."""
+    Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/void", {"reason": reason})
+    typer.echo(f"Dropped {invoice_id}.")
+
+
+@app.command()
+def hold(
+    tenant: Annotated[str, typer.Option(help="Whose.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold a tenant's invoices: nothing becomes final until somebody releases them."""
+    held = Api.from_environment().post(f"/admin/v1/tenants/{tenant}/holds", {"reason": reason})
+    show(held, as_json, f"Held ({held['id']}).")
+
+
+@app.command()
+def release(
+    hold_id: Annotated[str, typer.Argument(help="A hold (hld_...), see `studio invoice open`.")],
+    reason: Annotated[str, typer.Option(help="Why it is in order now.")],
+    as_json: AsJson = False,
+) -> None:
+    """Release a hold. It is in the audit log, with your reason."""
+    released = Api.from_environment().post(f"/admin/v1/holds/{hold_id}/release", {"reason": reason})
+    show(released, as_json, f"Released by {released['released_by']}.")
 
 
 @app.command()

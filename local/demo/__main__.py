@@ -44,7 +44,7 @@ JOBS: Scenes = (
 MONEY: Scenes = (
     ("Usage is sealed, counted, rated, reconciled", money_scenes.usage_is_rated),
     ("Two invoices are drafted, and recomputed from raw events", money_scenes.invoices_are_drafted),
-    ("The invoices are approved, numbered, rendered", money_scenes.invoices_are_final),
+    ("The invoices are reviewed, approved by another person, numbered, rendered", money_scenes.invoices_are_final),
 )
 
 

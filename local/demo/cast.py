@@ -10,6 +10,7 @@ from typing import Any
 import openai
 
 from local.api import Api, ApiRefused
+from local.bootstrap import HOUSE
 from local.demo.auditor import Auditor
 from local.demo.story import expect, wait_until
 from studio import clock
@@ -96,6 +97,22 @@ class Demo:
             address={"street": "7 Example Road", "city": "310000 Hangzhou", "country": "CN"},
             gateway_url=api.gateway_url,
         )
+
+    def colleague(self) -> Api:
+        """A second operator with a key of their own: nobody approves what they have reviewed themselves."""
+        body = {"name": f"colleague {clock.now():%Y-%m-%d %H:%M}", "scopes": ["admin"]}
+        api = Api(self.api.gateway_url, self.api.post(f"/admin/v1/tenants/{HOUSE}/keys", body)["key"])
+
+        def is_known() -> bool:
+            try:
+                api.get("/admin/v1/invoices/open")
+            except ApiRefused as error:
+                expect(error.code == "invalid_api_key", str(error))
+                return False
+            return True
+
+        wait_until(is_known, "the gateway does not know the colleague's key", 10, every=0.05)
+        return api
 
     @property
     def customers(self) -> tuple[Customer, ...]:

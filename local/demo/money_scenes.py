@@ -126,12 +126,25 @@ def _await_draft(demo: Demo, customer: Customer, order: str) -> None:
 
 
 def invoices_are_final(demo: Demo, say: Say) -> Facts:
-    """A person approves the totals they saw; Dagster numbers the invoices, books them and renders their PDFs."""
+    """One person reviews the totals, another approves them; Dagster numbers the invoices, books and renders them."""
+    colleague = demo.colleague()
     for customer in demo.customers:
-        path = f"/admin/v1/invoices/{customer.invoice['id']}/approvals"
-        demo.api.post(path, {"expected_gross": customer.invoice["gross"]})
+        path, total = f"/admin/v1/invoices/{customer.invoice['id']}", {"expected_gross": customer.invoice["gross"]}
+        expect(_refused(demo, f"{path}/approvals", total) == "review_missing", "approved without a review")
+        demo.api.post(f"{path}/reviews", total)
+        expect(_refused(demo, f"{path}/approvals", total) == "same_person", "the reviewer alone could approve")
+        colleague.post(f"{path}/approvals", total)
     facts = {customer.slug: _await_document(demo, customer) for customer in demo.customers}
     return facts | {f"ledger, {customer.slug}": _booked(demo, customer) for customer in demo.customers}
+
+
+def _refused(demo: Demo, path: str, body: Mapping[str, Any]) -> str | None:
+    """The code of the refusal, or None."""
+    try:
+        demo.api.post(path, body)
+    except ApiRefused as error:
+        return error.code
+    return None
 
 
 def _booked(demo: Demo, customer: Customer) -> str:

@@ -1,7 +1,5 @@
 -- Snapshots, verdicts and evidence are lost; documents of other kinds than PDF are forgotten, their objects stay.
 
-drop policy own_tenant on correction_documents;
-revoke select on correction_documents from studio_gateway;
 delete from invoice_documents where kind <> 'pdf';
 delete from correction_documents where kind <> 'pdf';
 alter table invoice_documents drop constraint ck_invoice_documents_kind_known;

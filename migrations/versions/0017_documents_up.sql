@@ -92,11 +92,8 @@ begin
     end loop;
 end $$;
 create policy own_tenant on document_snapshots for select to studio_gateway using (tenant_id = current_tenant());
--- The subquery is itself under row-level security.
-create policy own_tenant on correction_documents for select to studio_gateway
-    using (exists (select 1 from document_snapshots s where s.correction_id = correction_documents.correction_id));
 
-grant select on document_snapshots, correction_documents to studio_gateway;
+grant select on document_snapshots to studio_gateway;
 grant select on document_snapshots, document_verdicts, tax_treatments, fx_rates, vat_id_checks
     to studio_operator, studio_worker, studio_auditor;
 grant insert on document_snapshots, document_verdicts, fx_rates, vat_id_checks to studio_worker;

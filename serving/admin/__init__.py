@@ -21,6 +21,7 @@ from serving.admin import (
     prices,
     receivables,
     rerates,
+    reviews,
     tenants,
     usage,
     users,
@@ -29,7 +30,8 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
-_MONEY = (usage, prices, rerates, invoices, corrections, credit_lots, ledger, payments, receivables)
+# `/invoices/open` before `/invoices/{id}`.
+_MONEY = (usage, prices, rerates, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
 for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -14,6 +15,7 @@ from serving import texts
 from serving.admin.access import BillingCaller, Transaction
 from studio import budgets, ids
 from studio.budgets import Kind
+from studio.db.budgets import Budget
 from studio.db.tenancy import ApiKey
 from studio.errors import NotFound
 from studio.tenants import find_tenant
@@ -29,6 +31,9 @@ class BudgetBody(BaseModel):
     kind: Kind
     amount: Decimal = Field(ge=0, max_digits=18, decimal_places=6)
     key_id: str | None = None
+    alert_percents: list[Annotated[int, Field(ge=1, le=200)]] | None = Field(
+        None, max_length=10, description="at which percentages to alert; left out: as it is, at first 80 and 100"
+    )
 
 
 class BudgetView(BaseModel):
@@ -54,7 +59,11 @@ def get_budgets(slug: str, session: Transaction) -> list[BudgetView]:
 def put_budget(slug: str, body: BudgetBody, caller: BillingCaller, session: Transaction) -> list[BudgetView]:
     """Create a budget or change its amount; what was spent stays spent. It holds within a second."""
     tenant_id = find_tenant(session, slug).id
-    budgets.put_budget(session, tenant_id, _key(session, tenant_id, body.key_id), body.kind, body.amount, caller.actor)
+    budget_id = budgets.put_budget(
+        session, tenant_id, _key(session, tenant_id, body.key_id), body.kind, body.amount, caller.actor
+    )
+    if body.alert_percents is not None:
+        session.get_one(Budget, budget_id).alert_percents = sorted(set(body.alert_percents))
     return views(session, tenant_id)
 
 

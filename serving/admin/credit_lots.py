@@ -9,12 +9,13 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from billing import credit_lots
+from billing import credit_lots, credit_requests
 from serving.admin.access import BillingCaller, Transaction
 from studio import clock, ids
+from studio.errors import InvalidRequest
 from studio.tenants import audit, find_tenant
 
-router = APIRouter(prefix="/tenants/{slug}/credits")
+router = APIRouter()
 
 
 class CreditBody(BaseModel):
@@ -42,16 +43,28 @@ class CreditView(BaseModel):
     reason: str
 
 
-@router.get("")
+class CreditRequestView(BaseModel):
+    """A lot that one person has asked for; another approves it."""
+
+    id: str
+    kind: str
+    amount: str
+    requested_by: str
+
+
+@router.get("/tenants/{slug}/credits")
 def get_credits(slug: str, session: Transaction) -> list[CreditView]:
     """Every lot of the tenant, oldest first."""
     tenant = find_tenant(session, slug)
     return [_view(standing) for standing in credit_lots.lots_of(session, tenant.id)]
 
 
-@router.post("", status_code=201)
+@router.post("/tenants/{slug}/credits", status_code=201)
 def post_credit(slug: str, body: CreditBody, caller: BillingCaller, session: Transaction) -> CreditView:
-    """Grant a lot. It is booked at once, and never taken back: it is used, or it expires."""
+    """Grant a lot. It is booked at once, and never taken back: it is used, or it expires.
+
+    A large one is asked for (`credit-requests`) and approved by somebody else: 409 `second_person_needed`.
+    """
     tenant = find_tenant(session, slug)
     lot = credit_lots.grant(
         session, tenant_id=tenant.id, kind=body.kind, amount=body.amount, expires_on=body.expires_on, by=caller.actor,
@@ -61,6 +74,35 @@ def post_credit(slug: str, body: CreditBody, caller: BillingCaller, session: Tra
     details = {"kind": body.kind, "amount": f"{body.amount} {lot.currency}", "reason": body.reason}
     audit(session, caller.actor, "credit.grant", lot_id, tenant.id, details)
     return _view(credit_lots.LotStanding(lot, lot.remaining, caller.actor, body.reason))
+
+
+@router.post("/tenants/{slug}/credit-requests", status_code=201)
+def post_credit_request(slug: str, body: CreditBody, caller: BillingCaller, session: Transaction) -> CreditRequestView:
+    """Ask for a lot of any size. Nothing is booked until somebody else approves it."""
+    tenant = find_tenant(session, slug)
+    request_id = credit_requests.request(
+        session, tenant_id=tenant.id, kind=body.kind, amount=body.amount, expires_on=body.expires_on, by=caller.actor,
+        reason=body.reason, now=clock.now(),
+    )  # fmt: skip
+    wire_id = ids.to_wire(ids.CREDIT_REQUEST, request_id)
+    details = {"kind": body.kind, "amount": str(body.amount), "reason": body.reason}
+    audit(session, caller.actor, "credit.request", wire_id, tenant.id, details)
+    return CreditRequestView(id=wire_id, kind=body.kind, amount=f"{body.amount:.2f}", requested_by=caller.actor)
+
+
+@router.post("/credit-requests/{request_id}/approvals", status_code=201)
+def post_credit_approval(request_id: str, caller: BillingCaller, session: Transaction) -> CreditView:
+    """Grant a lot that somebody else asked for. It is booked at once."""
+    try:
+        id = ids.from_wire(ids.CREDIT_REQUEST, request_id)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="request_id") from error
+    lot = credit_requests.approve(session, id, by=caller.actor, now=clock.now())
+    lot_id = ids.to_wire(ids.CREDIT, lot.id)
+    details = {"request": request_id, "amount": f"{lot.remaining} {lot.currency}"}
+    audit(session, caller.actor, "credit.grant", lot_id, lot.tenant_id, details)
+    (standing,) = (one for one in credit_lots.lots_of(session, lot.tenant_id) if one.lot.id == lot.id)
+    return _view(standing)
 
 
 def _view(standing: credit_lots.LotStanding) -> CreditView:

@@ -121,7 +121,7 @@ class Images:
         for _ in range(1 + MOST_REDIRECTS):
             addresses = await self._checked_addresses(url, where)
             connector = aiohttp.TCPConnector(
-                resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
+                resolver=Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
             )
             async with aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
@@ -194,7 +194,7 @@ class _Allowance:
             raise refused(f"the images of a request may have {MOST_BYTES:,} bytes in all", where)
 
 
-class _Pinned(AbstractResolver):
+class Pinned(AbstractResolver):
     """A resolver that knows one answer."""
 
     def __init__(self, addresses: list[Address]) -> None:

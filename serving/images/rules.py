@@ -103,27 +103,39 @@ def check_data_url(url: str, pixels: Pixels, where: str) -> None:
     pixels.take(content, where)
 
 
+class UnfitUrl(ValueError):
+    """An address that is not asked, and why."""
+
+
 def check_url(text: str, allowed_hosts: frozenset[str], where: str) -> URL:
     """An address that may be asked, if its name resolves to public addresses. `allowed_hosts`: empty for all; with a
     port in it, that port."""
     try:
+        return fit_url(text, allowed_hosts)
+    except UnfitUrl as error:
+        raise refused(str(error), where) from error
+
+
+def fit_url(text: str, allowed_hosts: frozenset[str]) -> URL:
+    """The same for whoever asks an address that a caller chose; UnfitUrl says which rule it breaks."""
+    try:
         url = URL(text)
         host, port = url.host, url.port
     except ValueError as error:
-        raise refused("it is not a valid URL", where) from error
+        raise UnfitUrl("it is not a valid URL") from error
     if url.scheme != "https":
-        raise refused(f"only `https:` and `data:` URLs are read, not `{url.scheme[:20]}:`", where)
+        raise UnfitUrl(f"only `https:` and `data:` URLs are read, not `{url.scheme[:20]}:`")
     if not host:
-        raise refused("the URL names no host", where)
+        raise UnfitUrl("the URL names no host")
     if url.user is not None or url.password is not None:
-        raise refused("the URL must not contain a user or a password", where)
+        raise UnfitUrl("the URL must not contain a user or a password")
     name = host.rstrip(".").lower()
     if f"{name}:{port}" in allowed_hosts:
         return url
     if port != HTTPS_PORT:
-        raise refused(f"only port {HTTPS_PORT} is allowed, not {port}", where)
+        raise UnfitUrl(f"only port {HTTPS_PORT} is allowed, not {port}")
     if allowed_hosts and name not in allowed_hosts:
-        raise refused(f"the host `{name[:100]}` is not among those that this gateway may ask", where)
+        raise UnfitUrl(f"the host `{name[:100]}` is not among those that this gateway may ask")
     return url
 
 

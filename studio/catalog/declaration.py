@@ -221,6 +221,10 @@ class DeclaredLegalEntity(_Declared):
     currency: Annotated[Currency, BeforeValidator(Currency.parse)]
     time_zone: ZoneName
     invoice_prefix: str = Field(pattern="^[A-Z]{2,8}$")
+    # From which gross total on, in its own currency, it takes two persons. Another currency always does.
+    four_eyes_from: Decimal = Field(Decimal(0), ge=0, decimal_places=2)
+    four_eyes_by: Literal["anyone", "people"] = "anyone"  # `people`: keys neither review nor approve
+    four_eyes_credit_from: Decimal = Field(Decimal(10_000), ge=0, decimal_places=2)  # a lot of credit
     details: dict[str, str]
     payment_days: int = Field(14, ge=0, le=365)  # unless a tenant has its own
     bank_accounts: list[Annotated[str, Field(pattern="^[A-Z0-9-]{5,34}$")]] = []  # IBANs or numbers, without spaces

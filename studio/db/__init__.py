@@ -1,6 +1,7 @@
 """The tables, one module per group of `docs/architecture.md`, and sessions for the roles that use them."""
 
 from studio.db import (
+    approvals,
     budgets,
     catalog,
     corrections,
@@ -14,6 +15,7 @@ from studio.db import (
     jobs,
     ledger,
     limits,
+    notices,
     payments,
     responses,
     tenancy,
@@ -23,6 +25,7 @@ from studio.db.base import Base
 
 __all__ = [
     "Base",
+    "approvals",
     "budgets",
     "catalog",
     "corrections",
@@ -36,6 +39,7 @@ __all__ = [
     "jobs",
     "ledger",
     "limits",
+    "notices",
     "payments",
     "responses",
     "tenancy",

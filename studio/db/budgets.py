@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric, text
+from sqlalchemy.dialects.postgresql import ARRAY, INTEGER
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import CURRENCIES, Base, CurrencyCode, ExactAmount, RecordedAt, UuidKey
@@ -28,8 +29,13 @@ class Budget(Base):
     amount: Mapped[Decimal] = mapped_column(Numeric(18, 6), CheckConstraint("amount >= 0", "not_negative"))
     created_at: Mapped[RecordedAt]
     ended_at: Mapped[datetime | None]
+    alert_percents: Mapped[list[int]] = mapped_column(ARRAY(INTEGER), server_default="{80,100}")
 
     __table_args__ = (
+        CheckConstraint(
+            "cardinality(alert_percents) <= 10 and 0 < all (alert_percents) and 200 >= all (alert_percents)",
+            "alert_percents_sensible",
+        ),
         Index(
             "uq_budgets_live",
             "tenant_id",

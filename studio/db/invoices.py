@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Numeric, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import (
@@ -99,7 +99,7 @@ class InvoiceRequest(Base):
 
 
 class Invoice(Base):
-    """Draft, then final. A final row and its lines are immutable (triggers, and no role may update them)."""
+    """Draft, then final or void. A final row and its lines are immutable (triggers, and no role may update them)."""
 
     __tablename__ = "invoices"
 
@@ -111,7 +111,7 @@ class Invoice(Base):
     period_from: Mapped[date]
     period_until: Mapped[date]  # last billing day, inclusive, as printed
     time_zone: Mapped[str]
-    state: Mapped[str] = mapped_column(CheckConstraint("state in ('draft', 'final')", "state_known"))
+    state: Mapped[str] = mapped_column(CheckConstraint("state in ('draft', 'final', 'void')", "state_known"))
     number: Mapped[str | None] = mapped_column(unique=True)
     issued_on: Mapped[date | None]
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
@@ -133,6 +133,7 @@ class Invoice(Base):
     __table_args__ = (
         CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),
         CheckConstraint("prepaid between 0 and gross", "prepaid_within_gross"),
+        CheckConstraint("number is null or state = 'final'", "only_final_has_number"),
         CheckConstraint(
             "(state = 'final') = (number is not null and issued_on is not null and approval_id is not null)",
             "final_has_number_and_approval",
@@ -210,8 +211,19 @@ class Approval(Base):
     approved_by: Mapped[str]
     approved_at: Mapped[RecordedAt]
     executed_at: Mapped[datetime | None]
+    # Written by the database: what stood there, and whose review of just that it found.
+    content_sha256: Mapped[str | None]
+    review_id: Mapped[UUID | None]
+    reviewed_by: Mapped[str | None]
 
-    __table_args__ = (CheckConstraint("(action = 'correct') = (correction_id is not null)", "correction_named"),)
+    __table_args__ = (
+        CheckConstraint("(action = 'correct') = (correction_id is not null)", "correction_named"),
+        CheckConstraint("person_of(reviewed_by) <> person_of(approved_by)", "two_persons"),
+        CheckConstraint("(review_id is null) = (reviewed_by is null)", "review_named"),
+        ForeignKeyConstraint(
+            ["review_id", "reviewed_by"], ["reviews.id", "reviews.reviewed_by"], name="fk_approvals_review_id_reviews"
+        ),
+    )
 
 
 class InvoiceDocument(Base):
@@ -240,3 +252,5 @@ class Reconciliation(Base):
     observed: Mapped[Tokens]
     agrees: Mapped[bool]
     details: Mapped[Document]
+
+    __table_args__ = (Index(None, "kind", "subject"),)

@@ -116,6 +116,7 @@ class CreditLot(Base):
     granted_by: Mapped[str]
     reason: Mapped[str]
     created_at: Mapped[RecordedAt]
+    request_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_requests.id"), unique=True)  # by two persons
 
 
 class LedgerDay(Base):

@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric, Unique
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, RecordedAt, UuidKey
+from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, InvoiceAmount, RecordedAt, UuidKey
 
 
 class LegalEntity(Base):
@@ -24,6 +24,15 @@ class LegalEntity(Base):
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
     time_zone: Mapped[str]
     invoice_prefix: Mapped[str] = mapped_column(unique=True)
+    four_eyes_from: Mapped[InvoiceAmount] = mapped_column(
+        CheckConstraint("four_eyes_from >= 0", "four_eyes_from_not_negative"), server_default="0"
+    )
+    four_eyes_by: Mapped[str] = mapped_column(
+        CheckConstraint("four_eyes_by in ('anyone', 'people')", "four_eyes_by_known"), server_default="anyone"
+    )
+    four_eyes_credit_from: Mapped[InvoiceAmount] = mapped_column(
+        CheckConstraint("four_eyes_credit_from >= 0", "four_eyes_credit_from_not_negative"), server_default="10000"
+    )
     details: Mapped[Document]  # address, tax ids, register, bank: printed, never computed with
     payment_days: Mapped[int] = mapped_column(
         CheckConstraint("payment_days between 0 and 365", "payment_days_sensible"), server_default="14"

@@ -35,6 +35,7 @@ class Office:
     admin_key: str
     customer_key: str
     api: Api  # what the command line uses, with the administrator's key
+    colleague: Api  # another operator
 
     def studio(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command line against this gateway, as an operator types it."""
@@ -68,12 +69,14 @@ def office(
         session.add(house)
         session.flush()
         admin_key = create_key(session, house.id, "admin", "tests", scopes=["admin"]).text
+        colleague_key = create_key(session, house.id, "colleague", "tests", scopes=["admin"]).text
         customer_key = create_key(session, customer, "customer", "tests").text
     folder = tmp_path_factory.mktemp("office")
     settings = {**objects.environment, "STUDIO_STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
     with GatewayProcess(database, folder, settings=settings) as gateway:
-        api = Api(gateway.url, admin_key)
-        yield Office(gateway, database, operator, admin_key, customer_key, api)
+        api, colleague = Api(gateway.url, admin_key), Api(gateway.url, colleague_key)
+        yield Office(gateway, database, operator, admin_key, customer_key, api, colleague)
         api.close()
+        colleague.close()
     worker.dispose()
     operator.dispose()

@@ -30,6 +30,7 @@ LINES = """
          (select * from prices where unit = 'prompt' limit 1) p
 """
 MAKE_FINAL = """
+    set session_replication_role = replica;
     update invoices set state = 'final', number = 'XDE-2026-000001', issued_on = '2026-12-01', approval_id = uuidv7()
 """
 
@@ -55,6 +56,9 @@ def test_a_correction_is_ordered_shown_and_approved_at_its_total(office: Office,
     assert office.api.get(path) == ordered
     with pytest.raises(ApiRefused, match=r"total is 0\.60, not 0\.61 EUR"):
         office.api.post(f"{path}/approvals", {"expected_gross": "0.61"})
+    with pytest.raises(ApiRefused, match=rf"studio invoice review {ordered['id']} --total 0\.60"):
+        office.api.post(f"{path}/approvals", {"expected_gross": "0.60"})
+    office.colleague.post(f"{path}/reviews", {"expected_gross": "0.60"})
     approved = office.api.post(f"{path}/approvals", {"expected_gross": "0.60"})
     assert approved["approved_by"] == office.admin_key[:12]
     with pytest.raises(ApiRefused, match="no document yet"):
@@ -63,7 +67,7 @@ def test_a_correction_is_ordered_shown_and_approved_at_its_total(office: Office,
         audited = connection.execute(
             "select action from audit_log where subject in (%s, %s) order by at", (invoice, ordered["id"])
         ).fetchall()
-    assert audited == [("invoice.correct",), ("correction.approve",)]
+    assert audited == [("invoice.correct",), ("correction.review",), ("correction.approve",)]
 
 
 def test_the_command_line_orders_and_says_how_to_approve(office: Office, invoice: str) -> None:
@@ -73,6 +77,9 @@ def test_the_command_line_orders_and_says_how_to_approve(office: Office, invoice
     assert [(line["line_no"], line["amount"]) for line in newest["lines"]] == [(1, "0.10"), (2, "0.20")]
     approve = f"invoice approve {newest['id']} --total 0.36"
     assert approve in " ".join(ordered.stdout.split())
+    refused = office.studio(*approve.split())
+    assert (refused.returncode, "Somebody else reviews it first" in " ".join(refused.stderr.split())) == (1, True)
+    office.colleague.post(f"/admin/v1/corrections/{newest['id']}/reviews", {"expected_gross": "0.36"})
     assert "Approved by" in office.studio(*approve.split()).stdout
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from assets.notices import Post
 from local.objects import EmbeddedObjectStore
 from local.ports import MAX_OFFSET, Ports
 from local.secrets import StackSecrets
@@ -69,6 +70,7 @@ def location(database: TestDatabase, objects: ObjectStore) -> Iterator[Location]
         "worker_database": engine,
         "objects": objects,
         "catalog_files": CATALOG,
+        "post": Post(None, None),
     }
     with dg.DagsterInstance.ephemeral() as instance:
         yield Location(resources, instance)

@@ -44,6 +44,9 @@ def test_from_events_to_a_pdf(books: Books, location: Location, objects: ObjectS
     assert location.asks("invoice_requests") == []
 
     invoice = books.only_invoice()
+    with location.tick("invoices_waiting") as said:
+        (listed,) = said.asset_events
+    assert listed.metadata["waits_for_approval"].value == 1
     with books.as_role("operator") as session:
         approval.approve(
             session, invoice_id=invoice.id, expected_gross=invoice.gross, by="key:xpu_finance", now=clock.now()

@@ -9,7 +9,7 @@ import dagster as dg
 
 from orchestration.definitions import defs
 
-GROUPS = {"catalog", "fleet", "cluster", "batches", "fine_tunes", "usage", "invoices", "isolation"}
+GROUPS = {"catalog", "fleet", "cluster", "batches", "fine_tunes", "usage", "invoices", "isolation", "notices"}
 GOLDEN = Path(__file__).with_name("definitions.golden.json")
 
 

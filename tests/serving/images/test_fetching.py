@@ -19,18 +19,15 @@ from uuid import UUID
 import orjson
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from serving.images import fetching
 from serving.images.fetching import MOST_BYTES, Address, Images
 from serving.tokens.wire import CHAT, read_call
-from studio import clock, ids
+from studio import ids
 from studio.errors import InvalidRequest, ServiceUnavailable
 from tests.serving.images import pictures
 from tests.serving.test_wire import BASE
+from tests.tls import certificate_of
 
 PNG = pictures.png(16, 16) + bytes(300)
 HOST = "images.test"
@@ -40,28 +37,7 @@ TENANT, OTHER = ids.uuid7(), ids.uuid7()
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a server called `images.test`, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now = clock.now()
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
-    return path
+    return certificate_of(HOST, tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 class Elsewhere:

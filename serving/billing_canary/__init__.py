@@ -1,0 +1,1 @@
+"""The billing canary: known requests through the front door, whose bill must be what the canary itself counts."""
