@@ -16,6 +16,7 @@ from studio.db import (
     responses,
     tenancy,
     usage,
+    web_sessions,
 )
 from studio.db.base import Base
 
@@ -36,4 +37,5 @@ __all__ = [
     "responses",
     "tenancy",
     "usage",
+    "web_sessions",
 ]
