@@ -24,6 +24,7 @@ MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
 KUBERNETES_READY := build/kubernetes/.ready
 PEERS_READY := build/peers/.ready
+LIGHTHOUSE_READY := build/lighthouse/.ready
 CONSOLE_MODULES := console/node_modules/.ready
 CONSOLE_READY := build/console/site.json
 CONSOLE_TYPES := console/src/api/schema.d.ts
@@ -57,8 +58,12 @@ test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) ## The tests that need
 	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
 
 .PHONY: browser
-browser: $(APP_READY) console ## The console in Chromium: all pages, languages, widths, light and dark; screenshots
+browser: $(APP_READY) $(OIDC_READY) console ## The console in Chromium: all pages, languages, widths, light and dark; screenshots
 	@CONSOLE_MATRIX=full $(APP) -m pytest -m browser --timeout=1800 -s
+
+.PHONY: lighthouse
+lighthouse: $(APP_READY) $(OIDC_READY) $(LIGHTHOUSE_READY) console ## Lighthouse over the console's pages; prints the table of docs/benchmarks.md
+	@$(APP) -m tests.console.lighthouse
 
 .PHONY: lint
 lint: $(APP_READY) ## Style, types and import contracts, of the console too
@@ -143,6 +148,12 @@ $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.j
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
+	@touch $@
+
+$(LIGHTHOUSE_READY): console/lighthouse/package.json console/lighthouse/package-lock.json
+	@$(HAS_NODE) || { echo "Node.js 20 or later with npm is needed: install it and run make again."; exit 1; }
+	@echo "Installing Lighthouse ..."
+	@mkdir -p $(@D) && cp $^ console/lighthouse/.npmrc $(@D) && npm ci --silent --prefix $(@D)
 	@touch $@
 
 # helm, kubectl and the schemas of Kubernetes: the charts' tests need them, no cluster does.

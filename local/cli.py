@@ -69,6 +69,7 @@ def up(
     with progress("Embedded models") as say:
         ensure_embedded_weights(Api.from_environment(), say)
     _print_addresses(stack.paths)
+    console.print("sign in  studio signin-link create --ops  (prints a link that is good once)", highlight=False)
 
 
 @app.command()

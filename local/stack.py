@@ -143,6 +143,7 @@ class Stack:
                 "STUDIO_GATEWAY_PORT": str(self.ports.gateway),
                 "STUDIO_GATEWAY_INTERNAL_PORT": str(self.ports.gateway_internal),
                 "STUDIO_JOURNAL_DIR": str(self.paths.journal),
+                "STUDIO_TRY_IT": os.environ.get("STUDIO_TRY_IT", "true"),  # its visitors are at this machine
             },
             port=self.ports.gateway,
             depends_on=depends_on,

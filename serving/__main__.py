@@ -16,6 +16,7 @@ from datetime import timedelta
 import structlog
 import uvicorn
 import uvloop
+from pydantic import SecretStr
 
 from serving.app import public_application
 from serving.budgets.book import Budgets
@@ -43,7 +44,14 @@ from serving.limits.rules import RuleBook
 from serving.metrics import Metrics
 from serving.probing import probe_forever
 from serving.shipper import Shipper
+from serving.sign_in.code_flow import CodeFlow
+from serving.sign_in.cookies import Cookies
+from serving.sign_in.desk import Desk
+from serving.sign_in.sessions import WebSessions
+from serving.speeds import Speeds
 from serving.traces import Traces
+from serving.try_it.allowance import Allowance
+from serving.try_it.box import TryIt
 from studio import ids, logs
 from studio.db.sessions import engine_for
 from studio.sealing import seal
@@ -72,18 +80,23 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    journal = Journal.create(config.journal_dir, ids.uuid7())
-    database = engine_for(config.database_url("gateway"))
+    journal, database = Journal.create(config.journal_dir, ids.uuid7()), engine_for(config.database_url("gateway"))
     keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
     budgets = Budgets(Draws(database, journal.source_id))
+    sessions = WebSessions(database, seal())
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
-    feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, keys))
+    feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, sessions, keys))
     shipper = Shipper(journal, config.database_url("shipper"))
-    valkey_url = None if config.valkey_url is None else config.valkey_url.get_secret_value()
-    engines, metrics = Engines(), Metrics()
+    valkey_url, engines, metrics = _text(config.valkey_url), Engines(), Metrics()
+    salt_key = config.cache_salt_key.get_secret_value().encode()
+    try_it, people = TryIt(database, _allowance(config, salt_key), is_on=config.try_it), _people(config)
+    callers = Callers(keys, uses, directory, SignIns(database), people, sessions, try_it)
     gateway = Gateway(
         keys=keys,
-        callers=Callers(keys, uses, directory, SignIns(database), _people(config)),
+        callers=callers,
+        desk=_desk(config, callers, sessions, people),
+        try_it=try_it,
+        speeds=Speeds(database),
         view=view,
         limits=Limiter(rules, journal.source_id, valkey_url),
         budgets=budgets,
@@ -94,11 +107,10 @@ async def run(config: Settings) -> None:
         metrics=metrics,
         traces=Traces(config.traces_url, config.traces_share),
         cross_check=CrossCheck(engines, view, metrics, database, config.cross_check_share),
-        cache_salt_key=config.cache_salt_key.get_secret_value().encode(),
+        cache_salt_key=salt_key,
         max_body_bytes=config.max_body_bytes,
     )
-    lifecycle = Lifecycle()
-    answers = Store(database, seal())
+    lifecycle, answers = Lifecycle(), Store(database, seal())
     public = _listener(public_application(gateway, database, answers), config.gateway_host, config.gateway_port)
     internal = _listener(
         internal_application(gateway, feed, shipper, lifecycle),
@@ -148,6 +160,7 @@ async def run(config: Settings) -> None:
         await gateway.engines.close()
         await asyncio.to_thread(gateway.traces.close)
         await gateway.limits.close()
+        gateway.try_it.allowance.close()
         for work in background:
             work.cancel()
         database.dispose()
@@ -178,6 +191,23 @@ def _people(config: Settings) -> People | None:
     return People(provider, config.oidc_tenant_claim, config.oidc_roles_claim)
 
 
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _allowance(config: Settings, secret: bytes) -> Allowance:
+    return Allowance(_text(config.valkey_url), secret, config.try_it_tokens_per_day, config.try_it_requests_per_visitor)
+
+
+def _desk(config: Settings, callers: Callers, sessions: WebSessions, people: People | None) -> Desk:
+    flow = None
+    if people is not None and config.oidc_client_id is not None:
+        secret, audience = _text(config.oidc_client_secret), config.oidc_audience
+        flow = CodeFlow(people, config.oidc_client_id, secret, config.oidc_scopes, audience, config.gateway_url)
+    takes_links = config.signin_links or config.env != "production"
+    return Desk(callers, sessions, Cookies(config.gateway_url), flow, takes_links=takes_links)
+
+
 def _listener(application: object, host: str, port: int) -> _Listener:
     return _Listener(
         uvicorn.Config(
@@ -190,7 +220,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             access_log=False,
             log_level="warning",
             server_header=False,
-            proxy_headers=False,  # nothing here looks at the client's address
+            proxy_headers=False,  # who looks at the client's address knows how many proxies there are
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
         )
     )

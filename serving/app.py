@@ -28,6 +28,7 @@ from serving.responses.request import INPUT_TOKENS, RESPONSES
 from serving.responses.store import ResponseStore
 from serving.routes import (
     account,
+    auth,
     batches,
     budgets,
     cache,
@@ -47,21 +48,25 @@ from serving.routes import (
     quotes,
     receipts,
     responses,
+    try_it,
     uploads,
     usage,
     webhooks,
 )
+from serving.sign_in.cookies import Cookies
 from serving.tokens.absent import ABSENT, AbsentEndpoint
 from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.request import request_id
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
-from serving.tokens.wire import ENDPOINTS
+from serving.tokens.wire import CHAT, ENDPOINTS
+from serving.try_it import endpoint as asking
 from studio import VERSION, ids
-from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
+from studio.errors import InvalidRequest, PayloadTooLarge, PermissionDenied, StudioError
+from studio.settings import settings
 
 TENANT_ROUTES = (
-    *(catalog, models, files, uploads, batches, quotes, fine_tuning, responses),
+    *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
     *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages),
 )
@@ -78,11 +83,13 @@ class PublicApplication:
         self,
         token_endpoints: Mapping[str, Application],
         console: Console,
+        cookies: Cookies,
         others: Application,
         idempotent: Idempotent,
     ) -> None:
         self._token_endpoints = token_endpoints
         self._console = console
+        self._cookies = cookies
         self._others = others
         self._idempotent = idempotent
 
@@ -123,6 +130,10 @@ class PublicApplication:
             take_key(scope)
         if path not in self._token_endpoints and self._console.answers(scope):
             return self._console
+        try:
+            self._cookies.take_session(scope)
+        except PermissionDenied as refused:
+            return _refusal(refused)
         return self._token_endpoints.get(path, self._others)
 
 
@@ -140,13 +151,16 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     for endpoint, of_tokenizer in ((TOKENIZE, Tokenizer), (DETOKENIZE, Detokenizer)):
         # Engines have them at the root, so that is where their clients look.
         token_endpoints[endpoint.path] = token_endpoints[endpoint.engine_path] = of_tokenizer(endpoint, gateway)
+    cookies = gateway.desk.cookies
+    chat = TokenEndpoint(CHAT, gateway)
+    token_endpoints[asking.PATH] = asking.TryItEndpoint(gateway, chat, cookies, settings().try_it_proxies)
     framework = described_application(gateway.max_body_bytes)
     framework.state.gateway = gateway
     framework.state.database = database
     framework.state.responses = store
     framework.state.idempotency = answers
     others = _bounded(framework, gateway.max_body_bytes)
-    return PublicApplication(token_endpoints, Console.built(), others, Idempotent(gateway, answers))
+    return PublicApplication(token_endpoints, Console.built(), cookies, others, Idempotent(gateway, answers))
 
 
 def described_application(max_body_bytes: int) -> FastAPI:

@@ -1,4 +1,7 @@
-"""Which browsers may call: all. Callers prove themselves by key, never by cookie, so an origin means nothing."""
+"""Which browsers may call: all. Callers from elsewhere prove themselves by key, so their origin means nothing.
+
+A session's cookie does not travel from another site, and what it could change asks for more (`sign_in/cookies.py`).
+"""
 
 from __future__ import annotations
 

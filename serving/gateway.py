@@ -15,7 +15,10 @@ from serving.journal import Journal
 from serving.keys import Keys
 from serving.limits.limiter import Limiter
 from serving.metrics import Metrics
+from serving.sign_in.desk import Desk
+from serving.speeds import Speeds
 from serving.traces import Traces
+from serving.try_it.box import TryIt
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Gateway:
 
     keys: Keys
     callers: Callers
+    desk: Desk
+    try_it: TryIt
+    speeds: Speeds
     view: FleetView
     limits: Limiter
     budgets: Budgets

@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from studio import ids
+from studio import clock, ids
 from studio.db.identity import Membership, User
 from studio.db.tenancy import ApiKey
+from studio.db.web_sessions import WebSession
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.tenants import audit
 
@@ -82,6 +83,15 @@ def revoke(session: Session, membership_id: UUID, actor: str) -> None:
         )
     session.delete(membership)
     audit(session, actor, "user.revoke", _name(membership.user_id), membership.tenant_id, {"role": membership.role})
+
+
+def end_sessions(session: Session, user: User, actor: str) -> int:
+    """Sign somebody out of every browser; how many that were. They may sign in again."""
+    of_the_user = (WebSession.user_id == user.id, WebSession.ended_at.is_(None), WebSession.expires_at > clock.now())
+    statement = update(WebSession).where(*of_the_user).values(ended_at=clock.now()).returning(WebSession.id)
+    ended = session.scalars(statement.execution_options(synchronize_session=False)).all()
+    audit(session, actor, "user.end_sessions", _name(user.id), None, {"ended": len(ended)})
+    return len(ended)
 
 
 def _name(user_id: UUID) -> str:

@@ -94,6 +94,16 @@ class Settings(BaseSettings):
     oidc_tenant_claim: str = Field("tenant", description="claim that names tenants, by slug or group `/tenants/<slug>`")
     oidc_roles_claim: str = Field("realm_access.roles", description="claim that lists roles")
 
+    oidc_client_id: str | None = Field(None, description="client that browsers sign in with; empty: tokens only")
+    oidc_client_secret: SecretStr | None = Field(None, description="its secret; empty: a public client with PKCE")
+    oidc_scopes: str = Field("openid profile email", description="what a browser's sign-in asks the provider for")
+    signin_links: bool = Field(False, description="whether operators may make one-time sign-in links in production")
+
+    try_it: bool = Field(False, description="whether visitors of the first page may ask a model without a key")
+    try_it_tokens_per_day: int = Field(50_000, ge=1, description="most tokens of all visitors together in a day (UTC)")
+    try_it_requests_per_visitor: int = Field(10, ge=1, description="most questions of one address in an hour")
+    try_it_proxies: int = Field(0, ge=0, description="proxies of ours that write `X-Forwarded-For`; 0: nobody does")
+
     weights_dir: Path = Field(Path(".studio/weights"), description="verified local copies of model weights")
     engine_python: Path = Field(REPOSITORY / ".venv-engine/bin/python", description="interpreter that runs vLLM")
     engine_port_base: int = Field(18100, description="first port that the node agent gives to engines")

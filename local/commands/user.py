@@ -39,6 +39,13 @@ def grant(
     show(granted, as_json, f"{user} is {role} of {tenant or 'all tenants'} ({granted['id']}).")
 
 
+@app.command(name="sign-out")
+def sign_out(user: Annotated[str, typer.Argument(help="Id (usr_...) or mail address.")]) -> None:
+    """Sign somebody out in every browser, at once."""
+    Api.from_environment().delete(f"/admin/v1/users/{quote(user, safe='')}/sessions")
+    typer.echo(f"{user} is signed out in every browser.")
+
+
 @app.command()
 def revoke(
     user: Annotated[str, typer.Argument(help="Id (usr_...) or mail address.")],

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from local import cli
 from local.api import Api
+from local.commands.signin_link import create_link
 from local.demo import batch_scene, clock_scene, finetune_scene, money_scenes, request_scenes
 from local.demo.auditor import Auditor
 from local.demo.cast import CHAT, Demo
@@ -72,9 +73,11 @@ def main() -> int:
         return 130
     console.print(story.summary())
     console.print(f"All of it in {time.monotonic() - started:.0f} s. The cloud stays up; `make down` stops it.\n")
+    link = create_link(demo.api, [customer.slug for customer in demo.customers], ops=True)
     invoices = ", ".join(str(demo.invoice_path(customer)) for customer in demo.customers)
     console.print(
-        f"gateway  {stack.gateway_url}  (first page; API under /v1)\n"
+        f"console  {stack.gateway_url}\n"
+        f"sign in  {link['url']}  (once, within 15 minutes; `studio signin-link create` makes another)\n"
         f"Dagster  {stack.dagster_url}\n"
         f"invoices {invoices}\n"
         f"key      {demo.euro.key}\n\n"

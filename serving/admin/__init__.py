@@ -22,6 +22,7 @@ from serving.admin import (
     receivables,
     rerates,
     reviews,
+    signin_links,
     tenants,
     usage,
     users,
@@ -32,7 +33,7 @@ from serving.admin.access import READ
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
 # `/invoices/open` before `/invoices/{id}`.
 _MONEY = (usage, prices, rerates, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
-for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
+for part in (tenants, users, signin_links, limits, budgets, weights, fleet, hours, clock, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]

@@ -1,4 +1,5 @@
-"""From the `Authorization` header to a caller: a key by its text, a person by a token of the OpenID provider.
+"""From the `Authorization` header to a caller: a key by its text, a person by a token of the OpenID provider, or by the
+session of their browser (`serving/sign_in`), whose cookie was put into that header.
 
 Everything below sees one kind of tenant's caller, a `KeyRecord`: a person is the key that stands for them in a tenant,
 with what their roles allow. So usage, limits, budgets, batches and revocation work for people as they do for keys.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from serving.identity import permissions
@@ -46,41 +48,101 @@ class People:
         return read_claims(await self.provider.verify(token), self.tenant_claim, self.roles_claim)
 
 
+class Session(Protocol):
+    """Somebody signed in in a browser, as far as callers go."""
+
+    @property
+    def person(self) -> SignIn:
+        """With the roles of the sign-in."""
+
+    @property
+    def tenant(self) -> str | None:
+        """Which one they chose."""
+
+
+class Sessions(Protocol):
+    """`serving/sign_in/sessions.py`."""
+
+    async def find(self, secret: str, now: datetime) -> Session:
+        """InvalidToken when there is none."""
+
+
+class Guests(Protocol):
+    """`serving/try_it`: visitors without a name."""
+
+    def guest(self, authorization: str) -> KeyRecord | None:
+        """The key of all visitors, for requests that the try-it box itself has made."""
+
+
 class Callers:
     """One per process."""
 
     def __init__(
-        self, keys: Keys, uses: KeyUses, directory: Directory, sign_ins: SignIns, people: People | None
+        self,
+        keys: Keys,
+        uses: KeyUses,
+        directory: Directory,
+        sign_ins: SignIns,
+        people: People | None,
+        sessions: Sessions,
+        guests: Guests,
     ) -> None:
         self._keys = keys
         self._uses = uses
         self._directory = directory
         self._sign_ins = sign_ins
         self._people = people
+        self._sessions = sessions
+        self._guests = guests
 
     async def in_tenant(self, header: Header, now: datetime) -> KeyRecord:
         """The caller of a tenant's route."""
         authorization = header(b"authorization")
-        token = _token(authorization)
-        if token is None:
-            record = self._keys.authenticate(authorization, now)
-        else:
+        if (guest := self._guests.guest(authorization or "")) is not None:
+            return guest
+        if (secret := session_secret(authorization)) is not None:
+            session = await self._sessions.find(secret, now)
+            named = header(b"openai-organization")
+            chosen = named or session.tenant
+            if named is None and chosen not in self.places(session.person):
+                chosen = None  # the role there has gone since
+            record = await self._person(session.person, chosen)
+        elif (token := _token(authorization)) is not None:
             record = await self._person(await self._who(token), header(b"openai-organization"))
+        else:
+            record = self._keys.authenticate(authorization, now)
         self._uses.note(record.id, now)
         return record
 
     async def operator(self, header: Header, now: datetime) -> Operator:
         """The caller of an operators' route; with no permissions at all for somebody who is none."""
         authorization = header(b"authorization")
-        token = _token(authorization)
-        if token is None:
+        if (secret := session_secret(authorization)) is not None:
+            person = (await self._sessions.find(secret, now)).person
+        elif (token := _token(authorization)) is not None:
+            person = await self._who(token)
+        else:
             record = self._keys.authenticate(authorization, now)
             self._uses.note(record.id, now)
             return Operator(record.actor, permissions.of_scopes(record.scopes))
-        person = await self._who(token)
         await self._sign_ins.known(person, None, self._claimed(person))
-        granted = self._directory.granted(person.issuer, person.subject).get(None, frozenset())
-        return Operator(person.actor, permissions.everywhere(person.everywhere | granted))
+        return Operator(person.actor, permissions.everywhere(self.roles_everywhere(person)))
+
+    async def user_of(self, person: SignIn) -> UUID:
+        """Written down, and known by this id from then on."""
+        return (await self._sign_ins.known(person, None, self._claimed(person), anew=True)).user_id
+
+    def places(self, person: SignIn) -> dict[str, frozenset[Role]]:
+        """The open tenants in which somebody has roles, by slug."""
+        return {self._directory.slug_of(tenant): frozenset(roles) for tenant, roles in self._roles(person).items()}
+
+    def roles_everywhere(self, person: SignIn) -> frozenset[Role]:
+        """What somebody is on the operators' routes."""
+        return person.everywhere | self._directory.granted(person.issuer, person.subject).get(None, frozenset())
+
+    def tenant_named(self, slug: str) -> UUID | None:
+        """The open tenant of that name."""
+        return self._directory.tenant_named(slug)
 
     async def _who(self, token: str) -> SignIn:
         if self._people is None:
@@ -88,11 +150,7 @@ class Callers:
         return await self._people.who(token)
 
     async def _person(self, person: SignIn, organization: str | None) -> KeyRecord:
-        claimed = self._claimed(person)
-        roles: dict[UUID, set[Role]] = {}
-        for tenant_id, role in (*claimed, *self._granted(person)):
-            if tenant_id is not None:
-                roles.setdefault(tenant_id, set()).add(role)
+        claimed, roles = self._claimed(person), self._roles(person)
         if not roles:
             known = await self._sign_ins.known(person, None, claimed)
             raise PermissionDenied(
@@ -113,6 +171,13 @@ class Callers:
             assert known.prefix is not None
             record = KeyRecord(known.key_id, known.prefix, tenant_id, slug, frozenset(), None)
         return replace(record, scopes=permissions.in_tenant(roles[tenant_id]), user=person.actor)
+
+    def _roles(self, person: SignIn) -> dict[UUID, set[Role]]:
+        roles: dict[UUID, set[Role]] = {}
+        for tenant_id, role in (*self._claimed(person), *self._granted(person)):
+            if tenant_id is not None:
+                roles.setdefault(tenant_id, set()).add(role)
+        return roles
 
     def _claimed(self, person: SignIn) -> list[tuple[UUID | None, Role]]:
         """What the token says, of tenants that there are."""
@@ -136,6 +201,12 @@ class Callers:
                 " `OpenAI-Organization` (`organization` in OpenAI's SDKs)."
             )
         return next(iter(names.items()))
+
+
+def session_secret(authorization: str | None) -> str | None:
+    """What the cookie held, where the front has put it."""
+    scheme, _, text = (authorization or "").partition(" ")
+    return text if scheme == "Session" else None
 
 
 def _token(authorization: str | None) -> str | None:

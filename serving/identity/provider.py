@@ -30,6 +30,8 @@ LEEWAY = timedelta(seconds=60)  # between our clock and the provider's
 REFETCH_AFTER = timedelta(seconds=5)
 STALE_AFTER = timedelta(minutes=10)  # then keys are read again beside the requests, so that a withdrawn one goes
 PATIENCE = timedelta(seconds=5)
+LOGOUT_HOLDS = timedelta(minutes=2)  # for the clocks and the way; a logout token need not say when it ends
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 MOST_TOKEN_BYTES = 16 * 1024
 MOST_DOCUMENT_BYTES = 1024 * 1024
 RSA_BITS = 2048
@@ -45,6 +47,24 @@ class PublicKey:
 
     key: RSAPublicKey | EllipticCurvePublicKey
     algorithms: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where browsers are sent, and where codes become tokens."""
+
+    authorization: str
+    token: str
+    end_session: str | None  # None: the provider has no sign-out of its own
+    takes_basic: bool  # how it wants to know its client: by a header, else in the form
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut:
+    """Whose sessions a provider has ended: all of a subject, or those of one of its sessions."""
+
+    subject: str | None
+    session: str | None
 
 
 class Provider:
@@ -64,9 +84,47 @@ class Provider:
         self._is_away = False
         self._asking = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
+        self._endpoints: Endpoints | None = None
 
     async def verify(self, token: str) -> Mapping[str, Any]:
         """The claims of a token that this provider made for us and that holds now; InvalidToken for any other."""
+        claims = await self._claims(token, self._audience, ["exp", "iss", "aud", "sub"])
+        if claims.get("typ", "Bearer") != "Bearer":  # Keycloak says in it what a token is for
+            raise InvalidToken("This is no access token. Send the one that is.")
+        return claims
+
+    async def verify_id_token(self, token: str, client_id: str, nonce: str) -> Mapping[str, Any]:
+        """The claims of what the provider says of a sign-in that began here with this `nonce`."""
+        claims = await self._claims(token, client_id, ["exp", "iat", "iss", "aud", "sub", "nonce"])
+        if claims["nonce"] != nonce:
+            raise InvalidToken("The token belongs to another sign-in (`nonce`). Sign in again.")
+        if claims.get("azp", client_id) != client_id:
+            raise InvalidToken("The token was made for another client (`azp`).")
+        return claims
+
+    async def verify_logout_token(self, token: str, client_id: str) -> SignedOut:
+        """Whom the provider has signed out (OpenID Connect Back-Channel Logout 1.0, 2.6)."""
+        claims = await self._claims(token, client_id, ["iat", "iss", "aud", "events"])
+        events, subject, session = claims["events"], claims.get("sub"), claims.get("sid")
+        if not isinstance(events, Mapping) or LOGOUT_EVENT not in events or "nonce" in claims:
+            raise InvalidToken("This is no logout token.")
+        if time.time() - claims["iat"] > (LOGOUT_HOLDS + LEEWAY).total_seconds():
+            raise InvalidToken("The logout token is too old.")
+        found = SignedOut(*(text if isinstance(text, str) else None for text in (subject, session)))
+        if found == SignedOut(None, None):
+            raise InvalidToken("The logout token names neither `sub` nor `sid`.")
+        return found
+
+    async def endpoints(self) -> Endpoints:
+        """As discovery says; ServiceUnavailable when nobody has ever been able to ask."""
+        if self._endpoints is None:
+            await self._ask()
+        if self._endpoints is None:
+            raise ServiceUnavailable("The sign-in provider does not answer.", retry_after=REFETCH_AFTER)
+        return self._endpoints
+
+    async def _claims(self, token: str, audience: str, required: list[str]) -> Mapping[str, Any]:
+        """Signature, issuer, audience and time: what all tokens of the provider have in common."""
         if len(token) > MOST_TOKEN_BYTES:
             raise InvalidToken("The token is too long to be one of ours.")
         try:
@@ -84,25 +142,23 @@ class Provider:
                 token,
                 key.key,
                 algorithms=[algorithm],
-                audience=self._audience,
+                audience=audience,
                 issuer=self.issuer,
                 leeway=LEEWAY,
-                options={"require": ["exp", "iss", "aud", "sub"]},
+                options={"require": required},
             )
         except jwt.ExpiredSignatureError as error:
             raise InvalidToken("The token has expired. Sign in again.") from error
         except jwt.ImmatureSignatureError as error:
             raise InvalidToken("The token is not valid yet; the clock of its maker may be wrong.") from error
         except jwt.InvalidAudienceError as error:
-            raise InvalidToken(f"The token is for somebody else: its `aud` must contain {self._audience}.") from error
+            raise InvalidToken(f"The token is for somebody else: its `aud` must contain {audience}.") from error
         except jwt.InvalidIssuerError as error:
             raise InvalidToken(f"The token comes from another provider: its `iss` must be {self.issuer}.") from error
         except jwt.MissingRequiredClaimError as error:
             raise InvalidToken(f"The token lacks the claim `{error.claim}`.") from error
         except jwt.PyJWTError as error:
             raise InvalidToken("The token is not valid. Sign in again.") from error
-        if claims.get("typ", "Bearer") != "Bearer":  # Keycloak says in it what a token is for
-            raise InvalidToken("This is no access token. Send the one that is.")
         return claims
 
     async def _key(self, kid: str | None) -> PublicKey:
@@ -151,7 +207,21 @@ class Provider:
             if urlsplit(address).scheme != urlsplit(self.issuer).scheme:
                 raise ValueError(f"the provider's keys are at {address!r}")
             published = await _document(session, address)
+        self._endpoints = _endpoints(about, self.issuer)
         return read_keys(published)
+
+
+def _endpoints(about: Mapping[str, Any], issuer: str) -> Endpoints | None:
+    """None for a provider that only makes tokens for programs."""
+    authorization, token, end = (
+        about.get(name) for name in ("authorization_endpoint", "token_endpoint", "end_session_endpoint")
+    )
+    if not isinstance(authorization, str) or not isinstance(token, str):
+        return None
+    if urlsplit(token).scheme != urlsplit(issuer).scheme:
+        raise ValueError(f"the provider takes codes at {token!r}")
+    ways = about.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    return Endpoints(authorization, token, end if isinstance(end, str) else None, "client_secret_basic" in ways)
 
 
 def read_keys(published: Mapping[str, Any]) -> dict[str | None, PublicKey]:

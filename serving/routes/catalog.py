@@ -6,6 +6,8 @@ A caller with a key asks `/v1/models`, which also knows its own fine-tuned model
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -17,6 +19,7 @@ from serving.identity.needs import PUBLIC
 from serving.replica_health import Health
 from serving.routes import models
 from serving.routes.caller import Parts
+from serving.speeds import Speed
 from studio import clock
 from studio.settings import settings
 
@@ -48,6 +51,16 @@ class FirstTokenTarget(BaseModel):
     up_to_prompt_tokens: int | None  # null: whatever the prompt's length
 
 
+class MeasuredSpeed(BaseModel):
+    """Of streams of all tenants in the last 24 hours, at the gateway."""
+
+    requests: int  # how many streams; never fewer than 20, and of more than 2,000 the latest
+    ttft_ms_p50: float
+    ttft_ms_p95: float
+    tokens_per_second_p50: float | None  # of one stream, after its first token; null: no answer had two
+    latest_at: datetime  # when the last of them ended
+
+
 class CatalogTier(BaseModel):
     """What a caller writes into `model`."""
 
@@ -62,6 +75,7 @@ class CatalogTier(BaseModel):
     opens_at: datetime | None  # null when it is open, or when it is not known to open
     closes_at: datetime | None  # null when it is closed, or when it is not known to close
     week: Week | None  # null: around the clock
+    speed: MeasuredSpeed | None  # null: too few streams in the last 24 hours to say
     prices_per_million_tokens: dict[str, dict[str, str]]  # currency -> unit -> exact decimal
     first_token_target: FirstTokenTarget | None  # null: nothing is promised
 
@@ -97,10 +111,10 @@ class _Latest:
         self._fleet: Fleet | None = None
         self._catalog: Catalog | None = None
 
-    def of(self, fleet: Fleet, now: datetime, health: Health) -> Catalog:
+    def of(self, fleet: Fleet, now: datetime, health: Health, speeds: Mapping[str, Speed]) -> Catalog:
         """The same answer for as long as nothing can have changed in it but a countdown by a second."""
         if self._catalog is None or self._fleet is not fleet or now - self._catalog.read_at >= _KEPT:
-            self._fleet, self._catalog = fleet, catalog(fleet, now, health)
+            self._fleet, self._catalog = fleet, catalog(fleet, now, health, speeds)
         return self._catalog
 
 
@@ -111,10 +125,10 @@ _latest = _Latest()
 async def read_catalog(parts: Parts, response: Response) -> Catalog:
     """Every model with both tiers, deployed here or not."""
     response.headers["cache-control"] = "no-cache"
-    return _latest.of(parts.view.fleet, clock.now(), parts.engines.balancer.health)
+    return _latest.of(parts.view.fleet, clock.now(), parts.engines.balancer.health, parts.speeds.now())
 
 
-def catalog(fleet: Fleet, now: datetime, health: Health) -> Catalog:
+def catalog(fleet: Fleet, now: datetime, health: Health, speeds: Mapping[str, Speed]) -> Catalog:
     """What the fleet offers at an instant, in the catalog's order."""
     by_model: dict[str, list[Variant]] = defaultdict(list)
     for variant in fleet.variants.values():
@@ -123,12 +137,14 @@ def catalog(fleet: Fleet, now: datetime, health: Health) -> Catalog:
         object="catalog",
         read_at=now,
         api_url=settings().gateway_url,
-        models=[_model(fleet, variants, now, health) for variants in by_model.values()],
+        models=[_model(fleet, variants, now, health, speeds) for variants in by_model.values()],
     )
 
 
-def _model(fleet: Fleet, variants: list[Variant], now: datetime, health: Health) -> CatalogModel:
-    one = variants[0]
+def _model(
+    fleet: Fleet, variants: list[Variant], now: datetime, health: Health, speeds: Mapping[str, Speed]
+) -> CatalogModel:
+    one, by_tier = variants[0], sorted(variants, key=lambda variant: variant.tier)
     return CatalogModel(
         id=one.model_id,
         name=one.name,
@@ -139,11 +155,11 @@ def _model(fleet: Fleet, variants: list[Variant], now: datetime, health: Health)
         licence_url=one.licence_url,
         shutdown_date=one.sunset_on,
         notice=one.notice,
-        tiers=[_tier(fleet, variant, now, health) for variant in sorted(variants, key=lambda variant: variant.tier)],
+        tiers=[_tier(fleet, variant, now, health, speeds.get(variant.id)) for variant in by_tier],
     )
 
 
-def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> CatalogTier:
+def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health, speed: Speed | None) -> CatalogTier:
     as_sold = models.variant_model(fleet, variant, now, health)
     hours, hours_now = fleet.hours, now + fleet.hours.offset
     return CatalogTier(
@@ -158,6 +174,7 @@ def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Cata
         opens_at=as_sold.opens_at,
         closes_at=fleet.closes_at(variant, now),
         week=_week(fleet, variant),
+        speed=None if speed is None else MeasuredSpeed(**asdict(speed)),
         prices_per_million_tokens=as_sold.prices_per_million_tokens,
         first_token_target=_target(variant),
     )

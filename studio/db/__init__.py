@@ -20,6 +20,7 @@ from studio.db import (
     responses,
     tenancy,
     usage,
+    web_sessions,
 )
 from studio.db.base import Base
 
@@ -44,4 +45,5 @@ __all__ = [
     "responses",
     "tenancy",
     "usage",
+    "web_sessions",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import CURRENCIES, Base, Bytes, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
@@ -103,6 +103,12 @@ class UsageEvent(UsageColumns, Base):
         CheckConstraint("usage_origin in ('engine', 'count')", "origin_known"),
         Index("ix_usage_events_tenant_id_started_at", "tenant_id", "started_at"),
         Index("ix_usage_events_source_id_source_seq", "source_id", "source_seq"),
+        Index(
+            "ix_usage_events_variant_id_started_at",
+            "variant_id",
+            "started_at",
+            postgresql_where=text("first_token_at is not null and batch_id is null"),
+        ),
         {"postgresql_partition_by": "RANGE (usage_day_utc)"},
     )
 

@@ -26,6 +26,8 @@ ROUTES = [
     ("GET", "/admin/v1/users"),
     ("POST", "/admin/v1/users/usr_0/memberships"),
     ("DELETE", "/admin/v1/memberships/mbr_0"),
+    ("DELETE", "/admin/v1/users/usr_0/sessions"),
+    ("POST", "/admin/v1/signin-links"),
     ("GET", "/admin/v1/tenants/acme/limits"),
     ("PUT", "/admin/v1/tenants/acme/limits"),
     ("DELETE", "/admin/v1/tenants/acme/limits"),

@@ -11,15 +11,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from studio import clock
 from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
+from studio.signin_links import create_link
 from studio.tenants import create_key
+from tests.conftest import new_tenant
 from tests.console.echo_engine import echo_engine
 from tests.serving.conftest import House
-from tests.serving.gateway_process import EMBEDDING, GatewayProcess, attach
+from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING, GatewayProcess, attach
+from tests.serving.oidc.conftest import PEOPLE
+from tests.serving.oidc.provider import AUDIENCE, CLIENT_ID, CLIENT_SECRET, ProviderProcess, SigningKeys
+from tests.serving.test_speeds import streamed
 from tests.stub_engine import StubEngine
 
 BUILT = REPOSITORY / "build" / "console"
@@ -35,6 +42,7 @@ class Stage:
     doors: str
     key: str
     poor_key: str  # may read usage and nothing else
+    link: str  # signs in once
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,6 +52,7 @@ class Stage:
             "CONSOLE_DOORS": self.doors,
             "CONSOLE_KEY": self.key,
             "CONSOLE_POOR_KEY": self.poor_key,
+            "CONSOLE_LINK": self.link,
         }
 
 
@@ -53,10 +62,23 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
     folder.mkdir(exist_ok=True)
     with unit_of_work(house.operator) as session:
         poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
+        link = create_link(session, "laptop", "tests", tenants=["acme"], roles=["owner"], everywhere=[])
+    new_tenant(house.operator, "globex")
+    gateway = GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)})
+    provider = ProviderProcess(folder, PEOPLE, SigningKeys("first"), gateway.url)
+    gateway.set(
+        STUDIO_OIDC_ISSUER=provider.issuer,
+        STUDIO_OIDC_AUDIENCE=AUDIENCE,
+        STUDIO_OIDC_CLIENT_ID=CLIENT_ID,
+        STUDIO_OIDC_CLIENT_SECRET=CLIENT_SECRET,
+        STUDIO_TRY_IT="true",
+        STUDIO_TRY_IT_REQUESTS_PER_VISITOR="100",
+    )
     with (
         StubEngine(tokens_per_second=60, cached=3) as stub,
         echo_engine() as echo,
-        GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)}) as gateway,
+        provider,
+        gateway,
     ):
         attach(house.operator, stub.url)
         attach(house.operator, stub.url, EMBEDDING)
@@ -72,14 +94,26 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
                     [state, state, sleeping],
                 )
 
+        def expire() -> None:
+            with house.database.superuser() as connection:
+                connection.execute("update web_sessions set ended_at = now() where ended_at is null")
+
+        # As if there had been as many visitors: below twenty nothing is said of a model's speed.
+        for number in range(24):
+            started_at = clock.now() - timedelta(minutes=number)
+            streamed(house, CHAT, started_at, 90 + 3 * number, 61, 0.9)
+            streamed(house, CHAT_FAST, started_at, 55 + 2 * number, 61, 0.5)
+
         ways = {
+            "/expire": expire,
             "/sleep": lambda: become("starting"),
             "/wake": lambda: become("ready"),
             "/kill": gateway.kill,
             "/start": gateway.start,
         }
         with _doors(ways) as doors:
-            yield Stage(gateway.url, doors, house.key.text, poor.text)
+            signing_in = f"{gateway.url}/en/signin#link={link.token}"
+            yield Stage(gateway.url, doors, house.key.text, poor.text, signing_in)
 
 
 @contextmanager

@@ -60,6 +60,10 @@ class GatewayProcess:
             | dict(settings or {})
         )
 
+    def set(self, **settings: str) -> None:
+        """Settings that depend on where it will be reached; before it starts."""
+        self._environment |= settings
+
     def __enter__(self) -> Self:
         self.start()
         return self

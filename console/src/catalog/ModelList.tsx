@@ -10,9 +10,12 @@ import {
   everything,
   type Filters,
   filtersOf,
+  firstTokens,
   matching,
+  orders,
   priceLimits,
   searchOf,
+  sorted,
   states,
   tasks,
 } from "./filters";
@@ -38,7 +41,7 @@ export function ModelList() {
   }
 
   const all = catalog.data ? byReadiness(catalog.data.models) : [];
-  const shown = matching(all, filters, currency);
+  const shown = sorted(matching(all, filters, currency), filters.sort, currency);
   return (
     <div>
       <search className="flex flex-wrap items-end gap-3">
@@ -82,6 +85,20 @@ export function ModelList() {
             </option>
           ))}
         </Choice>
+        <Choice label={t("ttftTo")} value={filters.ttft} change={(ttft) => ask({ ttft })}>
+          {firstTokens.map((ms) => (
+            <option key={ms} value={ms}>
+              {t("toMs", { ms: format.number(Number(ms)) })}
+            </option>
+          ))}
+        </Choice>
+        <Choice label={t("sort")} any={t("orders.ready")} value={filters.sort} change={(sort) => ask({ sort })}>
+          {orders.map((order) => (
+            <option key={order} value={order}>
+              {t(`orders.${order}`)}
+            </option>
+          ))}
+        </Choice>
         <CurrencySwitch />
       </search>
       <p aria-live="polite" className="mt-5 mb-3 min-h-5 text-[0.8125rem] text-muted">
@@ -111,15 +128,21 @@ export function ModelList() {
   );
 }
 
-type ChoiceProperties = { label: string; value: string; change: (value: string) => void; children: ReactNode };
+type ChoiceProperties = {
+  label: string;
+  any?: string;
+  value: string;
+  change: (value: string) => void;
+  children: ReactNode;
+};
 
-function Choice({ label, value, change, children }: ChoiceProperties) {
+function Choice({ label, any, value, change, children }: ChoiceProperties) {
   const t = useTranslations("Models");
   return (
     <label className="flex min-w-[8.5rem] flex-col gap-1 text-[0.8125rem] text-muted max-sm:flex-1">
       {label}
       <select className="field text-[0.9375rem]" value={value} onChange={(event) => change(event.target.value)}>
-        <option value="">{t("any")}</option>
+        <option value="">{any ?? t("any")}</option>
         {children}
       </select>
     </label>

@@ -9,6 +9,7 @@ import { Copy } from "@/code/Copy";
 import { Samples } from "@/code/Samples";
 import type { Body } from "@/code/samples";
 import { type Currency, money } from "@/money";
+import { Speed } from "./Speed";
 import { State } from "./State";
 import { WeekStrip } from "./WeekStrip";
 
@@ -111,6 +112,7 @@ function TierCard({
           </div>
         )}
       </dl>
+      <Speed tier={tier} />
       <div className="mt-3 flex items-center gap-2">
         <output className="min-w-0 flex-1 truncate font-mono text-[0.8125rem]" title={tier.id}>
           {tier.id}

@@ -2,15 +2,35 @@ import { type CatalogModel, type Tier, tierOf } from "@/api/catalog";
 import { atMost, type Currency } from "@/money";
 
 /** What a reader wants to see. An empty string asks for nothing. Kept in the address, so that it can be sent on. */
-export type Filters = { text: string; task: string; context: string; price: string; tier: string; state: string };
+export type Filters = {
+  text: string;
+  task: string;
+  context: string;
+  price: string;
+  tier: string;
+  state: string;
+  ttft: string;
+  sort: string;
+};
 
-export const everything: Filters = { text: "", task: "", context: "", price: "", tier: "", state: "" };
+export const everything: Filters = {
+  text: "",
+  task: "",
+  context: "",
+  price: "",
+  tier: "",
+  state: "",
+  ttft: "",
+  sort: "",
+};
 export const tasks = ["chat", "completion", "embedding"] as const;
 export const contexts = ["8192", "32768", "131072"] as const;
 export const priceLimits: Record<Currency, readonly string[]> = {
   EUR: ["0.2", "0.5", "1"],
   CNY: ["2", "4", "8"],
 };
+export const firstTokens = ["200", "500", "1000"] as const; // ms, at most
+export const orders = ["ttft", "rate", "price"] as const;
 export const states = ["warm", "open", "deployed"] as const;
 
 export function filtersOf(search: string): Filters {
@@ -23,6 +43,8 @@ export function filtersOf(search: string): Filters {
     price: read("price"),
     tier: read("tier"),
     state: read("state"),
+    ttft: read("ttft"),
+    sort: read("sort"),
   };
 }
 
@@ -50,9 +72,24 @@ function fits(tier: Tier, filters: Filters, currency: Currency): boolean {
   const most = priceLimits[currency].find((limit) => limit === filters.price);
   return (
     tier.context_tokens >= Number(filters.context || 0) &&
+    (!filters.ttft || (tier.speed !== null && tier.speed.ttft_ms_p50 <= Number(filters.ttft))) &&
     (!most || (price !== undefined && atMost(price, most))) &&
     (filters.state !== "warm" || tier.state === "warm") &&
     (filters.state !== "open" || tier.is_open) &&
     (filters.state !== "deployed" || tier.state !== "not_deployed")
   );
+}
+
+/** The best tier first; what is not measured or not priced comes last, and equals stay as they were. */
+export function sorted(models: CatalogModel[], order: string, currency: Currency): CatalogModel[] {
+  const rank = orders.find((one) => one === order);
+  if (!rank) return models;
+  const of = (tier: Tier) => {
+    const prices = tier.prices_per_million_tokens[currency];
+    if (rank === "ttft") return tier.speed?.ttft_ms_p50 ?? Number.POSITIVE_INFINITY;
+    if (rank === "rate") return -(tier.speed?.tokens_per_second_p50 ?? Number.NEGATIVE_INFINITY);
+    return Number(prices?.completion ?? prices?.embedding ?? Number.POSITIVE_INFINITY); // to compare, not to reckon
+  };
+  const best = (model: CatalogModel) => Math.min(...model.tiers.map(of));
+  return [...models].sort((a, b) => (best(a) === best(b) ? 0 : best(a) - best(b)));
 }

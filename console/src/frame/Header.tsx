@@ -2,6 +2,7 @@ import Link from "next/link";
 import { getTranslations } from "next-intl/server";
 import type { Locale } from "@/i18n/locales";
 import { Words } from "@/i18n/Words";
+import { Account } from "@/session/Account";
 import { Languages } from "./Languages";
 import { NavLink } from "./NavLink";
 import { ThemeSwitch } from "./ThemeSwitch";
@@ -26,8 +27,9 @@ export async function Header({ locale }: { locale: Locale }) {
             {t("reference")}
           </a>
         </nav>
-        <div className="ml-auto flex items-center gap-2">
-          <Words of={["Frame"]}>
+        <div className="ml-auto flex items-center gap-0.5 sm:gap-2">
+          <Words of={["Frame", "Session", "Catalog"]}>
+            <Account />
             <Languages current={locale} />
             <ThemeSwitch />
           </Words>

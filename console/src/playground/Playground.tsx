@@ -5,11 +5,11 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { CurrencySwitch } from "@/catalog/currency";
 import { Trouble } from "@/catalog/Trouble";
+import { Caller, useCaller } from "@/session/Caller";
 import { CodeDialog } from "./CodeDialog";
 import { ColumnView } from "./ColumnView";
 import { Composer } from "./Composer";
 import { newTurn, run, type Turn } from "./conversation";
-import { KeyField } from "./KeyField";
 import { useOffers } from "./offers";
 import { bodyOf, isGood, type Parameters } from "./parameters";
 import { Settings } from "./Settings";
@@ -21,7 +21,8 @@ const LETTERS = ["A", "B"] as const;
 export function Playground() {
   const t = useTranslations("Playground");
   const [session, setSession] = useState<Session>(fresh);
-  const [key, setKey] = useState("");
+  const [pasted, setKey] = useState("");
+  const { key, isKnown } = useCaller(pasted);
   const [isOpen, setOpen] = useState(false); // the parameters, where there is no room for them
   const [isLoaded, setLoaded] = useState(false);
   const running = useRef(new Map<string, AbortController>());
@@ -208,7 +209,7 @@ export function Playground() {
           draft={session.draft}
           isBusy={isBusy}
           canSend={canSend}
-          hint={key === "" ? t("needsKey") : areGood ? "" : t("needsGood")}
+          hint={key === "" ? (isKnown ? t("needsKey") : "") : areGood ? "" : t("needsGood")}
           change={(draft) => change({ draft })}
           send={send}
           stop={stop}
@@ -219,8 +220,8 @@ export function Playground() {
         className="space-y-5 border-t border-hairline px-4 py-4 sm:px-6 lg:w-[20rem] lg:overflow-y-auto lg:border-t-0 lg:border-l lg:px-5 max-lg:order-first max-lg:border-t-0 max-lg:border-b"
       >
         <Trouble query={catalog} />
-        <KeyField
-          value={key}
+        <Caller
+          value={pasted}
           error={keyRefusal}
           isGood={isKeyGood}
           change={(one) => {

@@ -1,4 +1,5 @@
 import { Refusal, refusalOf } from "@/api/refusal";
+import { askAgain, credentials, SIGNED_IN } from "@/api/session";
 import type { Body } from "@/code/samples";
 import type { Usage } from "@/money";
 import { eventsOf } from "./sse";
@@ -38,10 +39,11 @@ export const streamed = (body: Body): Body => ({
 export async function* chat(body: Body, key: string, signal: AbortSignal): AsyncGenerator<Piece> {
   const response = await fetch("/v1/chat/completions", {
     method: "POST",
-    headers: { authorization: `Bearer ${key}`, "content-type": "application/json", "x-studio-tag": "console" },
+    headers: { ...credentials(key), "content-type": "application/json", "x-studio-tag": "console" },
     body: JSON.stringify(streamed(body)),
     signal,
   });
+  if (response.status === 401 && key === SIGNED_IN) askAgain();
   if (!response.ok || !response.body) throw await refusalOf(response);
   const requestId = response.headers.get("x-request-id");
   yield { kind: "began", requestId };

@@ -4,7 +4,7 @@ import { test as base, expect, type Page } from "@playwright/test";
 export { expect };
 
 export const locales = ["en", "de", "zh"] as const;
-export const pages = ["", "/models", "/playground", "/imprint", "/privacy"] as const;
+export const pages = ["", "/models", "/playground", "/signin", "/imprint", "/privacy"] as const;
 export const key = process.env.CONSOLE_KEY ?? "";
 export const poorKey = process.env.CONSOLE_POOR_KEY ?? "";
 export const ECHO = "qwen3-32b";
@@ -12,7 +12,7 @@ export const SLEEPER = "baichuan2-13b-chat";
 export const CHAT = "smollm2-135m-instruct";
 
 /** What only the house can do, such as to let a model warm up. */
-export async function knock(door: "sleep" | "wake" | "kill" | "start") {
+export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire") {
   const answer = await fetch(`${process.env.CONSOLE_DOORS}/${door}`, { method: "POST" });
   expect(answer.status).toBe(204);
 }

@@ -22,6 +22,7 @@ from studio.settings import REPOSITORY
 from tests.server import free_port
 
 AUDIENCE = "urn:xpulink-studio"
+CLIENT_ID, CLIENT_SECRET = "console", "a secret: of the console"
 HERE = Path(__file__).parent
 
 
@@ -48,12 +49,20 @@ class SigningKeys:
 
 
 class ProviderProcess:
-    """Answers inside the `with` block. `people` are its clients by name: their claims, and `algorithm` perhaps."""
+    """Answers inside the `with` block. `people` are its clients by name: their claims, and `algorithm` perhaps. With a
+    `site` people may also sign in to it with a browser."""
 
-    def __init__(self, folder: Path, people: Mapping[str, Mapping[str, Any]], keys: SigningKeys) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        people: Mapping[str, Mapping[str, Any]],
+        keys: SigningKeys,
+        site: str | None = None,
+    ) -> None:
         self.issuer = f"http://127.0.0.1:{free_port()}"
         self.keys = keys
         self._people = people
+        self._site = site
         self._settings = folder / "provider.json"
         self._log = folder / "provider.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +80,8 @@ class ProviderProcess:
         """Start it with the keys that `keys` has now."""
         port = int(self.issuer.rpartition(":")[2])
         settings = {"issuer": self.issuer, "port": port, "jwks": self.keys.jwks(), "people": self._people}
+        if self._site is not None:
+            settings["browser"] = browser_client(self._site)
         self._settings.write_text(json.dumps(settings))
         with self._log.open("ab") as log:
             argv = ["node", str(HERE / "provider.js"), str(installed()), str(self._settings)]
@@ -111,6 +122,20 @@ class ProviderProcess:
             return httpx.get(url, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def browser_client(site: str) -> dict[str, Any]:
+    """How a gateway that is reached at `site` is registered for the code flow."""
+    return {
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "grant_types": ["authorization_code"],
+        "response_types": ["code"],
+        "redirect_uris": [f"{site}/auth/callback"],
+        "post_logout_redirect_uris": [f"{site}/"],
+        "backchannel_logout_uri": f"{site}/auth/backchannel-logout",
+        "backchannel_logout_session_required": True,
+    }
 
 
 def installed() -> Path:

@@ -6,6 +6,7 @@ import { SiteWeek } from "@/catalog/SiteWeek";
 import { QuickStart } from "@/code/QuickStart";
 import type { Locale } from "@/i18n/locales";
 import { Words } from "@/i18n/Words";
+import { TryIt } from "@/tryit/TryIt";
 
 const questions = ["failed", "stopped", "cap", "cached", "when"] as const;
 
@@ -14,7 +15,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
   setRequestLocale(locale);
   const t = await getTranslations("Landing");
   return (
-    <Words of={["Catalog", "Code", "Receipt"]}>
+    <Words of={["Catalog", "Code", "Receipt", "TryIt"]}>
       <div className="mx-auto w-full max-w-[88rem] px-4 pb-20 sm:px-6">
         <section className="grid grid-cols-1 items-center gap-10 py-12 lg:grid-cols-[minmax(0,1fr)_minmax(0,34rem)] lg:py-16">
           <div>
@@ -37,10 +38,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
               ))}
             </dl>
           </div>
-          <div>
-            <QuickStart />
-            <p className="mt-3 text-[0.8125rem] text-muted">{t("codeNote")}</p>
-          </div>
+          <TryIt />
         </section>
 
         <section aria-labelledby="board" className="py-8">
@@ -48,6 +46,20 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
             {t("board")}
           </h2>
           <Board />
+        </section>
+
+        <section
+          aria-labelledby="code"
+          className="grid grid-cols-1 items-start gap-x-12 gap-y-6 border-t border-hairline py-12 lg:grid-cols-2"
+        >
+          <div>
+            <h2 id="code" className="text-[1.5rem] font-semibold">
+              {t("code.title")}
+            </h2>
+            <p className="mt-3 max-w-[36rem] text-muted">{t("code.text")}</p>
+            <p className="mt-3 text-[0.8125rem] text-muted">{t("codeNote")}</p>
+          </div>
+          <QuickStart />
         </section>
 
         <section aria-labelledby="bill" className="grid grid-cols-1 gap-x-12 gap-y-6 py-12 lg:grid-cols-2">
