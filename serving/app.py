@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
+from serving.comparisons.endpoint import ChatEndpoint
 from serving.console import Console
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
@@ -31,6 +32,7 @@ from serving.routes import (
     budgets,
     cache,
     catalog,
+    comparisons,
     files,
     fine_tuning,
     idempotency,
@@ -49,13 +51,13 @@ from serving.tokens.client import Message, Receive, Scope, Send
 from serving.tokens.endpoint import TokenEndpoint
 from serving.tokens.request import request_id
 from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenizer
-from serving.tokens.wire import ENDPOINTS
+from serving.tokens.wire import CHAT, ENDPOINTS
 from studio import VERSION, ids
 from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 TENANT_ROUTES = (
     *(catalog, models, files, uploads, batches, fine_tuning, responses),
-    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(usage, organization, limits, budgets, idempotency, cache, keys, isolation, pages, comparisons),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -124,6 +126,7 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     token_endpoints: dict[str, Application] = {
         **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
         **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
+        CHAT.path: ChatEndpoint(gateway, database),
         RESPONSES.path: ResponsesEndpoint(gateway, store),
         INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
         MESSAGES.path: MessagesEndpoint(gateway),

@@ -27,6 +27,7 @@ BATCH = "batch_"
 RESPONSE = "resp_"
 FINE_TUNING_JOB = "ftjob-"
 ISOLATION_CERTIFICATE = "iso_"
+COMPARISON = "cmp_"
 
 _lock = threading.Lock()
 _last = 0

@@ -3,6 +3,7 @@
 from studio.db import (
     budgets,
     catalog,
+    comparisons,
     corrections,
     fleet,
     hours,
@@ -23,6 +24,7 @@ __all__ = [
     "Base",
     "budgets",
     "catalog",
+    "comparisons",
     "corrections",
     "fleet",
     "hours",
