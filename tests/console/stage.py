@@ -11,19 +11,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from local.objects import EmbeddedObjectStore
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
 from studio.tenants import create_key
 from tests.console.echo_engine import echo_engine
+from tests.serving.batches.worker_process import Workers
 from tests.serving.conftest import House
 from tests.serving.gateway_process import EMBEDDING, GatewayProcess, attach
 from tests.stub_engine import StubEngine
 
 BUILT = REPOSITORY / "build" / "console"
 ECHO = "qwen3-32b"
+SEER = "qwen2.5-vl-7b"  # reads pictures
 SLEEPER = "baichuan2-13b-chat"
 
 
@@ -35,6 +40,7 @@ class Stage:
     doors: str
     key: str
     poor_key: str  # may read usage and nothing else
+    spent_key: str  # has no credit left
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,23 +50,30 @@ class Stage:
             "CONSOLE_DOORS": self.doors,
             "CONSOLE_KEY": self.key,
             "CONSOLE_POOR_KEY": self.poor_key,
+            "CONSOLE_SPENT_KEY": self.spent_key,
         }
 
 
 @contextmanager
-def staged(house: House, folder: Path) -> Iterator[Stage]:
+def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator[Stage]:
     """Up for as long as the block."""
     folder.mkdir(exist_ok=True)
     with unit_of_work(house.operator) as session:
         poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
+        spent = create_key(session, house.tenant_id, "spent", "tests")
+        session.flush()
+        put_budget(session, house.tenant_id, spent.id, "prepaid", Decimal("0.000000000001"), "tests")
+    settings = {"STUDIO_CONSOLE_DIR": str(BUILT)} | objects.environment
+    workers = Workers(house.database.environment("worker") | objects.environment, folder / "workers.log")
     with (
         StubEngine(tokens_per_second=60, cached=3) as stub,
         echo_engine() as echo,
-        GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)}) as gateway,
+        GatewayProcess(house.database, folder, settings=settings) as gateway,
     ):
         attach(house.operator, stub.url)
         attach(house.operator, stub.url, EMBEDDING)
         attach(house.operator, echo, ECHO)
+        attach(house.operator, echo, SEER)
         sleeping = attach(house.operator, stub.url, SLEEPER, state="starting")
 
         def become(state: str) -> None:
@@ -72,18 +85,34 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
                     [state, state, sleeping],
                 )
 
-        ways = {
+        def reprice() -> None:
+            # What the synchronisation of the catalog does with a new entry of a price list.
+            with house.database.superuser() as connection:
+                current = "variant_id = %s and unit = 'completion' and currency = 'EUR' and valid_until is null"
+                connection.execute(f"update prices set valid_until = now() where {current}", [ECHO])
+                connection.execute(
+                    "insert into prices (variant_id, unit, currency, per_million, valid_from)"
+                    " values (%s, 'completion', 'EUR', 7.77, now())",
+                    [ECHO],
+                )
+
+        ways: dict[str, Callable[[], object]] = {
             "/sleep": lambda: become("starting"),
             "/wake": lambda: become("ready"),
             "/kill": gateway.kill,
             "/start": gateway.start,
+            "/drain": workers.start,
+            "/reprice": reprice,
         }
         with _doors(ways) as doors:
-            yield Stage(gateway.url, doors, house.key.text, poor.text)
+            try:
+                yield Stage(gateway.url, doors, house.key.text, poor.text, spent.text)
+            finally:
+                workers.kill()
 
 
 @contextmanager
-def _doors(doors: dict[str, Callable[[], None]]) -> Iterator[str]:
+def _doors(doors: dict[str, Callable[[], object]]) -> Iterator[str]:
     class Door(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             doors[self.path]()

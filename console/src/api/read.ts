@@ -1,9 +1,9 @@
+import { callerHeaders } from "./caller";
 import { refusalOf } from "./refusal";
 
 /** A GET of JSON, or a Refusal. */
 export async function read<T>(path: string, { key, signal }: { key?: string; signal?: AbortSignal } = {}): Promise<T> {
-  const headers: HeadersInit = key ? { authorization: `Bearer ${key}` } : {};
-  const response = await fetch(path, { headers, signal: signal ?? null });
+  const response = await fetch(path, { headers: callerHeaders(key ?? ""), signal: signal ?? null });
   if (!response.ok) throw await refusalOf(response);
   return (await response.json()) as T;
 }

@@ -1,0 +1,31 @@
+"use client";
+
+import { useTranslations } from "next-intl";
+import type { Turn } from "./conversation";
+
+/** What went wrong, in the gateway's own words, and whether it costs anything. */
+export function FaultView({ turn }: { turn: Turn }) {
+  const t = useTranslations("Playground");
+  const fault = turn.fault;
+  if (!fault) return null;
+  return (
+    <div role="alert" className="mt-3 rounded-md border border-bad bg-bad-soft px-4 py-3 text-[0.875rem]">
+      <p className="font-semibold">{t(`faults.${fault.kind}`)}</p>
+      {fault.message ? (
+        <p lang="en" className="mt-1 wrap-anywhere">
+          {fault.message}
+        </p>
+      ) : null}
+      {fault.retryAfterSeconds ? <p className="mt-1">{t("retryAfter", { seconds: fault.retryAfterSeconds })}</p> : null}
+      <p className="mt-1 text-muted">
+        {fault.isFree ? t("notCharged") : fault.kind === "network" ? t("maybeCharged") : t("chargedForDelivered")}
+        {fault.code ? <code className="ml-2 font-mono">{fault.code}</code> : null}
+        {fault.requestId ? (
+          <code className="ml-2 font-mono" data-testid="fault-request">
+            {fault.requestId}
+          </code>
+        ) : null}
+      </p>
+    </div>
+  );
+}
