@@ -20,6 +20,9 @@ export default defineConfig({
   },
   projects: [
     { name: "plain", testMatch: "plain/*.spec.ts" },
-    { name: "browser", testMatch: process.env.CONSOLE_MATRIX === "full" ? "browser/**/*.spec.ts" : "browser/*.spec.ts" },
+    {
+      name: "browser",
+      testMatch: process.env.CONSOLE_MATRIX === "full" ? "browser/**/*.spec.ts" : "browser/*.spec.ts",
+    },
   ],
 });

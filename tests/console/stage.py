@@ -18,6 +18,7 @@ from pathlib import Path
 from local.objects import EmbeddedObjectStore
 from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
+from studio.limits import Ceilings, Scope, set_limits
 from studio.settings import REPOSITORY
 from studio.tenants import create_key
 from tests.console.echo_engine import echo_engine
@@ -41,6 +42,7 @@ class Stage:
     key: str
     poor_key: str  # may read usage and nothing else
     spent_key: str  # has no credit left
+    narrow_key: str  # may ask one thing at a time
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,6 +53,7 @@ class Stage:
             "CONSOLE_KEY": self.key,
             "CONSOLE_POOR_KEY": self.poor_key,
             "CONSOLE_SPENT_KEY": self.spent_key,
+            "CONSOLE_NARROW_KEY": self.narrow_key,
         }
 
 
@@ -61,7 +64,9 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
     with unit_of_work(house.operator) as session:
         poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
         spent = create_key(session, house.tenant_id, "spent", "tests")
+        narrow = create_key(session, house.tenant_id, "narrow", "tests")
         session.flush()
+        set_limits(session, Scope(house.tenant_id, narrow.id, None), Ceilings(concurrent_requests=1), "tests")
         put_budget(session, house.tenant_id, spent.id, "prepaid", Decimal("0.000000000001"), "tests")
     settings = {"STUDIO_CONSOLE_DIR": str(BUILT)} | objects.environment
     workers = Workers(house.database.environment("worker") | objects.environment, folder / "workers.log")
@@ -106,7 +111,7 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
         }
         with _doors(ways) as doors:
             try:
-                yield Stage(gateway.url, doors, house.key.text, poor.text, spent.text)
+                yield Stage(gateway.url, doors, house.key.text, poor.text, spent.text, narrow.text)
             finally:
                 workers.kill()
 

@@ -40,14 +40,25 @@ export function ColumnView(properties: Properties) {
   const currency = useCurrency();
   const offer = offers.find((one) => one.tier.id === model);
   const last = column.turns.at(-1);
+  // What was said before a blind round names its models.
+  const turns = column.turns
+    .map((turn, place) => ({ turn, place }))
+    .filter(({ turn }) => !isHidden || turn.round === last?.round);
   const alternative = isHidden ? undefined : offers.find((one) => one.tier.state === "warm");
   const scroller = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);
 
+  // What is at its end stays there while it grows, also when answers become longer or models are uncovered.
   useEffect(() => {
     const box = scroller.current;
-    if (box && isAtEnd.current && last) box.scrollTop = box.scrollHeight;
-  }, [last]);
+    const content = box?.firstElementChild;
+    if (!box || !content) return;
+    const observer = new ResizeObserver(() => {
+      if (isAtEnd.current) box.scrollTop = box.scrollHeight;
+    });
+    observer.observe(content);
+    return () => observer.disconnect();
+  }, []);
 
   return (
     <section
@@ -77,16 +88,6 @@ export function ColumnView(properties: Properties) {
                 </option>
               ))}
             </select>
-            <span className="flex min-h-6 w-full flex-wrap items-center gap-x-4 text-[0.8125rem] xl:w-auto">
-              {offer ? (
-                <>
-                  <State tier={offer.tier} now={now} />
-                  <span title={c("perMillion")}>
-                    <Price tier={offer.tier} currency={currency} />
-                  </span>
-                </>
-              ) : null}
-            </span>
             {remove ? (
               <button
                 type="button"
@@ -98,6 +99,16 @@ export function ColumnView(properties: Properties) {
                 ×
               </button>
             ) : null}
+            <span className="flex min-h-6 w-full flex-wrap items-center gap-x-4 text-[0.8125rem] xl:w-auto">
+              {offer ? (
+                <>
+                  <State tier={offer.tier} now={now} />
+                  <span title={c("perMillion")}>
+                    <Price tier={offer.tier} currency={currency} />
+                  </span>
+                </>
+              ) : null}
+            </span>
           </>
         )}
       </div>
@@ -112,7 +123,7 @@ export function ColumnView(properties: Properties) {
       >
         <div className="mx-auto max-w-[48rem] space-y-8">
           {column.turns.length === 0 ? <Suggestions choose={suggest} /> : null}
-          {column.turns.map((turn, place) => (
+          {turns.map(({ turn, place }) => (
             <TurnView
               key={turn.id}
               turn={turn}

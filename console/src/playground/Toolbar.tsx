@@ -41,61 +41,63 @@ export function Toolbar({ session, isBusy, hasKey, change, addColumn, switchBlin
           </button>
         ))}
       </fieldset>
-      {isChat ? (
-        <>
-          <button
-            type="button"
-            className="button-quiet min-h-8"
-            onClick={addColumn}
-            disabled={isBusy || isOpen || session.columns.length >= MOST_COLUMNS}
-          >
-            {t("addColumn")}
-          </button>
-          <button
-            type="button"
-            aria-pressed={session.isBlind}
-            className={toggle}
-            disabled={isBusy || isOpen}
-            onClick={switchBlind}
-          >
-            {t("blind")}
-          </button>
-          <button
-            type="button"
-            className="button-quiet min-h-8"
-            disabled={!hasKey || isOpen}
-            onClick={() => open("tally")}
-          >
-            {t("tally")}
-          </button>
-        </>
-      ) : null}
-      <button
-        type="button"
-        className="button-quiet min-h-8"
-        disabled={isBusy || isOpen}
-        onClick={() => open("presets")}
-      >
-        {t("presets")}
-      </button>
-      <button type="button" className="button-quiet min-h-8" disabled={isOpen} onClick={() => open("share")}>
-        {t("share")}
-      </button>
-      {isChat ? (
-        <>
-          <button type="button" className="button-quiet min-h-8" onClick={() => open("code")}>
-            {t("code")}
-          </button>
-          <button
-            type="button"
-            className="button-quiet min-h-8"
-            disabled={isBusy || session.columns.every((column) => column.turns.length === 0)}
-            onClick={clear}
-          >
-            {t("clear")}
-          </button>
-        </>
-      ) : null}
+      <div className="-my-1 flex gap-2 py-1 max-sm:w-full max-sm:overflow-x-auto sm:flex-wrap">
+        {isChat ? (
+          <>
+            <button
+              type="button"
+              className="button-quiet min-h-8"
+              onClick={addColumn}
+              disabled={isBusy || isOpen || session.columns.length >= MOST_COLUMNS}
+            >
+              {t("addColumn")}
+            </button>
+            <button
+              type="button"
+              aria-pressed={session.isBlind}
+              className={toggle}
+              disabled={isBusy || isOpen}
+              onClick={switchBlind}
+            >
+              {t("blind")}
+            </button>
+            <button
+              type="button"
+              className="button-quiet min-h-8"
+              disabled={!hasKey || isOpen}
+              onClick={() => open("tally")}
+            >
+              {t("tally")}
+            </button>
+          </>
+        ) : null}
+        <button
+          type="button"
+          className="button-quiet min-h-8"
+          disabled={isBusy || isOpen}
+          onClick={() => open("presets")}
+        >
+          {t("presets")}
+        </button>
+        <button type="button" className="button-quiet min-h-8" disabled={isOpen} onClick={() => open("share")}>
+          {t("share")}
+        </button>
+        {isChat ? (
+          <>
+            <button type="button" className="button-quiet min-h-8" onClick={() => open("code")}>
+              {t("code")}
+            </button>
+            <button
+              type="button"
+              className="button-quiet min-h-8"
+              disabled={isBusy || session.columns.every((column) => column.turns.length === 0)}
+              onClick={clear}
+            >
+              {t("clear")}
+            </button>
+          </>
+        ) : null}
+      </div>
     </div>
   );
 }

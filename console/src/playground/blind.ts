@@ -18,12 +18,16 @@ export const begin = (key: string, models: string[]) =>
 export const vote = (key: string, id: string, verdict: Verdict) =>
   send<Comparison>(`/v1/comparisons/${id}/vote`, key, { verdict });
 
-/** After the vote every turn of the round says which model it was. */
+/** After the vote every turn of the round says which model it was, and its column stays with that model. */
 export function uncovered(session: Session, comparison: Comparison): Session {
   const models = comparison.models ?? [];
   const named = (alias: string) => models[comparison.aliases.indexOf(alias)] ?? alias;
-  const columns = session.columns.map((column) =>
-    mapTurns(column, (turn) => ({ ...turn, asked: named(turn.asked), model: turn.model && named(turn.model) })),
+  const columns = session.columns.map((column, place) =>
+    mapTurns({ ...column, model: models[place] ?? column.model }, (turn) => ({
+      ...turn,
+      asked: named(turn.asked),
+      model: turn.model && named(turn.model),
+    })),
   );
   return { ...session, columns, round: null, reveal: { models, verdict: comparison.verdict ?? "none" } };
 }

@@ -7,6 +7,7 @@ export const locales = ["en", "de", "zh"] as const;
 export const pages = ["", "/models", "/playground", "/imprint", "/privacy"] as const;
 export const key = process.env.CONSOLE_KEY ?? "";
 export const poorKey = process.env.CONSOLE_POOR_KEY ?? "";
+export const narrowKey = process.env.CONSOLE_NARROW_KEY ?? "";
 export const spentKey = process.env.CONSOLE_SPENT_KEY ?? "";
 export const ECHO = "qwen3-32b";
 export const SEER = "qwen2.5-vl-7b";

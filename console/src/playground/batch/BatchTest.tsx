@@ -14,7 +14,7 @@ import { Jobs } from "./Jobs";
 import { MOST_ROWS, promptsOf } from "./prompts";
 import { ResultTable } from "./ResultTable";
 import { Source } from "./Source";
-import { cellOf, requestOf } from "./test";
+import { cellOf, requestOf, USUAL_MOST_TOKENS } from "./test";
 import { useTest } from "./useTest";
 
 const MOST_MODELS = 4;
@@ -101,7 +101,8 @@ export default function BatchTest({ apiKey, asking, offers, now, models, areGood
               </ul>
             </fieldset>
             <p data-testid="quote" className="numbers min-h-12">
-              {t("quote", { prompts: rows.length, models: chosen.length, most: price(most("")) })}
+              {t("quote", { prompts: rows.length, models: chosen.length, most: price(most("")) })}{" "}
+              {asking.parameters.max_tokens === "" ? t("usualMost", { tokens: USUAL_MOST_TOKENS }) : ""}
             </p>
             <div className="flex flex-wrap items-center gap-2">
               {isRunning ? (
@@ -115,7 +116,7 @@ export default function BatchTest({ apiKey, asking, offers, now, models, areGood
                   disabled={!canRun}
                   onClick={() => start(asking, rows, chosen)}
                 >
-                  {hasResults ? t("runRest", { count: left.length }) : t("run")}
+                  {!hasResults ? t("run") : left.length ? t("runRest", { count: left.length }) : t("allDone")}
                 </button>
               )}
               {hasResults && !isRunning ? (

@@ -18,7 +18,7 @@ export const emptyTest: Test = { source: "", name: "", models: [], cells: {}, jo
 
 export const cellOf = (row: number, model: string) => `${row} ${model}`;
 
-const USUAL_MOST_TOKENS = "256"; // a test of hundreds of prompts has a bound even when nobody set one
+export const USUAL_MOST_TOKENS = "256"; // a test of hundreds of prompts has a bound even when nobody set one
 
 /** The request of one cell, and of one line of the job. */
 export function requestOf(asking: Asking, model: string, row: PromptRow): Body {

@@ -5,7 +5,11 @@ import type { PromptRow } from "./prompts";
 import { cellOf, rememberedTest, rememberTest, requestOf, type Test } from "./test";
 
 const AT_ONCE = 4; // a browser keeps six connections to a host, and the page needs some for itself
-const ENDS_ALL = ["insufficient_quota", "invalid_api_key", "invalid_token", "permission_denied"];
+const ENDS_ALL = [
+  ...["insufficient_quota", "credit_balance_exhausted"],
+  ...["project_spend_limit_exceeded", "organization_spend_limit_exceeded"],
+  ...["invalid_api_key", "invalid_token", "permission_denied"],
+];
 
 /** A batch test with its runs. What is finished stays, whatever ends a run. */
 export function useTest(key: string) {
