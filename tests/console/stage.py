@@ -146,6 +146,6 @@ def play(stage: Stage | None, *arguments: str, environment: dict[str, str]) -> s
         env=environment | (stage.environment if stage else {}),
         text=True,
         capture_output=True,
-        timeout=1_200,
+        timeout=1_750,
         check=False,
     )

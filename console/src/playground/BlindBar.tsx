@@ -23,7 +23,7 @@ export function BlindBar({ round, reveal, count, canVote, trouble, vote }: Prope
     >
       {round ? (
         <>
-          <p className="mr-auto">{canVote ? t("voteNow") : t("answering")}</p>
+          <p className={count > 2 ? "w-full" : "mr-auto"}>{canVote ? t("voteNow") : t("answering")}</p>
           {letters.slice(0, count).map((letter) => (
             <button
               key={letter}

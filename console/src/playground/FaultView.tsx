@@ -3,8 +3,8 @@
 import { useTranslations } from "next-intl";
 import type { Turn } from "./conversation";
 
-/** What went wrong, in the gateway's own words, and whether it costs anything. */
-export function FaultView({ turn }: { turn: Turn }) {
+/** What went wrong, in the gateway's own words, and whether it costs anything. In a blind round a receipt would name the model. */
+export function FaultView({ turn, showReceipt }: { turn: Turn; showReceipt: ((requestId: string) => void) | null }) {
   const t = useTranslations("Playground");
   const fault = turn.fault;
   if (!fault) return null;
@@ -26,6 +26,15 @@ export function FaultView({ turn }: { turn: Turn }) {
           </code>
         ) : null}
       </p>
+      {fault.requestId && showReceipt ? (
+        <button
+          type="button"
+          className="button-quiet mt-2 min-h-8 px-2.5 text-[0.8125rem]"
+          onClick={() => fault.requestId && showReceipt(fault.requestId)}
+        >
+          {t("receipt")}
+        </button>
+      ) : null}
     </div>
   );
 }

@@ -77,7 +77,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
             />
           ) : null}
           {turn.likelihoods.length && isOver ? <Likelihoods likelihoods={turn.likelihoods} /> : null}
-          <FaultView turn={turn} />
+          <FaultView turn={turn} showReceipt={isBlind ? null : actions.showReceipt} />
           {turn.state === "stopped" ? <p className="mt-2 text-[0.875rem] text-muted">{t("stopped")}</p> : null}
           {turn.finish === "length" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByLength")}</p> : null}
           {turn.finish === "budget" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByBudget")}</p> : null}
@@ -105,9 +105,12 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
                   {t("again")}
                 </button>
               ) : null}
+              {turn.state === "done" && turn.isFinal && !isBlind ? (
+                <span className="text-[0.8125rem] text-muted">{t("charged")}</span>
+              ) : null}
               {turn.requestId && !isBlind ? (
                 <>
-                  {isOver ? (
+                  {isOver && !turn.fault?.requestId ? (
                     <button
                       type="button"
                       className={small}

@@ -87,7 +87,7 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
           <colgroup>
             <col className="w-56" />
             {test.models.map((model) => (
-              <col key={model} className="w-72" />
+              <col key={model} className="w-80" />
             ))}
           </colgroup>
           <thead className="sticky top-0 z-10 bg-sunk text-left text-[0.8125rem]">
