@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
+from serving.comparisons.endpoint import ChatEndpoint
 from serving.console import Console
 from serving.gateway import Gateway
 from serving.idempotency.application import Idempotent, carries_key
@@ -33,6 +34,7 @@ from serving.routes import (
     budgets,
     cache,
     catalog,
+    comparisons,
     files,
     fine_tuning,
     idempotency,
@@ -68,7 +70,7 @@ from studio.settings import settings
 TENANT_ROUTES = (
     *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
-    *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages),
+    *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages, comparisons),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -143,6 +145,7 @@ def public_application(gateway: Gateway, database: Engine, answers: Store) -> Pu
     token_endpoints: dict[str, Application] = {
         **{endpoint.path: TokenEndpoint(endpoint, gateway) for endpoint in ENDPOINTS},
         **{endpoint.path: AbsentEndpoint(endpoint, gateway) for endpoint in ABSENT},
+        CHAT.path: ChatEndpoint(gateway, database),
         RESPONSES.path: ResponsesEndpoint(gateway, store),
         INPUT_TOKENS.path: InputTokensEndpoint(gateway, store),
         MESSAGES.path: MessagesEndpoint(gateway),

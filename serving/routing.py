@@ -31,11 +31,12 @@ class Target(msgspec.Struct, frozen=True):
 
     variant: Variant
     adapter: Adapter | None = None
+    alias: str | None = None  # instead of its name, for a caller that compares blindly
 
     @property
     def name(self) -> str:
         """What the caller wrote."""
-        return self.adapter.name if self.adapter else self.variant.id
+        return self.alias or (self.adapter.name if self.adapter else self.variant.id)
 
     @property
     def adapter_id(self) -> UUID | None:

@@ -42,6 +42,7 @@ ISOLATION_CERTIFICATE = "iso_"
 PRICE = "prc_"
 COMMITMENT = "cmt_"
 QUOTE = "qte_"
+COMPARISON = "cmp_"
 
 _lock = threading.Lock()
 _last = 0

@@ -13,13 +13,12 @@ import pytest
 from sqlalchemy import Engine
 
 from local.objects import EmbeddedObjectStore
-from local.secrets import StackSecrets
 from studio.catalog.sync import sync_catalog
 from studio.db.sessions import engine_for, unit_of_work
 from studio.money import Currency
 from studio.settings import REPOSITORY, settings
 from studio.tenants import Billing, CreatedKey, create_key, create_tenant
-from tests.local.servers import free_ports, serving
+from tests.local.servers import running_objects
 from tests.server import TestDatabase, TestServer, running_server
 
 
@@ -94,10 +93,7 @@ def api_key(tenant: UUID, operator: Engine) -> CreatedKey:
 @pytest.fixture(scope="session")
 def objects(run_folder: Path) -> Iterator[EmbeddedObjectStore]:
     """A running S3 server with the buckets."""
-    folder = run_folder / "objects"
-    (folder / "run").mkdir(parents=True)
-    server = EmbeddedObjectStore(folder / "data", folder / "run", free_ports(), StackSecrets())
-    with serving(server.service(), folder):
+    with running_objects(run_folder / "objects") as server:
         yield server
 
 

@@ -40,6 +40,29 @@ for (const locale of ["de", "zh"]) {
   }
   for (const key of other.keys()) if (!english.has(key)) faults.push(`${locale}: ${key} is not in English`);
 }
+
+// No English in German or Chinese, but names, and the words that people use there as they are.
+const names = new Set(
+  "Anthropic Batch CSV Chat Cookie Esc JavaScript OpenAI Prompt Python Shift Token Top WebP input prompt question text token".split(
+    " ",
+  ),
+);
+const functionWords =
+  /\b(the|of|and|is|are|not|with|your|you|to|for|this|that|from|it|be|by|or|what|how|no|yes|at|on|choose|send|model|answer)\b/i;
+for (const locale of ["de", "zh"]) {
+  for (const [key, text] of read(locale)) {
+    const words = text.replaceAll(/\{\w+(, plural,)?|\b(other|one|=0) \{|\}/g, " "); // without places and branches
+    const foreign = [...words.matchAll(/[A-Za-z]{3,}/g)].map(([word]) => word);
+    const strange =
+      locale === "de"
+        ? functionWords.exec(words)?.[0]
+        : foreign.find((word) => word !== word.toUpperCase() && !names.has(word));
+    if (strange) faults.push(`${locale}: ${key} says "${strange}"`);
+    else if (text === english.get(key) && foreign.length > 1 && !foreign.every((word) => names.has(word)))
+      faults.push(`${locale}: ${key} is English: ${text}`);
+  }
+}
+
 if (faults.length) {
   console.error(faults.join("\n"));
   process.exit(1);

@@ -52,7 +52,7 @@ class CompletionsDialect(msgspec.Struct, frozen=True):
     def of(cls, call: Call, request_hex: str) -> Self:
         """For the answer to `call`."""
         answer_id = call.endpoint.id_prefix + request_hex
-        return cls(answer_id, call.model, call.include_usage, call.continuous_usage)
+        return cls(answer_id, call.shown_model, call.include_usage, call.continuous_usage)
 
     def whole(self, answer: dict[str, Any]) -> bytes:
         self._rewrite(answer)

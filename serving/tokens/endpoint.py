@@ -120,6 +120,21 @@ class TokenEndpoint:
             raise JournalBroken
         body = await client.read_body(self._gateway.max_body_bytes)
         call = await self.read(caller, body)
+        return await self.admit(client, id, started_at, timeline, caller, call, len(body), tag, wish)
+
+    async def admit(
+        self,
+        client: Client,
+        id: UUID,
+        started_at: datetime,
+        timeline: Timeline | None,
+        caller: KeyRecord,
+        call: Call,
+        body_bytes: int,
+        tag: str | None,
+        wish: Wish | None,
+    ) -> Request:
+        """A well-formed request, with all that it needs set aside. StudioError says why not."""
         require_model(caller, call.model)
         target = routing.target_named(self._gateway.view.fleet, call.model, caller.tenant_id)
         variant = target.variant
@@ -127,7 +142,7 @@ class TokenEndpoint:
             raise InvalidRequest(
                 f"The model `{target.name}` is for {variant.task}; {self._endpoint.path} cannot use it.", param="model"
             )
-        lease = await self._gateway.limits.admit(caller, variant, call, len(body), request_id(id))
+        lease = await self._gateway.limits.admit(caller, variant, call, body_bytes, request_id(id))
         reservation = None
         try:
             reuse = await self._look(caller, target, call, wish)
@@ -139,7 +154,7 @@ class TokenEndpoint:
                 target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
                 variant = target.variant
                 if self._endpoint.is_metered:
-                    reservation = await self._reserve(caller, started_at, call, variant, len(body))
+                    reservation = await self._reserve(caller, started_at, call, variant, body_bytes)
                 if reuse is not None:
                     call = reuse.to_ask(call)
                 # Not for a caller without money. What an image costs at most is known without it.
@@ -156,7 +171,7 @@ class TokenEndpoint:
             timeline.tenant, timeline.is_stream, timeline.admitted_at = caller.tenant_slug, call.stream, admitted_at
         dialect, sample = self.dialect(call, id), None
         if reuse is None:  # what a cache gave was not the engine's to count
-            sample = self._gateway.cross_check.begin(id, call, target, len(body))
+            sample = self._gateway.cross_check.begin(id, call, target, body_bytes)
         return Request(
             *(id, started_at, caller, call, target, dialect),
             lease, reservation, tag, timeline, reuse, sample, admitted_at,

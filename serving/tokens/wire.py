@@ -201,6 +201,12 @@ class Call(Struct, frozen=True):
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    alias: str | None = None  # what the caller knows the model as, where it must not know more
+
+    @property
+    def shown_model(self) -> str:
+        """The model's name in the answer."""
+        return self.alias or self.model
 
     @property
     def choices(self) -> int:

@@ -1,6 +1,7 @@
 """An engine that answers with what it was asked, whole: for answers that no stub would think of, such as hostile ones.
 
-It speaks as much of vLLM's chat stream as the gateway reads. A word is a token.
+It speaks as much of vLLM's chat stream as the gateway reads. A word is a token. Offered a tool, it calls the first with
+what it was asked; asked for the probabilities of tokens, it is sure of each; asked for `endless`, it never ends.
 """
 
 from __future__ import annotations
@@ -9,26 +10,58 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 PIECE = 400  # characters of one event
+ENDLESS = "and so on " * 2_000
+
+
+def _said(message: dict[str, Any]) -> str:
+    """A message's text; each picture as a word."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] if part["type"] == "text" else "[picture]" for part in content)
+
+
+def _deltas(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What an answer consists of."""
+    last = asked["messages"][-1]
+    text = _said(last)
+    if asked.get("tools") and last["role"] == "user":
+        function = {"name": asked["tools"][0]["function"]["name"], "arguments": ""}
+        yield {"tool_calls": [{"index": 0, "id": "call-1", "type": "function", "function": function}]}
+        yield {"tool_calls": [{"index": 0, "function": {"arguments": orjson.dumps({"asked": text}).decode()}}]}
+        return
+    while text == "endless":
+        yield {"content": ENDLESS}
+    for at in range(0, len(text), PIECE):
+        yield {"content": text[at : at + PIECE]}
 
 
 async def _chat(request: web.Request) -> web.StreamResponse:
     asked = orjson.loads(await request.read())
-    text: str = asked["messages"][-1]["content"]
+    text = _said(asked["messages"][-1])
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
     usage = {"prompt_tokens": len(text.split()), "completion_tokens": 0, "total_tokens": 0}
     chunk = {"id": "chatcmpl-echo", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
-    for number, piece in enumerate(pieces, 1):
+    for number, delta in enumerate(_deltas(asked), 1):
         usage = usage | {"completion_tokens": number, "total_tokens": usage["prompt_tokens"] + number}
-        finish = "stop" if number == len(pieces) else None
-        choice = {"index": 0, "delta": {"content": piece}, "logprobs": None, "finish_reason": finish}
+        probable = {"content": [{"token": delta.get("content", ""), "logprob": 0.0, "bytes": None, "top_logprobs": []}]}
+        logprobs = probable if asked.get("logprobs") else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
         await response.write(b"data: " + orjson.dumps(chunk | {"choices": [choice], "usage": usage}) + b"\n\n")
+    finish = {
+        "index": 0,
+        "delta": {},
+        "logprobs": None,
+        "finish_reason": "tool_calls" if asked.get("tools") else "stop",
+    }
+    await response.write(b"data: " + orjson.dumps(chunk | {"choices": [finish], "usage": usage}) + b"\n\n")
     await response.write(b"data: " + orjson.dumps(chunk | {"choices": [], "usage": usage}) + b"\n\n")
     await response.write(b"data: [DONE]\n\n")
     return response

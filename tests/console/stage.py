@@ -12,16 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from local.objects import EmbeddedObjectStore
 from studio import clock
+from studio.budgets import put_budget
 from studio.db.sessions import unit_of_work
+from studio.limits import Ceilings, Scope, set_limits
 from studio.settings import REPOSITORY
 from studio.signin_links import create_link
 from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.console.echo_engine import echo_engine
+from tests.serving.batches.worker_process import Workers
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING, GatewayProcess, attach
 from tests.serving.oidc.conftest import PEOPLE
@@ -31,6 +36,7 @@ from tests.stub_engine import StubEngine
 
 BUILT = REPOSITORY / "build" / "console"
 ECHO = "qwen3-32b"
+SEER = "qwen2.5-vl-7b"  # reads pictures
 SLEEPER = "baichuan2-13b-chat"
 
 
@@ -43,6 +49,8 @@ class Stage:
     key: str
     poor_key: str  # may read usage and nothing else
     link: str  # signs in once
+    spent_key: str  # has no credit left
+    narrow_key: str  # may ask one thing at a time
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,18 +61,25 @@ class Stage:
             "CONSOLE_KEY": self.key,
             "CONSOLE_POOR_KEY": self.poor_key,
             "CONSOLE_LINK": self.link,
+            "CONSOLE_SPENT_KEY": self.spent_key,
+            "CONSOLE_NARROW_KEY": self.narrow_key,
         }
 
 
 @contextmanager
-def staged(house: House, folder: Path) -> Iterator[Stage]:
+def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator[Stage]:
     """Up for as long as the block."""
     folder.mkdir(exist_ok=True)
     with unit_of_work(house.operator) as session:
         poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
         link = create_link(session, "laptop", "tests", tenants=["acme"], roles=["owner"], everywhere=[])
+        spent = create_key(session, house.tenant_id, "spent", "tests")
+        narrow = create_key(session, house.tenant_id, "narrow", "tests")
+        session.flush()
+        set_limits(session, Scope(house.tenant_id, narrow.id, None), Ceilings(concurrent_requests=1), "tests")
+        put_budget(session, house.tenant_id, spent.id, "prepaid", Decimal("0.000000000001"), "tests")
     new_tenant(house.operator, "globex")
-    gateway = GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)})
+    gateway = GatewayProcess(house.database, folder, settings={"STUDIO_CONSOLE_DIR": str(BUILT)} | objects.environment)
     provider = ProviderProcess(folder, PEOPLE, SigningKeys("first"), gateway.url)
     gateway.set(
         STUDIO_OIDC_ISSUER=provider.issuer,
@@ -74,6 +89,7 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
         STUDIO_TRY_IT="true",
         STUDIO_TRY_IT_REQUESTS_PER_VISITOR="100",
     )
+    workers = Workers(house.database.environment("worker") | objects.environment, folder / "workers.log")
     with (
         StubEngine(tokens_per_second=60, cached=3) as stub,
         echo_engine() as echo,
@@ -83,6 +99,7 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
         attach(house.operator, stub.url)
         attach(house.operator, stub.url, EMBEDDING)
         attach(house.operator, echo, ECHO)
+        attach(house.operator, echo, SEER)
         sleeping = attach(house.operator, stub.url, SLEEPER, state="starting")
 
         def become(state: str) -> None:
@@ -104,20 +121,36 @@ def staged(house: House, folder: Path) -> Iterator[Stage]:
             streamed(house, CHAT, started_at, 90 + 3 * number, 61, 0.9)
             streamed(house, CHAT_FAST, started_at, 55 + 2 * number, 61, 0.5)
 
-        ways = {
+        def reprice() -> None:
+            # What the synchronisation of the catalog does with a new entry of a price list.
+            with house.database.superuser() as connection:
+                current = "variant_id = %s and unit = 'completion' and currency = 'EUR' and valid_until is null"
+                connection.execute(f"update prices set valid_until = now() where {current}", [ECHO])
+                connection.execute(
+                    "insert into prices (variant_id, unit, currency, per_million, valid_from)"
+                    " values (%s, 'completion', 'EUR', 7.77, now())",
+                    [ECHO],
+                )
+
+        ways: dict[str, Callable[[], object]] = {
             "/expire": expire,
             "/sleep": lambda: become("starting"),
             "/wake": lambda: become("ready"),
             "/kill": gateway.kill,
             "/start": gateway.start,
+            "/drain": workers.start,
+            "/reprice": reprice,
         }
         with _doors(ways) as doors:
             signing_in = f"{gateway.url}/en/signin#link={link.token}"
-            yield Stage(gateway.url, doors, house.key.text, poor.text, signing_in)
+            try:
+                yield Stage(gateway.url, doors, house.key.text, poor.text, signing_in, spent.text, narrow.text)
+            finally:
+                workers.kill()
 
 
 @contextmanager
-def _doors(doors: dict[str, Callable[[], None]]) -> Iterator[str]:
+def _doors(doors: dict[str, Callable[[], object]]) -> Iterator[str]:
     class Door(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             doors[self.path]()
@@ -146,6 +179,6 @@ def play(stage: Stage | None, *arguments: str, environment: dict[str, str]) -> s
         env=environment | (stage.environment if stage else {}),
         text=True,
         capture_output=True,
-        timeout=1_200,
+        timeout=1_750,
         check=False,
     )

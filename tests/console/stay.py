@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.console.stage import staged
+from tests.local.servers import running_objects
 from tests.server import running_server
 from tests.serving.conftest import furnished
 
@@ -16,7 +17,12 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="studio-console-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with running_server(folder) as server, furnished(server) as house, staged(house, folder / "gateway") as stage:
+        with (
+            running_server(folder) as server,
+            running_objects(folder / "objects") as objects,
+            furnished(server) as house,
+            staged(house, objects, folder / "gateway") as stage,
+        ):
             for variable, value in stage.environment.items():
                 print(f"export {variable}={value}", flush=True)
             signal.pause()

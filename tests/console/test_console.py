@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.objects import EmbeddedObjectStore
 from studio.settings import REPOSITORY
 from tests.console.stage import BUILT, Stage, play, staged
 from tests.server import TestServer
@@ -37,10 +38,12 @@ def _needed() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stage(server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    server: TestServer, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     """One for all: a browser test asks for little of it."""
     _needed()
-    with furnished(server) as house, staged(house, tmp_path_factory.mktemp("stage")) as stage:
+    with furnished(server) as house, staged(house, objects, tmp_path_factory.mktemp("stage")) as stage:
         yield stage
 
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from local.objects import EmbeddedObjectStore
 from local.ports import MAX_OFFSET, Ports, is_free
+from local.secrets import StackSecrets
 from local.services import Service
 from studio.objects import ObjectStore
 from studio.settings import Settings
@@ -72,3 +73,12 @@ def client(server: EmbeddedObjectStore, secret: str) -> ObjectStore:
             s3_secret_key=SecretStr(secret),
         )
     )
+
+
+@contextmanager
+def running_objects(folder: Path) -> Iterator[EmbeddedObjectStore]:
+    """A running S3 server with the buckets."""
+    (folder / "run").mkdir(parents=True)
+    server = EmbeddedObjectStore(folder / "data", folder / "run", free_ports(), StackSecrets())
+    with serving(server.service(), folder):
+        yield server

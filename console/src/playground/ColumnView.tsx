@@ -5,40 +5,60 @@ import { useEffect, useRef } from "react";
 import { useCurrency } from "@/catalog/currency";
 import { Price } from "@/catalog/Price";
 import { State, useStateWords } from "@/catalog/State";
+import { isAlias, type letters } from "./blind";
 import { ColdBanner } from "./ColdBanner";
+import { type Column, versionAt } from "./columns";
 import type { Offer } from "./offers";
-import type { Column } from "./session";
-import { TurnView } from "./TurnView";
+import { type TurnActions, TurnView } from "./TurnView";
 
 type Properties = {
-  letter: "A" | "B" | null;
+  letter: (typeof letters)[number] | null;
   column: Column;
   model: string;
+  isHidden: boolean; // the models of a blind round are not named
+  isBusy: boolean;
+  waitsFor: Offer | undefined; // cold, and a question waits for it
   offers: Offer[];
   now: string;
   changeModel: (model: string) => void;
+  remove: (() => void) | null;
   cancel: () => void;
-  again: (model?: string) => void;
+  use: (model: string) => void;
+  actions: TurnActions;
   suggest: (prompt: string) => void;
 };
 
+const colours = { A: "text-series-a", B: "text-series-b", C: "text-series-c", D: "text-series-d" };
+
 /** One model with what was said to it. */
-export function ColumnView({ letter, column, model, offers, now, changeModel, cancel, again, suggest }: Properties) {
+export function ColumnView(properties: Properties) {
+  const { letter, column, model, isHidden, isBusy, waitsFor, offers, now } = properties;
+  const { changeModel, remove, cancel, use, actions, suggest } = properties;
   const t = useTranslations("Playground");
   const c = useTranslations("Catalog");
   const words = useStateWords();
   const currency = useCurrency();
   const offer = offers.find((one) => one.tier.id === model);
   const last = column.turns.at(-1);
-  const waitsFor = last?.state === "waiting" ? offers.find((one) => one.tier.id === last.asked) : undefined;
-  const alternative = offers.find((one) => one.tier.state === "warm");
+  // What was said before a blind round names its models.
+  const turns = column.turns
+    .map((turn, place) => ({ turn, place }))
+    .filter(({ turn }) => !isHidden || turn.round === last?.round);
+  const alternative = isHidden ? undefined : offers.find((one) => one.tier.state === "warm");
   const scroller = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);
 
+  // What is at its end stays there while it grows, also when answers become longer or models are uncovered.
   useEffect(() => {
     const box = scroller.current;
-    if (box && isAtEnd.current && last) box.scrollTop = box.scrollHeight;
-  }, [last]);
+    const content = box?.firstElementChild;
+    if (!box || !content) return;
+    const observer = new ResizeObserver(() => {
+      if (isAtEnd.current) box.scrollTop = box.scrollHeight;
+    });
+    observer.observe(content);
+    return () => observer.disconnect();
+  }, []);
 
   return (
     <section
@@ -47,36 +67,50 @@ export function ColumnView({ letter, column, model, offers, now, changeModel, ca
     >
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1 border-b border-hairline px-4 py-2 sm:px-6">
         {letter ? (
-          <span
-            aria-hidden="true"
-            className={`font-mono font-semibold ${letter === "A" ? "text-series-a" : "text-series-b"}`}
-          >
+          <span aria-hidden="true" className={`font-mono font-semibold ${colours[letter]}`}>
             {letter}
           </span>
         ) : null}
-        <select
-          aria-label={letter ? t("modelOf", { letter }) : t("model")}
-          className="field min-w-0 flex-1 font-mono text-[0.8125rem] sm:max-w-[26rem]"
-          value={offer ? model : ""}
-          onChange={(event) => changeModel(event.target.value)}
-        >
-          {offer ? null : <option value="">{model}</option>}
-          {offers.map((one) => (
-            <option key={one.tier.id} value={one.tier.id}>
-              {`${one.tier.id} · ${words(one.tier, now)}`}
-            </option>
-          ))}
-        </select>
-        <span className="flex min-h-6 w-full flex-wrap items-center gap-x-4 text-[0.8125rem] xl:w-auto">
-          {offer ? (
-            <>
-              <State tier={offer.tier} now={now} />
-              <span title={c("perMillion")}>
-                <Price tier={offer.tier} currency={currency} />
-              </span>
-            </>
-          ) : null}
-        </span>
+        {isHidden ? (
+          <span className="flex min-h-9 items-center text-muted">{t("hiddenModel")}</span>
+        ) : (
+          <>
+            <select
+              aria-label={letter ? t("modelOf", { letter }) : t("model")}
+              className="field min-w-0 flex-1 font-mono text-[0.8125rem] sm:max-w-[26rem]"
+              value={offer ? model : ""}
+              onChange={(event) => changeModel(event.target.value)}
+            >
+              {offer ? null : <option value="">{model}</option>}
+              {offers.map((one) => (
+                <option key={one.tier.id} value={one.tier.id}>
+                  {`${one.tier.id} · ${words(one.tier, now)}`}
+                </option>
+              ))}
+            </select>
+            {remove ? (
+              <button
+                type="button"
+                aria-label={t("removeColumn", { letter: letter ?? "" })}
+                className="button-quiet min-h-8 px-2.5"
+                disabled={isBusy}
+                onClick={remove}
+              >
+                ×
+              </button>
+            ) : null}
+            <span className="flex min-h-6 w-full flex-wrap items-center gap-x-4 text-[0.8125rem] xl:w-auto">
+              {offer ? (
+                <>
+                  <State tier={offer.tier} now={now} />
+                  <span title={c("perMillion")}>
+                    <Price tier={offer.tier} currency={currency} />
+                  </span>
+                </>
+              ) : null}
+            </span>
+          </>
+        )}
       </div>
       <div
         ref={scroller}
@@ -89,17 +123,25 @@ export function ColumnView({ letter, column, model, offers, now, changeModel, ca
       >
         <div className="mx-auto max-w-[48rem] space-y-8">
           {column.turns.length === 0 ? <Suggestions choose={suggest} /> : null}
-          {column.turns.map((turn, place) => (
+          {turns.map(({ turn, place }) => (
             <TurnView
               key={turn.id}
               turn={turn}
+              version={versionAt(column, place)}
               prices={offers.find((one) => one.tier.id === turn.asked)?.tier.prices_per_million_tokens}
               isLast={place === column.turns.length - 1}
-              again={() => again()}
+              isBusy={isBusy}
+              actions={actions}
             />
           ))}
-          {waitsFor && waitsFor.tier.state !== "warm" ? (
-            <ColdBanner offer={waitsFor} now={now} alternative={alternative} cancel={cancel} use={(id) => again(id)} />
+          {waitsFor ? (
+            <ColdBanner
+              offer={isAlias(last?.asked ?? "") ? { ...waitsFor, name: t("oneModel") } : waitsFor}
+              now={now}
+              alternative={alternative}
+              cancel={cancel}
+              use={use}
+            />
           ) : null}
         </div>
       </div>

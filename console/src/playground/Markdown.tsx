@@ -6,6 +6,11 @@ import ReactMarkdown, { type Components } from "react-markdown";
 import rehypeSanitize from "rehype-sanitize";
 import remarkGfm from "remark-gfm";
 import { blocksOf } from "./blocks";
+import { LongText } from "./LongText";
+
+const LONG_FROM = 20_000; // characters; blocks out of view are then not laid out
+
+const PLAIN_FROM = 30_000; // characters of one block: a table of thousands of rows, a fence that never closes
 
 const remark = [remarkGfm];
 const rehype = [rehypeSanitize];
@@ -51,6 +56,7 @@ function hostOf(address: string | undefined): string | null {
 }
 
 const Block = memo(function Block({ text }: { text: string }) {
+  if (text.length > PLAIN_FROM) return <LongText text={text} />;
   return (
     <ReactMarkdown remarkPlugins={remark} rehypePlugins={rehype} components={components}>
       {text}
@@ -60,9 +66,10 @@ const Block = memo(function Block({ text }: { text: string }) {
 
 /** What a model wrote, which nobody has checked: no HTML, no scripts, no pictures, links with their host. */
 export default function Markdown({ text, isGrowing }: { text: string; isGrowing: boolean }) {
-  const blocks = isGrowing ? blocksOf(text) : [text];
+  // In one piece, lists and references that span blocks come out right; a long answer stays in blocks.
+  const blocks = isGrowing || text.length > LONG_FROM ? blocksOf(text) : [text];
   return (
-    <div className="prose-answer">
+    <div className={`prose-answer ${text.length > LONG_FROM ? "prose-long" : ""}`}>
       {blocks.map((block, place) => (
         <Block key={place} text={block} />
       ))}

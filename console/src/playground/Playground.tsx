@@ -1,234 +1,299 @@
 "use client";
 
+import dynamic from "next/dynamic";
 import { useTranslations } from "next-intl";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { CurrencySwitch } from "@/catalog/currency";
 import { Trouble } from "@/catalog/Trouble";
 import { Caller, useCaller } from "@/session/Caller";
-import { CodeDialog } from "./CodeDialog";
+import { responseFormatOf, toolsOf } from "./asking";
+import { BlindBar } from "./BlindBar";
+import { begin, isAlias, letters, uncovered, type Verdict, vote } from "./blind";
 import { ColumnView } from "./ColumnView";
 import { Composer } from "./Composer";
-import { newTurn, run, type Turn } from "./conversation";
+import { askedAnew, type Column, emptyColumn, switched, withTurn } from "./columns";
+import { newTurn, type Turn } from "./conversation";
 import { useOffers } from "./offers";
 import { bodyOf, isGood, type Parameters } from "./parameters";
 import { Settings } from "./Settings";
-import { type Column, fresh, remember, remembered, rememberedKey, rememberKey, type Session } from "./session";
+import type { Session } from "./session";
+import { saidIn, setUp, setupOf } from "./setup";
+import { type DialogName, Toolbar } from "./Toolbar";
+import type { TurnActions } from "./TurnView";
+import { askedAgain, useRuns } from "./useRuns";
+import { useSession } from "./useSession";
 
-const LETTERS = ["A", "B"] as const;
+const BatchTest = dynamic(() => import("./batch/BatchTest"), { ssr: false });
+const CodeDialog = dynamic(() => import("./CodeDialog"), { ssr: false });
+const PresetsDialog = dynamic(() => import("./PresetsDialog"), { ssr: false });
+const ReceiptDialog = dynamic(() => import("./ReceiptDialog"), { ssr: false });
+const ShareDialog = dynamic(() => import("./ShareDialog"), { ssr: false });
+const TallyDialog = dynamic(() => import("./TallyDialog"), { ssr: false });
 
-/** Chat with one model, or with two side by side. One tree of components for all widths, so that no text is lost. */
+const grids = ["", "", "md:grid-cols-2", "md:grid-cols-2 xl:grid-cols-3", "md:grid-cols-2 md:grid-rows-2"];
+
+/** Chat with up to four models side by side, or a batch of prompts. One tree for all widths, so that no text is lost. */
 export function Playground() {
   const t = useTranslations("Playground");
-  const [session, setSession] = useState<Session>(fresh);
-  const [pasted, setKey] = useState("");
+  const { session, setSession, isLoaded, key: pasted, changeKey, shared, acceptShared, refuseShared } = useSession();
   const { key, isKnown } = useCaller(pasted);
   const [isOpen, setOpen] = useState(false); // the parameters, where there is no room for them
-  const [isLoaded, setLoaded] = useState(false);
-  const running = useRef(new Map<string, AbortController>());
+  const [dialog, setDialog] = useState<DialogName | null>(null);
+  const [receiptOf, setReceiptOf] = useState<string | null>(null);
+  const [trouble, setTrouble] = useState<string | null>(null); // of a blind comparison
+  const [isBeginning, setBeginning] = useState(false);
   const isWaiting = session.columns.some((column) => column.turns.at(-1)?.state === "waiting");
   const { catalog, offers, now, keyError, isKeyGood } = useOffers(key, isWaiting);
   const usual = (offers.find((offer) => offer.tier.state === "warm") ?? offers[0])?.tier.id ?? "";
-  const modelOf = useCallback((column: Column) => column.model || usual, [usual]);
+  const models = session.columns.map((column) => column.model || usual);
 
-  useEffect(() => {
-    const stored = remembered();
-    const asked = new URLSearchParams(location.search).get("model");
-    const [first = { model: "", turns: [] }, ...rest] = stored.columns;
-    setSession(asked ? { ...stored, columns: [{ ...first, model: asked }, ...rest] } : stored);
-    setKey(rememberedKey());
-    setLoaded(true);
-  }, []);
-
-  useEffect(() => {
-    if (!isLoaded) return;
-    const timer = setTimeout(() => remember(session), 300);
-    const leave = () => remember(session);
-    addEventListener("pagehide", leave);
-    return () => {
-      clearTimeout(timer);
-      removeEventListener("pagehide", leave);
-    };
-  }, [session, isLoaded]);
+  // The cold model that a turn waits for; null when it is not known, undefined when nothing is in its way. A blind
+  // round begins when all of its models are warm, since who waits would tell who it is.
+  const names = models.join();
+  const coldFor = useCallback(
+    (turn: Turn) => {
+      const needed = isAlias(turn.asked) ? names.split(",") : [turn.asked];
+      const found = needed.map((name) => offers.find((offer) => offer.tier.id === name) ?? null);
+      const cold = found.find((offer) => offer !== null && offer.tier.state !== "warm");
+      // What nobody offers is sent all the same once all is read: the gateway says best what is wrong with it.
+      return cold ?? (found.includes(null) && !isKeyGood ? null : undefined);
+    },
+    [offers, names, isKeyGood],
+  );
+  const abort = useRuns(session, setSession, key, coldFor);
 
   const change = (part: Partial<Session>) => setSession((old) => ({ ...old, ...part }));
-  const changeColumn = useCallback(
-    (place: number, to: (column: Column) => Column) =>
-      setSession((old) => ({ ...old, columns: old.columns.map((one, at) => (at === place ? to(one) : one)) })),
-    [],
-  );
-  const report = useCallback(
-    (place: number, turn: Turn) =>
-      changeColumn(place, (column) => ({
-        ...column,
-        turns: column.turns.map((one) => (one.id === turn.id ? turn : one)),
-      })),
-    [changeColumn],
-  );
+  const changeColumn = (place: number, to: (column: Column) => Column) =>
+    setSession((old) => ({ ...old, columns: old.columns.map((one, at) => (at === place ? to(one) : one)) }));
 
-  const start = useCallback(
-    (place: number, turn: Turn, before: Turn[], system: string, parameters: Parameters) => {
-      if (running.current.has(turn.id)) return;
-      const abort = new AbortController();
-      running.current.set(turn.id, abort);
-      const question = { ...turn, text: "" };
-      const body = bodyOf(turn.asked, system, [...before, question], parameters);
-      run(question, body, key, abort.signal, (one) => {
-        // Gone cold between the look and the request: it waits as if it had been cold before.
-        if (one.fault?.code === "model_asleep") report(place, newTurnLike(one));
-        else report(place, one);
-      }).finally(() => running.current.delete(turn.id));
-    },
-    [key, report],
-  );
-
-  // What waits goes as soon as its model is warm.
-  useEffect(() => {
-    if (!key) return;
-    session.columns.forEach((column, place) => {
-      const turn = column.turns.at(-1);
-      const offer = offers.find((one) => one.tier.id === turn?.asked);
-      if (turn?.state === "waiting" && offer?.tier.state === "warm") {
-        start(place, turn, column.turns.slice(0, -1), session.system, session.parameters);
-      }
-    });
-  }, [session, offers, key, start]);
-
-  const isBusy = session.columns.some((column) => ["running", "waiting"].includes(column.turns.at(-1)?.state ?? ""));
-  const areGood = Object.entries(session.parameters).every(([name, text]) => isGood(name as keyof Parameters, text));
+  const isBusy =
+    isBeginning || session.columns.some((column) => ["running", "waiting"].includes(column.turns.at(-1)?.state ?? ""));
+  const areGood =
+    Object.entries(session.parameters).every(([name, text]) => isGood(name as keyof Parameters, text)) &&
+    toolsOf(session.tools) !== null &&
+    responseFormatOf(session.format) !== null;
   const canSend = key !== "" && !isBusy && areGood && usual !== "" && session.draft.trim() !== "";
+  const canSee = models.every((model) => offers.find((offer) => offer.tier.id === model)?.vision);
 
-  function send() {
+  async function send() {
     if (!canSend) return;
-    const prompt = session.draft;
-    const columns = session.columns.map((column) => ({
-      ...column,
-      turns: [...column.turns, newTurn(prompt, modelOf(column), "waiting")],
-    }));
-    change({ draft: "", columns });
-  }
-
-  function stop() {
-    for (const abort of running.current.values()) abort.abort();
-    const waiting = session.columns.map((column) => column.turns.at(-1)).find((turn) => turn?.state === "waiting");
+    let round = session.round;
+    setTrouble(null);
+    if (session.isBlind && round === null) {
+      setBeginning(true);
+      try {
+        round = await begin(key, models);
+      } catch (error) {
+        setTrouble(error instanceof Refusal ? error.message : t("faults.network"));
+        return;
+      } finally {
+        setBeginning(false);
+      }
+    }
+    const begun = session.isBlind && round ? { id: round.id, aliases: round.aliases } : null;
     setSession((old) => ({
       ...old,
-      draft: old.draft || (waiting?.prompt ?? ""),
-      columns: old.columns.map((column) => ({
-        ...column,
-        turns: column.turns.filter((turn) => turn.state !== "waiting"),
-      })),
+      draft: "",
+      images: [],
+      round: begun,
+      reveal: null,
+      columns: old.columns.map((column, place) => {
+        const asked = begun?.aliases[place] ?? models[place] ?? usual;
+        const turn = newTurn(session.draft, asked, "waiting");
+        return withTurn(column, { ...turn, images: canSee ? session.images : [], round: begun?.id ?? null });
+      }),
     }));
   }
 
-  /** Takes a waiting question back into the composer. */
+  /** Ends what runs, and takes what waits back into the composer. */
+  function stop() {
+    abort();
+    setSession((old) => {
+      const waiting = old.columns.map((column) => column.turns.at(-1)).find((turn) => turn?.state === "waiting");
+      const columns = old.columns.map((column) => ({
+        ...column,
+        turns: column.turns.filter((turn) => turn.state !== "waiting"),
+      }));
+      const hasRound = columns.some((column) => column.turns.some((turn) => turn.round === old.round?.id));
+      return {
+        ...old,
+        draft: old.draft || (waiting?.prompt ?? ""),
+        images: old.images.length ? old.images : (waiting?.images ?? []),
+        round: hasRound ? old.round : null,
+        columns,
+      };
+    });
+  }
+
+  /** Takes one waiting question back. Those of a blind round wait together. */
   function cancel(place: number) {
     const turn = session.columns[place]?.turns.at(-1);
-    if (!turn) return;
+    if (!turn || turn.round !== null) return stop();
     changeColumn(place, (column) => ({ ...column, turns: column.turns.slice(0, -1) }));
-    if (!session.draft) change({ draft: turn.prompt });
+    if (!session.draft) change({ draft: turn.prompt, images: turn.images });
   }
 
-  function again(place: number, model?: string) {
-    changeColumn(place, (column) => {
-      const turn = column.turns.at(-1);
-      if (!turn) return column;
-      const asked = model ?? modelOf(column);
-      return { model: asked, turns: [...column.turns.slice(0, -1), newTurn(turn.prompt, asked, "waiting")] };
-    });
+  async function cast(verdict: Verdict) {
+    if (!session.round) return;
+    setTrouble(null);
+    try {
+      const comparison = await vote(key, session.round.id, verdict);
+      setSession((old) => uncovered(old, comparison));
+    } catch (error) {
+      setTrouble(error instanceof Refusal ? error.message : t("faults.network"));
+    }
   }
 
-  function compare() {
-    const [first = { model: "", turns: [] }, second] = session.columns;
-    if (second) return change({ columns: [first] });
-    const used = modelOf(first);
-    const other = offers.find((offer) => offer.tier.id !== used)?.tier.id ?? used;
-    return change({
-      columns: [
-        { ...first, model: used },
-        { model: other, turns: [] },
-      ],
-    });
+  function actionsOf(place: number): TurnActions {
+    const model = models[place] ?? usual;
+    const anew = (turn: Turn, prompt: string) =>
+      changeColumn(place, (column) => {
+        const at = column.turns.findIndex((one) => one.id === turn.id);
+        return askedAnew(column, at, { ...newTurn(prompt, model, "waiting"), images: turn.images });
+      });
+    return {
+      again: (turn) => anew(turn, turn.prompt),
+      edit: anew,
+      answer: (turn, results) =>
+        changeColumn(place, (column) => {
+          const asked = { ...newTurn("", turn.asked, "waiting"), results, round: turn.round };
+          return withTurn(column, asked);
+        }),
+      switchVersion: (turn, by) =>
+        changeColumn(place, (column) =>
+          switched(
+            column,
+            column.turns.findIndex((one) => one.id === turn.id),
+            by,
+          ),
+        ),
+      showReceipt: setReceiptOf,
+    };
   }
 
-  const bodies = session.columns.map((column) => {
-    const typed = session.draft.trim() ? [newTurn(session.draft, "", "waiting")] : [];
-    const turns = [...column.turns, ...typed];
-    return bodyOf(
-      modelOf(column),
-      session.system,
-      turns.length ? turns : [newTurn("Hello", "", "waiting")],
-      session.parameters,
-    );
+  function addColumn() {
+    const other = offers.find((offer) => !models.includes(offer.tier.id))?.tier.id ?? usual;
+    const named = session.columns.map((column, place) => ({ ...column, model: models[place] ?? usual }));
+    change({ columns: [...named, emptyColumn(other)] });
+    return [...named, emptyColumn(other)];
+  }
+
+  function switchBlind() {
+    const columns = !session.isBlind && session.columns.length < 2 ? addColumn() : session.columns;
+    change({ isBlind: !session.isBlind, reveal: null, columns });
+  }
+
+  const isHidden = session.round !== null;
+  const bodies = session.columns.map((column, place) => {
+    const typed = session.draft.trim() ? [{ ...newTurn(session.draft, "", "waiting"), images: session.images }] : [];
+    const said = column.turns.filter((turn) => turn.round === (session.round?.id ?? null));
+    const turns = [...(session.isBlind && !isHidden ? [] : said), ...typed];
+    const model = session.round?.aliases[place] ?? models[place] ?? usual;
+    return bodyOf(model, session, turns.length ? turns : [newTurn("Hello", "", "waiting")]);
   });
   const keyRefusal = keyError instanceof Refusal ? keyError.message : keyError ? t("faults.network") : null;
+  const hint = key === "" ? (isKnown ? t("needsKey") : "") : areGood ? "" : t("needsGood");
 
   return (
     <div className="flex flex-1 flex-col lg:h-[calc(100dvh-3.5rem)] lg:min-h-[34rem] lg:flex-none lg:flex-row">
       <div className="flex min-w-0 flex-1 flex-col">
-        <div className="flex flex-wrap items-center gap-2 border-b border-hairline px-4 py-2 sm:px-6">
-          <h1 className="mr-auto text-[1.125rem] font-semibold">{t("title")}</h1>
-          <button
-            type="button"
-            aria-pressed={session.columns.length > 1}
-            className="button-quiet min-h-8 aria-pressed:border-accent aria-pressed:bg-accent-soft"
-            onClick={compare}
-            disabled={isBusy}
-          >
-            {t("compare")}
-          </button>
-          <CodeDialog api={catalog.data?.api_url ?? "https://…"} bodies={bodies} />
-          <button
-            type="button"
-            className="button-quiet min-h-8"
-            disabled={isBusy || session.columns.every((column) => column.turns.length === 0)}
-            onClick={() => change({ columns: session.columns.map((column) => ({ ...column, turns: [] })) })}
-          >
-            {t("clear")}
-          </button>
-        </div>
-        <div
-          className={`grid min-h-0 flex-1 grid-cols-1 ${session.columns.length > 1 ? "md:grid-cols-2 md:divide-x md:divide-hairline" : ""}`}
-        >
-          {session.columns.map((column, place) => (
-            <ColumnView
-              key={LETTERS[place]}
-              letter={session.columns.length > 1 ? (LETTERS[place] ?? null) : null}
-              column={column}
-              model={modelOf(column)}
-              offers={offers}
-              now={now}
-              changeModel={(model) => changeColumn(place, (one) => ({ ...one, model }))}
-              cancel={() => cancel(place)}
-              again={(model) => again(place, model)}
-              suggest={(draft) => change({ draft })}
-            />
-          ))}
-        </div>
-        <Composer
-          draft={session.draft}
+        <Toolbar
+          session={session}
           isBusy={isBusy}
-          canSend={canSend}
-          hint={key === "" ? (isKnown ? t("needsKey") : "") : areGood ? "" : t("needsGood")}
-          change={(draft) => change({ draft })}
-          send={send}
-          stop={stop}
+          hasKey={key !== ""}
+          change={change}
+          addColumn={addColumn}
+          switchBlind={switchBlind}
+          clear={() =>
+            change({ round: null, reveal: null, columns: session.columns.map((one) => emptyColumn(one.model)) })
+          }
+          open={setDialog}
         />
+        {shared ? (
+          <div role="status" className="flex flex-wrap items-center gap-2 bg-warn-soft px-4 py-2 sm:px-6">
+            <span className="mr-auto">{shared.said ? t("sharedWhole") : t("shared")}</span>
+            <button type="button" className="button-quiet min-h-8" onClick={acceptShared}>
+              {t("acceptShared")}
+            </button>
+            <button type="button" className="button-quiet min-h-8" onClick={refuseShared}>
+              {t("dismiss")}
+            </button>
+          </div>
+        ) : null}
+        {session.mode === "batch" ? (
+          isLoaded && (
+            <BatchTest apiKey={key} asking={session} offers={offers} now={now} models={models} areGood={areGood} />
+          )
+        ) : (
+          <>
+            {session.isBlind ? (
+              <BlindBar
+                round={session.round}
+                reveal={session.reveal}
+                count={session.columns.length}
+                canVote={!isBusy}
+                trouble={trouble}
+                vote={cast}
+              />
+            ) : null}
+            <div
+              className={`grid min-h-0 flex-1 grid-cols-1 ${grids[session.columns.length]} ${session.columns.length > 1 ? "gap-px bg-hairline [&>*]:bg-bg" : ""}`}
+            >
+              {session.columns.map((column, place) => {
+                const last = column.turns.at(-1);
+                return (
+                  <ColumnView
+                    key={letters[place]}
+                    letter={session.columns.length > 1 ? (letters[place] ?? null) : null}
+                    column={column}
+                    model={models[place] ?? usual}
+                    isHidden={isHidden}
+                    isBusy={isBusy}
+                    waitsFor={last?.state === "waiting" ? (coldFor(last) ?? undefined) : undefined}
+                    offers={offers}
+                    now={now}
+                    changeModel={(model) => changeColumn(place, (one) => ({ ...one, model }))}
+                    remove={
+                      session.columns.length > (session.isBlind ? 2 : 1)
+                        ? () => change({ columns: session.columns.filter((_, at) => at !== place) })
+                        : null
+                    }
+                    cancel={() => cancel(place)}
+                    use={(model) =>
+                      changeColumn(place, (one) => ({
+                        ...one,
+                        model,
+                        turns: one.turns.map((turn) => (turn === last ? askedAgain(turn, model) : turn)),
+                      }))
+                    }
+                    actions={actionsOf(place)}
+                    suggest={(draft) => change({ draft })}
+                  />
+                );
+              })}
+            </div>
+            <Composer
+              draft={session.draft}
+              images={session.images}
+              canSee={canSee}
+              isBusy={isBusy}
+              canSend={canSend}
+              hint={session.images.length && !canSee ? t("cannotSee") : hint}
+              change={(draft) => change({ draft })}
+              changeImages={(images) => change({ images })}
+              send={send}
+              stop={stop}
+            />
+          </>
+        )}
       </div>
       <aside
         aria-label={t("settings")}
         className="space-y-5 border-t border-hairline px-4 py-4 sm:px-6 lg:w-[20rem] lg:overflow-y-auto lg:border-t-0 lg:border-l lg:px-5 max-lg:order-first max-lg:border-t-0 max-lg:border-b"
       >
         <Trouble query={catalog} />
-        <Caller
-          value={pasted}
-          error={keyRefusal}
-          isGood={isKeyGood}
-          change={(one) => {
-            rememberKey(one);
-            setKey(one);
-          }}
-        />
+        <Caller value={pasted} error={keyRefusal} isGood={isKeyGood} change={changeKey} />
         <button
           type="button"
           aria-expanded={isOpen}
@@ -244,16 +309,27 @@ export function Playground() {
             <span className="font-semibold">{t("currency")}</span>
             <CurrencySwitch />
           </div>
-          <Settings
-            system={session.system}
-            parameters={session.parameters}
-            changeSystem={(system) => change({ system })}
-            change={(parameters) => change({ parameters })}
-          />
+          <Settings asking={session} change={change} />
         </div>
       </aside>
+      {dialog === "code" ? (
+        <CodeDialog api={catalog.data?.api_url ?? "https://…"} bodies={bodies} close={() => setDialog(null)} />
+      ) : null}
+      {dialog === "tally" ? <TallyDialog apiKey={key} close={() => setDialog(null)} /> : null}
+      {dialog === "share" ? (
+        <ShareDialog setup={setupOf(session, models)} said={saidIn(session)} close={() => setDialog(null)} />
+      ) : null}
+      {dialog === "presets" ? (
+        <PresetsDialog
+          setup={setupOf(session, models)}
+          use={(setup) => {
+            setSession((old) => setUp(old, { setup, said: null }));
+            setDialog(null);
+          }}
+          close={() => setDialog(null)}
+        />
+      ) : null}
+      {receiptOf ? <ReceiptDialog requestId={receiptOf} apiKey={key} close={() => setReceiptOf(null)} /> : null}
     </div>
   );
 }
-
-const newTurnLike = (turn: Turn): Turn => ({ ...newTurn(turn.prompt, turn.asked, "waiting"), id: turn.id });

@@ -3,20 +3,27 @@
 import { Slider } from "@base-ui/react/slider";
 import { useTranslations } from "next-intl";
 import { useId } from "react";
+import type { Asking } from "./asking";
 import { bounds, isGood, type Parameters } from "./parameters";
+import { Structure } from "./Structure";
 
-type Properties = {
-  system: string;
-  parameters: Parameters;
-  changeSystem: (system: string) => void;
-  change: (parameters: Parameters) => void;
-};
+type Properties = { asking: Asking; change: (part: Partial<Asking>) => void };
 
 const sliding = ["temperature", "top_p", "presence_penalty", "frequency_penalty"] as const;
-const order = ["temperature", "top_p", "max_tokens", "stop", "seed", "presence_penalty", "frequency_penalty"] as const;
+const order = [
+  "temperature",
+  "top_p",
+  "max_tokens",
+  "stop",
+  "seed",
+  "presence_penalty",
+  "frequency_penalty",
+  "top_logprobs",
+] as const;
 
 /** The system prompt and what steers the engine, each with a sentence that says what it does. */
-export function Settings({ system, parameters, changeSystem, change }: Properties) {
+export function Settings({ asking, change }: Properties) {
+  const { system, parameters } = asking;
   const t = useTranslations("Playground");
   return (
     <div className="space-y-5 text-[0.8125rem]">
@@ -27,7 +34,7 @@ export function Settings({ system, parameters, changeSystem, change }: Propertie
           className="field resize-y"
           value={system}
           placeholder={t("systemHint")}
-          onChange={(event) => changeSystem(event.target.value)}
+          onChange={(event) => change({ system: event.target.value })}
         />
       </label>
       {order.map((name) => (
@@ -35,9 +42,10 @@ export function Settings({ system, parameters, changeSystem, change }: Propertie
           key={name}
           name={name}
           value={parameters[name]}
-          change={(text) => change({ ...parameters, [name]: text })}
+          change={(text) => change({ parameters: { ...parameters, [name]: text } })}
         />
       ))}
+      <Structure tools={asking.tools} format={asking.format} change={change} />
     </div>
   );
 }

@@ -5,24 +5,53 @@ import { useTranslations } from "next-intl";
 import { useState } from "react";
 import { Copy } from "@/code/Copy";
 import type { Prices } from "@/money";
-import type { Turn } from "./conversation";
+import { isAlias } from "./blind";
+import { Calls } from "./Calls";
+import type { ToolResult, Turn } from "./conversation";
+import { FaultView } from "./FaultView";
+import { LongText } from "./LongText";
 import { Meter } from "./Meter";
+import { Question } from "./Question";
 
 const Markdown = dynamic(() => import("./Markdown"), { ssr: false });
+const Likelihoods = dynamic(() => import("./Likelihoods"), { ssr: false });
 const PLAIN_FROM = 200_000; // characters; a longer answer would hold the page up while it is laid out
 
-type Properties = { turn: Turn; prices: Record<string, Prices> | undefined; isLast: boolean; again: () => void };
+/** What can be done with a turn. */
+export type TurnActions = {
+  again: (turn: Turn) => void;
+  edit: (turn: Turn, prompt: string) => void;
+  answer: (turn: Turn, results: ToolResult[]) => void;
+  switchVersion: (turn: Turn, by: 1 | -1) => void;
+  showReceipt: (requestId: string) => void;
+};
+
+type Properties = {
+  turn: Turn;
+  version: { number: number; of: number };
+  prices: Record<string, Prices> | undefined;
+  isLast: boolean;
+  isBusy: boolean;
+  actions: TurnActions;
+};
 
 /** A question with its answer, what it took, and what went wrong. */
-export function TurnView({ turn, prices, isLast, again }: Properties) {
+export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Properties) {
   const t = useTranslations("Playground");
   const [isRaw, setRaw] = useState(false);
-  const isPlain = isRaw || turn.text.length > PLAIN_FROM;
+  const isLong = turn.text.length > PLAIN_FROM;
+  const isBlind = isAlias(turn.asked);
+  const isOver = turn.state !== "running" && turn.state !== "waiting";
+  const small = "button-quiet min-h-8 px-2.5 text-[0.8125rem]";
   return (
     <article className="space-y-3" aria-label={t("turn")}>
-      <p className="ml-auto w-fit max-w-[85%] rounded-lg bg-accent-soft px-4 py-2.5 wrap-anywhere whitespace-pre-wrap">
-        {turn.prompt}
-      </p>
+      <Question
+        turn={turn}
+        version={version}
+        canEdit={!isBusy && !isBlind}
+        edit={(prompt) => actions.edit(turn, prompt)}
+        switchVersion={(by) => actions.switchVersion(turn, by)}
+      />
       {turn.state === "waiting" ? null : (
         <div>
           {turn.thought ? (
@@ -34,69 +63,71 @@ export function TurnView({ turn, prices, isLast, again }: Properties) {
           <div data-testid="answer" className="min-h-6">
             {turn.text === "" ? (
               <span className="text-muted">{turn.state === "running" ? t("thinking") : ""}</span>
-            ) : isPlain ? (
-              <p className="wrap-anywhere whitespace-pre-wrap">{turn.text}</p>
+            ) : isRaw || isLong ? (
+              <LongText text={turn.text} />
             ) : (
               <Markdown text={turn.text} isGrowing={turn.state === "running"} />
             )}
           </div>
-          {turn.fault ? <FaultView turn={turn} /> : null}
+          {turn.calls.length ? (
+            <Calls
+              calls={turn.calls}
+              canAnswer={isOver && isLast && !isBusy}
+              answer={(results) => actions.answer(turn, results)}
+            />
+          ) : null}
+          {turn.likelihoods.length && isOver ? <Likelihoods likelihoods={turn.likelihoods} /> : null}
+          <FaultView turn={turn} showReceipt={isBlind ? null : actions.showReceipt} />
           {turn.state === "stopped" ? <p className="mt-2 text-[0.875rem] text-muted">{t("stopped")}</p> : null}
           {turn.finish === "length" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByLength")}</p> : null}
           {turn.finish === "budget" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByBudget")}</p> : null}
+          {turn.finish === "endless" ? <p className="mt-2 text-[0.875rem] text-warn">{t("endless")}</p> : null}
           <div className="mt-2 border-t border-hairline pt-1">
-            <Meter turn={turn} prices={prices} />
+            {isBlind ? (
+              <p className="flex min-h-10 items-center text-[0.8125rem] text-muted">{t("hidden")}</p>
+            ) : (
+              <Meter turn={turn} prices={prices} />
+            )}
             <div className="mt-1 flex min-h-8 flex-wrap items-center gap-2">
-              {turn.text && turn.state !== "running" ? <Copy text={turn.text} /> : null}
-              {turn.text ? (
+              {turn.text && isOver ? <Copy text={turn.text} /> : null}
+              {turn.text && !isLong ? (
                 <button
                   type="button"
                   aria-pressed={isRaw}
-                  className="button-quiet min-h-8 px-2.5 text-[0.8125rem] aria-pressed:bg-sunk"
+                  className={`${small} aria-pressed:bg-sunk`}
                   onClick={() => setRaw(!isRaw)}
                 >
                   {t("raw")}
                 </button>
               ) : null}
-              {isLast && turn.state !== "running" ? (
-                <button type="button" className="button-quiet min-h-8 px-2.5 text-[0.8125rem]" onClick={again}>
+              {isOver && !isBusy && !isBlind && turn.results.length === 0 ? (
+                <button type="button" className={small} onClick={() => actions.again(turn)}>
                   {t("again")}
                 </button>
               ) : null}
-              {turn.requestId ? (
-                <code className="ml-auto truncate font-mono text-[0.75rem] text-muted" title={t("requestId")}>
-                  {turn.requestId}
-                </code>
+              {turn.state === "done" && turn.isFinal && !isBlind ? (
+                <span className="text-[0.8125rem] text-muted">{t("charged")}</span>
+              ) : null}
+              {turn.requestId && !isBlind ? (
+                <>
+                  {isOver && !turn.fault?.requestId ? (
+                    <button
+                      type="button"
+                      className={small}
+                      onClick={() => turn.requestId && actions.showReceipt(turn.requestId)}
+                    >
+                      {t("receipt")}
+                    </button>
+                  ) : null}
+                  <code className="ml-auto truncate font-mono text-[0.75rem] text-muted" title={t("requestId")}>
+                    {turn.requestId}
+                  </code>
+                </>
               ) : null}
             </div>
           </div>
         </div>
       )}
     </article>
-  );
-}
-
-function FaultView({ turn }: { turn: Turn }) {
-  const t = useTranslations("Playground");
-  const fault = turn.fault;
-  if (!fault) return null;
-  return (
-    <div role="alert" className="mt-3 rounded-md border border-bad bg-bad-soft px-4 py-3 text-[0.875rem]">
-      <p className="font-semibold">{t(`faults.${fault.kind}`)}</p>
-      {fault.message ? (
-        <p lang="en" className="mt-1 wrap-anywhere">
-          {fault.message}
-        </p>
-      ) : null}
-      <p className="mt-1 text-muted">
-        {fault.isFree ? t("notCharged") : fault.kind === "network" ? t("maybeCharged") : t("chargedForDelivered")}
-        {fault.code ? <code className="ml-2 font-mono">{fault.code}</code> : null}
-        {fault.requestId ? (
-          <code className="ml-2 font-mono" data-testid="fault-request">
-            {fault.requestId}
-          </code>
-        ) : null}
-      </p>
-    </div>
   );
 }

@@ -4,19 +4,32 @@ import type { Body } from "@/code/samples";
 import type { Usage } from "@/money";
 import { eventsOf } from "./sse";
 
+/** A token with its probability, and what else it might have been. */
+export type Likelihood = { token: string; chance: number; others: { token: string; chance: number }[] };
+
 /** What arrives of an answer. */
 export type Piece =
   | { kind: "began"; requestId: string | null }
   | { kind: "model"; model: string }
   | { kind: "text"; text: string }
   | { kind: "thought"; text: string }
+  | { kind: "call"; index: number; id: string; name: string; arguments: string }
+  | { kind: "likelihoods"; likelihoods: Likelihood[] }
   | { kind: "usage"; usage: Usage }
   | { kind: "finish"; reason: string; stopReason: string | null };
+
+type Logprob = { token: string; logprob: number };
 
 type Chunk = {
   model?: string;
   choices?: {
-    delta?: { content?: string | null; reasoning_content?: string | null; reasoning?: string | null };
+    delta?: {
+      content?: string | null;
+      reasoning_content?: string | null;
+      reasoning?: string | null;
+      tool_calls?: { index: number; id?: string; function?: { name?: string; arguments?: string } }[] | null;
+    };
+    logprobs?: { content?: (Logprob & { top_logprobs?: Logprob[] })[] | null } | null;
     finish_reason?: string | null;
     stop_reason?: string | number | null;
   }[];
@@ -59,6 +72,13 @@ export async function* chat(body: Body, key: string, signal: AbortSignal): Async
     const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
     if (thought) yield { kind: "thought", text: thought };
     if (choice?.delta?.content) yield { kind: "text", text: choice.delta.content };
+    for (const call of choice?.delta?.tool_calls ?? []) {
+      const { name = "", arguments: text = "" } = call.function ?? {};
+      yield { kind: "call", index: call.index, id: call.id ?? "", name, arguments: text };
+    }
+    if (choice?.logprobs?.content?.length) {
+      yield { kind: "likelihoods", likelihoods: choice.logprobs.content.map(likelihoodOf) };
+    }
     if (choice?.finish_reason) {
       const stopReason = typeof choice.stop_reason === "string" ? choice.stop_reason : null;
       yield { kind: "finish", reason: choice.finish_reason, stopReason };
@@ -68,4 +88,13 @@ export async function* chat(body: Body, key: string, signal: AbortSignal): Async
       yield { kind: "usage", usage: { prompt, completion, cached: details?.cached_tokens ?? 0 } };
     }
   }
+}
+
+function likelihoodOf(one: Logprob & { top_logprobs?: Logprob[] }): Likelihood {
+  const others = (one.top_logprobs ?? []).filter((other) => other.token !== one.token);
+  return {
+    token: one.token,
+    chance: Math.exp(one.logprob),
+    others: others.map((other) => ({ token: other.token, chance: Math.exp(other.logprob) })),
+  };
 }

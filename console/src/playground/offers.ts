@@ -6,7 +6,7 @@ import type { components } from "@/api/schema";
 type Model = components["schemas"]["Model"];
 
 /** What can be chatted with: the catalog's tiers, and the fine-tuned models of whose key it is. */
-export type Offer = { name: string; tier: Tier };
+export type Offer = { name: string; tier: Tier; vision: boolean };
 
 export function useOffers(key: string, isWaiting: boolean) {
   const catalog = useCatalog(isWaiting ? 1 : 5);
@@ -18,11 +18,11 @@ export function useOffers(key: string, isWaiting: boolean) {
   });
   const offers: Offer[] = byReadiness(catalog.data?.models ?? [])
     .filter((model) => model.task === "chat")
-    .flatMap((model) => model.tiers.map((tier) => ({ name: model.name, tier })));
+    .flatMap((model) => model.tiers.map((tier) => ({ name: model.name, tier, vision: model.vision })));
   const tuned = (own.data?.data ?? []).filter((model) => model.parent !== null && model.task === "chat");
   for (const model of tuned) {
     const base = offers.find((offer) => offer.tier.id === model.parent);
-    if (base) offers.push({ name: model.name, tier: { ...base.tier, id: model.id } });
+    if (base) offers.push({ ...base, name: model.name, tier: { ...base.tier, id: model.id } });
   }
   return { catalog, offers, now: catalog.data?.read_at ?? "", keyError: own.error, isKeyGood: own.isSuccess };
 }

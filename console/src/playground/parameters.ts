@@ -1,4 +1,5 @@
 import type { Body } from "@/code/samples";
+import { type Asking, responseFormatOf, toolsOf } from "./asking";
 import type { Turn } from "./conversation";
 
 /** What can be set. An empty text is not sent: the engine's own default holds. */
@@ -10,6 +11,7 @@ export type Parameters = {
   seed: string;
   presence_penalty: string;
   frequency_penalty: string;
+  top_logprobs: string;
 };
 
 export const unset: Parameters = {
@@ -20,6 +22,7 @@ export const unset: Parameters = {
   seed: "",
   presence_penalty: "",
   frequency_penalty: "",
+  top_logprobs: "",
 };
 
 type Bounds = { least: number; most: number; step: number; whole?: boolean };
@@ -31,6 +34,7 @@ export const bounds: Record<Exclude<keyof Parameters, "stop">, Bounds> = {
   seed: { least: 0, most: 2_147_483_647, step: 1, whole: true },
   presence_penalty: { least: -2, most: 2, step: 0.1 },
   frequency_penalty: { least: -2, most: 2, step: 0.1 },
+  top_logprobs: { least: 0, most: 20, step: 1, whole: true },
 };
 
 /** Whether a text can be sent as this parameter; an empty one can. */
@@ -42,14 +46,43 @@ export function isGood(name: keyof Parameters, text: string): boolean {
 }
 
 /** The request, exactly as it is sent and as "show code" shows it. What failed or was never answered is left out. */
-export function bodyOf(model: string, system: string, turns: Turn[], parameters: Parameters): Body {
-  const messages: { role: string; content: string }[] = system.trim() ? [{ role: "system", content: system }] : [];
+export function bodyOf(model: string, asking: Asking, turns: Turn[]): Body {
+  const messages: object[] = asking.system.trim() ? [{ role: "system", content: asking.system }] : [];
   for (const turn of turns) {
-    messages.push({ role: "user", content: turn.prompt });
-    if (turn.text) messages.push({ role: "assistant", content: turn.text });
+    const hasAnswer = turn.text !== "" || turn.calls.length > 0;
+    if (!hasAnswer && turn !== turns.at(-1)) continue;
+    for (const { id, content } of turn.results) messages.push({ role: "tool", tool_call_id: id, content });
+    if (turn.results.length === 0) messages.push({ role: "user", content: contentOf(turn) });
+    if (hasAnswer) messages.push({ role: "assistant", content: turn.text, ...callsOf(turn) });
   }
-  const set = Object.entries(parameters)
+  const set = Object.entries(asking.parameters)
     .filter(([name, text]) => text !== "" && isGood(name as keyof Parameters, text))
     .map(([name, text]) => [name, name === "stop" ? text : Number(text)]);
-  return { model, messages, ...Object.fromEntries(set) };
+  const tools = toolsOf(asking.tools);
+  const format = responseFormatOf(asking.format);
+  return {
+    model,
+    messages,
+    ...Object.fromEntries(set),
+    ...(asking.parameters.top_logprobs === "" ? {} : { logprobs: true }),
+    ...(tools?.length ? { tools } : {}),
+    ...(format ? { response_format: format } : {}),
+  };
+}
+
+function contentOf(turn: Turn): string | object[] {
+  if (turn.images.length === 0) return turn.prompt;
+  const images = turn.images.map((url) => ({ type: "image_url", image_url: { url } }));
+  return [...images, { type: "text", text: turn.prompt }];
+}
+
+function callsOf(turn: Turn): object {
+  if (turn.calls.length === 0) return {};
+  return {
+    tool_calls: turn.calls.map((call) => ({
+      id: call.id,
+      type: "function",
+      function: { name: call.name, arguments: call.arguments },
+    })),
+  };
 }

@@ -7,12 +7,15 @@ export const locales = ["en", "de", "zh"] as const;
 export const pages = ["", "/models", "/playground", "/signin", "/imprint", "/privacy"] as const;
 export const key = process.env.CONSOLE_KEY ?? "";
 export const poorKey = process.env.CONSOLE_POOR_KEY ?? "";
+export const narrowKey = process.env.CONSOLE_NARROW_KEY ?? "";
+export const spentKey = process.env.CONSOLE_SPENT_KEY ?? "";
 export const ECHO = "qwen3-32b";
+export const SEER = "qwen2.5-vl-7b";
 export const SLEEPER = "baichuan2-13b-chat";
 export const CHAT = "smollm2-135m-instruct";
 
 /** What only the house can do, such as to let a model warm up. */
-export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire") {
+export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire" | "drain" | "reprice") {
   const answer = await fetch(`${process.env.CONSOLE_DOORS}/${door}`, { method: "POST" });
   expect(answer.status).toBe(204);
 }
@@ -34,7 +37,7 @@ export const test = base.extend<House>({
     page.on("pageerror", (error) => faults.push(`thrown: ${error.message}`));
     page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(`${baseURL}/`) && !url.startsWith("data:")) faults.push(`elsewhere: ${url}`);
+      if (!url.startsWith(`${baseURL}/`) && !/^(data|blob):/.test(url)) faults.push(`elsewhere: ${url}`);
     });
     await page.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) => {

@@ -96,7 +96,7 @@ test("a cold model shows its ETA, the question goes by itself when it is warm", 
 
 test("two models answer side by side, each with its meter", async ({ page }) => {
   await enter(page, `/en/playground?model=${CHAT}`);
-  await page.getByRole("button", { name: "Compare two" }).click();
+  await page.getByRole("button", { name: "Add a model" }).click();
   await page.getByLabel("Model of B").selectOption(ECHO);
   await page.getByLabel("Longest answer").fill("10");
   await page.getByLabel(prompt).fill("the same for both");

@@ -1,5 +1,6 @@
 import { expect, test } from "@playwright/test";
 import { sample } from "../../src/code/samples";
+import { plain } from "../../src/playground/asking";
 import { blocksOf } from "../../src/playground/blocks";
 import { bodyOf, isGood, unset } from "../../src/playground/parameters";
 
@@ -11,7 +12,7 @@ test("markdown is cut at blank lines, never within a fence", () => {
 
 test("only what is set and good is sent", () => {
   const set = { ...unset, temperature: "0.3", seed: "1.5", stop: "END", max_tokens: "64" };
-  expect(bodyOf("m", " ", [], set)).toEqual({
+  expect(bodyOf("m", { system: " ", parameters: set, tools: "", format: plain }, [])).toEqual({
     model: "m",
     messages: [],
     temperature: 0.3,

@@ -1,0 +1,192 @@
+"use client";
+
+import { useLocale, useTranslations } from "next-intl";
+import { useMemo, useState } from "react";
+import { useCurrency } from "@/catalog/currency";
+import { useStateWords } from "@/catalog/State";
+import { money } from "@/money";
+import type { Asking } from "../asking";
+import { saveFile } from "../files";
+import type { Offer } from "../offers";
+import { mostCost, sum } from "./estimate";
+import { csv, jsonl, type PricesOf, records } from "./exports";
+import { Jobs } from "./Jobs";
+import { MOST_ROWS, promptsOf } from "./prompts";
+import { ResultTable } from "./ResultTable";
+import { Source } from "./Source";
+import { cellOf, requestOf, USUAL_MOST_TOKENS } from "./test";
+import { useTest } from "./useTest";
+
+const MOST_MODELS = 4;
+
+type Properties = { apiKey: string; asking: Asking; offers: Offer[]; now: string; models: string[]; areGood: boolean };
+
+/** Many prompts over several models: what each says, how fast and for how much; and the way from there to a batch job. */
+export default function BatchTest({ apiKey, asking, offers, now, models, areGood }: Properties) {
+  const t = useTranslations("Batch");
+  const p = useTranslations("Playground");
+  const words = useStateWords();
+  const locale = useLocale();
+  const currency = useCurrency();
+  const { test, setTest, isRunning, start, stop } = useTest(apiKey);
+  const [shown, setShown] = useState<"all" | "different" | "failed">("all");
+  const chosen = test.models.length ? test.models : [...new Set(models)].filter(Boolean);
+  const { rows, faults } = useMemo(() => promptsOf(test.source, test.name), [test.source, test.name]);
+  const pricesOf: PricesOf = (model) => offers.find((one) => one.tier.id === model)?.tier.prices_per_million_tokens;
+  const most = (kind: "" | "batch_") =>
+    sum(
+      chosen.map((model) =>
+        mostCost(
+          rows.map((row) => requestOf(asking, model, row)),
+          pricesOf(model)?.[currency],
+          kind,
+        ),
+      ),
+    );
+  const price = (amount: string | undefined) => (amount === undefined ? "–" : money(locale, currency, amount));
+  const cold = offers.filter((one) => chosen.includes(one.tier.id) && one.tier.state !== "warm");
+  const isTooMany = rows.length > MOST_ROWS;
+  const hasResults = Object.keys(test.cells).length > 0;
+  const left = rows.flatMap((_, place) => chosen.filter((model) => test.cells[cellOf(place, model)]?.state !== "done"));
+  const canRun =
+    apiKey !== "" && areGood && rows.length > 0 && chosen.length > 0 && left.length > 0 && !isTooMany && !cold.length;
+  const hint = !apiKey
+    ? p("needsKey")
+    : !areGood
+      ? p("needsGood")
+      : isTooMany
+        ? t("tooMany", { most: MOST_ROWS })
+        : cold[0]
+          ? t("cold", { model: cold[0].tier.id })
+          : "";
+
+  function choose(model: string, isIn: boolean) {
+    const next = isIn ? [...chosen, model] : chosen.filter((one) => one !== model);
+    setTest((old) => ({ ...old, models: next.slice(0, MOST_MODELS) }));
+  }
+
+  const whole = () => records({ ...test, models: chosen }, rows, pricesOf, currency);
+
+  return (
+    <section className="min-h-0 flex-1 overflow-y-auto px-4 py-5 sm:px-6" tabIndex={0} aria-label={t("title")}>
+      <div className="mx-auto max-w-[76rem] space-y-6">
+        <div className="grid gap-6 lg:grid-cols-[3fr_2fr]">
+          <Source
+            source={test.source}
+            name={test.name}
+            count={rows.length}
+            faults={faults}
+            isLocked={isRunning}
+            change={(source, name) => setTest((old) => ({ ...old, source, name, cells: {} }))}
+          />
+          <div className="space-y-4">
+            <fieldset disabled={isRunning}>
+              <legend className="font-semibold">{t("models")}</legend>
+              <ul className="mt-1 max-h-44 space-y-1 overflow-y-auto" tabIndex={0}>
+                {offers.map((one) => (
+                  <li key={one.tier.id}>
+                    <label className="flex min-h-7 items-center gap-2 text-[0.875rem]">
+                      <input
+                        type="checkbox"
+                        className="size-4 accent-accent"
+                        checked={chosen.includes(one.tier.id)}
+                        disabled={!chosen.includes(one.tier.id) && chosen.length >= MOST_MODELS}
+                        onChange={(event) => choose(one.tier.id, event.target.checked)}
+                      />
+                      <span className="font-mono wrap-anywhere">{one.tier.id}</span>
+                      <span className="text-muted">{words(one.tier, now)}</span>
+                    </label>
+                  </li>
+                ))}
+              </ul>
+            </fieldset>
+            <p data-testid="quote" className="numbers min-h-12">
+              {t("quote", { prompts: rows.length, models: chosen.length, most: price(most("")) })}{" "}
+              {asking.parameters.max_tokens === "" ? t("usualMost", { tokens: USUAL_MOST_TOKENS }) : ""}
+            </p>
+            <div className="flex flex-wrap items-center gap-2">
+              {isRunning ? (
+                <button type="button" className="button-quiet min-h-10" onClick={stop}>
+                  {p("stop")}
+                </button>
+              ) : (
+                <button
+                  type="button"
+                  className="button-primary"
+                  disabled={!canRun}
+                  onClick={() => start(asking, rows, chosen)}
+                >
+                  {!hasResults ? t("run") : left.length ? t("runRest", { count: left.length }) : t("allDone")}
+                </button>
+              )}
+              {hasResults && !isRunning ? (
+                <button
+                  type="button"
+                  className="button-quiet min-h-10"
+                  onClick={() => setTest((old) => ({ ...old, cells: {} }))}
+                >
+                  {t("clearResults")}
+                </button>
+              ) : null}
+            </div>
+            <p className="min-h-5 text-[0.8125rem] text-muted" aria-live="polite">
+              {hint}
+            </p>
+          </div>
+        </div>
+        {hasResults ? (
+          <section aria-label={t("results")} className="space-y-3">
+            <div className="flex flex-wrap items-center gap-2">
+              <h2 className="mr-auto font-semibold">{t("results")}</h2>
+              {(["all", "different", "failed"] as const).map((one) => (
+                <button
+                  key={one}
+                  type="button"
+                  aria-pressed={shown === one}
+                  className="button-quiet min-h-8 aria-pressed:border-accent aria-pressed:bg-accent-soft"
+                  onClick={() => setShown(one)}
+                >
+                  {t(`shown.${one}`)}
+                </button>
+              ))}
+              <button
+                type="button"
+                className="button-quiet min-h-8"
+                onClick={() => saveFile("batch-test.csv", csv(whole()), "text/csv;charset=utf-8")}
+              >
+                {t("exportCsv")}
+              </button>
+              <button
+                type="button"
+                className="button-quiet min-h-8"
+                onClick={() => saveFile("batch-test.jsonl", jsonl(whole()), "application/x-ndjson")}
+              >
+                {t("exportJsonl")}
+              </button>
+            </div>
+            <ResultTable
+              test={{ ...test, models: chosen }}
+              rows={rows}
+              shown={shown}
+              pricesOf={pricesOf}
+              currency={currency}
+              apiKey={apiKey}
+            />
+          </section>
+        ) : null}
+        {rows.length > 0 || test.jobs.length > 0 ? (
+          <Jobs
+            apiKey={apiKey}
+            asking={asking}
+            rows={rows}
+            models={chosen}
+            most={price(most("batch_"))}
+            canStart={apiKey !== "" && areGood && rows.length > 0 && faults.length === 0}
+            jobs={test.jobs}
+            add={(job) => setTest((old) => ({ ...old, jobs: [job, ...old.jobs] }))}
+          />
+        ) : null}
+      </div>
+    </section>
+  );
+}

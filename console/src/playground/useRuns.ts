@@ -1,0 +1,66 @@
+import { type Dispatch, type SetStateAction, useCallback, useEffect, useRef } from "react";
+import { isAlias } from "./blind";
+import { newTurn, run, type Turn } from "./conversation";
+import type { Offer } from "./offers";
+import { bodyOf } from "./parameters";
+import type { Session } from "./session";
+
+/** Sends what waits as soon as its model is warm, and writes down what comes. */
+export function useRuns(
+  session: Session,
+  setSession: Dispatch<SetStateAction<Session>>,
+  key: string,
+  coldFor: (turn: Turn) => Offer | undefined | null,
+) {
+  const running = useRef(new Map<string, AbortController>());
+
+  const report = useCallback(
+    (turn: Turn) =>
+      setSession((old) => ({
+        ...old,
+        columns: old.columns.map((column) => ({
+          ...column,
+          turns: column.turns.map((one) => (one.id === turn.id ? turn : one)),
+        })),
+      })),
+    [setSession],
+  );
+
+  useEffect(() => {
+    if (!key) return;
+    for (const column of session.columns) {
+      const turn = column.turns.at(-1);
+      if (turn?.state !== "waiting" || coldFor(turn) !== undefined || running.current.has(turn.id)) continue;
+      const abort = new AbortController();
+      running.current.set(turn.id, abort);
+      // What was said in another round was said by another model, or told who it was.
+      const before = column.turns.slice(0, -1).filter((one) => one.round === turn.round);
+      const question = { ...turn, text: "" };
+      run(question, bodyOf(turn.asked, session, [...before, question]), key, abort.signal, (one) => {
+        // Gone cold between the look and the request: it waits as if it had been cold before.
+        report(one.fault?.code === "model_asleep" ? askedAgain(turn) : one);
+      }).finally(() => running.current.delete(turn.id));
+    }
+  }, [session, key, coldFor, report]);
+
+  // Who leaves the page for another of the console stops what runs: nobody would see it.
+  useEffect(() => {
+    const all = running.current;
+    return () => {
+      for (const abort of all.values()) abort.abort();
+    };
+  }, []);
+
+  return useCallback(() => {
+    for (const abort of running.current.values()) abort.abort();
+  }, []);
+}
+
+/** The same question, not asked yet. */
+export const askedAgain = (turn: Turn, asked = turn.asked): Turn => ({
+  ...newTurn(turn.prompt, asked, "waiting"),
+  id: turn.id,
+  images: turn.images,
+  results: turn.results,
+  round: isAlias(asked) ? turn.round : null,
+});

@@ -1,0 +1,79 @@
+import { readFileSync } from "node:fs";
+import { CHAT, ECHO, enter, expect, isAccessible, knock, shot, test } from "../house";
+
+test("prompts over two models become a table, a file and a batch job", async ({ page }) => {
+  await enter(page, `/en/playground?model=${CHAT}`);
+  await page.getByLabel("Longest answer").fill("6");
+  await page.getByRole("button", { name: "Batch test" }).click();
+  const alert = page.getByRole("region", { name: "Prompts" }).getByRole("alert");
+  const chooser = page.locator("input[type=file]");
+
+  // Judged before it is read: by its name, and by its size.
+  await chooser.setInputFiles({ name: "prompts.xlsx", mimeType: "application/zip", buffer: Buffer.from("PK") });
+  await expect(alert).toContainText("prompts.xlsx is not read here");
+  await page.evaluate(() => {
+    const box = document.querySelector<HTMLInputElement>("input[type=file]");
+    const files = new DataTransfer();
+    files.items.add(new File([new Uint8Array(200_000_000)], "huge.jsonl"));
+    if (!box) return;
+    box.files = files.files;
+    box.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+  await expect(alert).toContainText("huge.jsonl has 200 MB; the limit is 10 MB");
+  await chooser.setInputFiles({
+    name: "bad.jsonl",
+    mimeType: "",
+    buffer: Buffer.from('{"prompt": "a"}\n{"x": 1}\nno'),
+  });
+  await expect(alert).toContainText("Line 2 has no prompt.");
+  await expect(alert).toContainText("Line 3 is no JSON object.");
+
+  const lines = Array.from({ length: 24 }, (_, at) => `"question ${at}, with a comma",=answer ${at}`);
+  const csv = `prompt,expected\n${lines.join("\n")}\n`;
+  await chooser.setInputFiles({ name: "prompts.csv", mimeType: "text/csv", buffer: Buffer.from(csv) });
+  await expect(page.getByText("prompts.csv · 24 prompts")).toBeVisible();
+  await page.getByRole("checkbox", { name: new RegExp(`^${ECHO} `) }).check();
+  await expect(page.getByTestId("quote")).toContainText(/24 prompts × 2 models, at most €\d/);
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  await expect(page.getByTestId(`sum-${ECHO}`)).toContainText("24 of 24", { timeout: 40_000 });
+  await expect(page.getByTestId(`sum-${CHAT}`)).toContainText(/24 of 24 · TTFT [\d,]+ ms \(median\) · €\d/, {
+    timeout: 40_000,
+  });
+  // Only what is in view is in the page.
+  expect(await page.getByRole("row").count()).toBeLessThan(20);
+  await isAccessible(page);
+  await shot(page, "playground-batch", false);
+
+  await page.getByRole("button", { name: "Open row 1", exact: true }).click();
+  await expect(page.getByTestId("difference").locator("del").first()).toContainText("word");
+  await expect(page.getByTestId("difference").locator("ins").first()).toContainText("question");
+  await isAccessible(page);
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("button", { name: "Open row 1", exact: true })).toBeFocused();
+  const exporting = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  const exported = readFileSync(await (await exporting).path(), "utf8");
+  expect(exported.split("\r\n")).toHaveLength(50);
+  expect(exported).toContain(
+    `1,"question 0, with a comma",'=answer 0,${ECHO},${ECHO},done,"question 0, with a comma",`,
+  );
+
+  await page.reload();
+  await expect(page.getByTestId(`sum-${ECHO}`)).toContainText("24 of 24");
+  await page.getByRole("checkbox", { name: new RegExp(`^${ECHO} `) }).uncheck();
+  await expect(page.getByTestId("job-quote")).toContainText(/24 lines, 1 job, at most €\d/);
+  await page.getByRole("button", { name: "Make this a real batch job" }).click();
+  const job = page.getByTestId("job");
+  await expect(job).toContainText("batch_");
+  await knock("drain");
+  await expect(job).toContainText("Completed", { timeout: 40_000 });
+  await expect(job).toContainText("24 of 24 lines");
+  const downloading = page.waitForEvent("download");
+  await job.getByRole("button", { name: "Download answers" }).click();
+  const answers = readFileSync(await (await downloading).path(), "utf8")
+    .trim()
+    .split("\n");
+  expect(answers).toHaveLength(24);
+  expect(answers[0]).toContain("row-");
+  await shot(page, "playground-job", false);
+});

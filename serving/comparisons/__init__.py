@@ -1,0 +1,1 @@
+"""Blind comparisons: models answer under aliases until the person who compares them has voted."""
