@@ -49,7 +49,8 @@ class BackDoor:
 
 def _has_rows(name: str, tenant_id: UUID | None, is_own: bool) -> Select[str, bool]:
     owner = column("tenant_id", UUID_TYPE(as_uuid=True))
-    whose = owner == tenant_id if is_own else owner.is_distinct_from(tenant_id)
+    # A row without a tenant is nobody's, and for everybody: the list of prices.
+    whose = owner == tenant_id if is_own else owner.is_not(None) & owner.is_distinct_from(tenant_id)
     return select(literal(name), exists(select(literal(1)).select_from(table(name, owner)).where(whose)))
 
 
