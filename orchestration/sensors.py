@@ -27,6 +27,7 @@ from orchestration.jobs import (
     PROCESS_DAY,
     SYNC_CATALOG,
 )
+from orchestration.pulse import pulse
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -178,6 +179,7 @@ SENSORS = [
     cluster_scale,
     tenants_drifted,
     orphaned_jobs,
+    pulse,
 ]
 
 

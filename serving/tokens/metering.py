@@ -55,7 +55,7 @@ async def record(
         reused_prompt_tokens=counts.reused_prompt,
         reused_completion_tokens=counts.reused_completion,
     )
-    gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
+    gateway.metrics.metered(variant, counts, request.started_at, first_token_at, event.ended_at)
     if request.timeline is not None:
         request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
     await gateway.journal.append(event)

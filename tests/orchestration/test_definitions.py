@@ -9,7 +9,9 @@ import dagster as dg
 
 from orchestration.definitions import defs
 
-GROUPS = {"catalog", "fleet", "cluster", "batches", "fine_tunes", "usage", "invoices", "isolation"}
+GROUPS = {
+    *("catalog", "fleet", "cluster", "batches", "fine_tunes", "usage", "invoices", "isolation", "costs", "objectives"),
+}
 GOLDEN = Path(__file__).with_name("definitions.golden.json")
 
 
