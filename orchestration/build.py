@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import batches, catalog, cluster, fine_tunes, fleet, invoices, isolation, ledger, usage
+from assets import batches, catalog, cluster, costs, fine_tunes, fleet, invoices, isolation, ledger, objectives, usage
 from orchestration.jobs import JOBS
 from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
+
+_MODULES = (catalog, fleet, cluster, batches, fine_tunes, usage, invoices, ledger, isolation, costs, objectives)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -21,9 +23,7 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=[
-            *dg.load_assets_from_modules(
-                [catalog, fleet, cluster, batches, fine_tunes, usage, invoices, ledger, isolation]
-            ),
+            *dg.load_assets_from_modules([*_MODULES]),
             usage.USAGE_EVENTS,
         ],
         asset_checks=dg.load_asset_checks_from_modules([usage, invoices, ledger]),

@@ -9,10 +9,12 @@ import dagster as dg
 from assets.batches import batches
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
+from assets.costs import card_energy, margin_daily
 from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_documents, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
+from assets.objectives import slo_report
 from assets.usage import rated_usage, usage_daily
 
 
@@ -81,6 +83,18 @@ APPLY_TENANTS = dg.define_asset_job(
     description="Bring every tenant's namespace in the cluster to what the site declares.",
     tags=_at_most(timedelta(minutes=15)),
 )
+MEASURE_COSTS = dg.define_asset_job(
+    "measure_costs",
+    selection=[card_energy, margin_daily],
+    description="Read what cards drew on a Berlin day, and compute what is left of its revenue.",
+    tags=_at_most(timedelta(minutes=30)),
+)
+REPORT_OBJECTIVES = dg.define_asset_job(
+    "report_objectives",
+    selection=[slo_report],
+    description="Compute the month's availability, warm openings, first tokens and usage error.",
+    tags=_at_most(timedelta(minutes=30)),
+)
 
 JOBS = [
     SYNC_CATALOG,
@@ -93,4 +107,6 @@ JOBS = [
     FINE_TUNE,
     CERTIFY_ISOLATION,
     APPLY_TENANTS,
+    MEASURE_COSTS,
+    REPORT_OBJECTIVES,
 ]

@@ -1,7 +1,5 @@
 """The sensor that shows that sensors run. An alert looks for its row, not for Dagster's own word."""
 
-from __future__ import annotations
-
 import dagster as dg
 from sqlalchemy import Engine
 
@@ -11,7 +9,7 @@ from studio.db.sessions import unit_of_work
 
 @dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def pulse(worker_database: dg.ResourceParam[Engine]) -> dg.SkipReason:
-    """Writes down that daemon, code server and database work together. Alert `DagsterAway` misses it after 5 minutes."""
+    """Writes down that daemon, code server and database work together. `DagsterAway` misses it after 5 minutes."""
     with unit_of_work(worker_database) as session:
         ticks.record(session, clock.now())
     return dg.SkipReason("Sensors run.")

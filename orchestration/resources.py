@@ -15,6 +15,7 @@ from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
+from studio.prometheus import Prometheus
 from studio.settings import settings
 from studio.signing import Signer
 from training.process import trainer_environment
@@ -96,6 +97,14 @@ class DeclaredSite(dg.ConfigurableResource[ClusterSite]):
         return ClusterSite(settings().catalog_dir, settings().site)
 
 
+class CardMetrics(dg.ConfigurableResource[Prometheus]):
+    """The Prometheus that knows the cards' energy."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Prometheus:
+        """Where it answers; nothing is contacted yet."""
+        return Prometheus(settings().prometheus_url)
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
@@ -104,4 +113,5 @@ RESOURCES: dict[str, object] = {
     "catalog_files": ReviewedCatalog(),
     "isolation_prober": IsolationProber(),
     "cluster_site": DeclaredSite(),
+    "prometheus": CardMetrics(),
 }

@@ -5,6 +5,7 @@ from sqlalchemy import Engine
 
 from billing import invoice_requests
 from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES
+from orchestration.reports import daily_costs, daily_objectives
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -39,4 +40,4 @@ NIGHTLY_ISOLATION = dg.ScheduleDefinition(
     description="Probes that tenants are isolated and gives each of them a signed report.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION]
+SCHEDULES = [month_close, NIGHTLY_ISOLATION, daily_objectives, daily_costs]

@@ -17,6 +17,7 @@ from serving.admin import (
     invoices,
     ledger,
     limits,
+    objectives,
     tenants,
     usage,
     users,
@@ -26,7 +27,7 @@ from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
 _MONEY = (usage, invoices, corrections, credit_lots, ledger)
-for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, *_MONEY):
+for part in (tenants, users, limits, budgets, weights, fleet, hours, clock, objectives, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]
