@@ -115,7 +115,7 @@ def files() -> dict[Path, str]:
         for board in definitions()
     }
     rules = {FILES / "rules" / path.name: path.read_text() for path in sorted((MONITORING / "rules").glob("*.yaml"))}
-    return boards | rules
+    return boards | rules | {FILES / "alertmanager.yaml": (MONITORING / "alertmanager.yaml").read_text()}
 
 
 def main() -> None:

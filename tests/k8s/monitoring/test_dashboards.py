@@ -90,7 +90,7 @@ def test_all_of_the_state_is_shown_and_each_once(installation: Installation) -> 
 
 
 def test_the_chart_holds_what_the_definitions_say() -> None:
-    written = {path: path.read_text() for path in dashboards.FILES.glob("*/*")}
+    written = {path: path.read_text() for path in dashboards.FILES.rglob("*.*")}
     assert written == dashboards.files(), "run `python -m k8s.dashboards`"
 
 
