@@ -189,6 +189,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             lifespan="off",
             access_log=False,
             log_level="warning",
+            log_config=None,  # as everything else in this process
             server_header=False,
             proxy_headers=False,  # nothing here looks at the client's address
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
@@ -199,7 +200,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
 def main() -> None:
     """The process."""
     config = settings()
-    logs.configure(config.log_format, config.log_level)
+    logs.configure(config.log_format, config.log_level, whole_process=True)
     try:
         uvloop.run(run(config))
     except SettingMissing as error:

@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """The process."""
     config = settings()
-    logs.configure(config.log_format, config.log_level)
+    logs.configure(config.log_format, config.log_level, whole_process=True)
     try:
         auditor = engine_for(config.database_url("auditor"), pool_size=1)
     except SettingMissing as error:

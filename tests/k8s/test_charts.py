@@ -128,7 +128,11 @@ CASES: dict[str, tuple[str, str, Values]] = {
     ),
 }
 # Pods of many kinds, some of which see their node: judged one by one in test_monitoring_chart.py.
-WATCHING = ("monitoring", "monitoring", merged(MONITORING, ON, {"nodes": {"devicePlugin": {"enabled": True}}}))
+WATCHING = (
+    "monitoring",
+    "monitoring",
+    merged(MONITORING, {"nodes": {"devicePlugin": {"enabled": True}, "tolerations": ON["tolerations"]}}),
+)
 UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
 charts = pytest.mark.parametrize(
     "chart", sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")), ids=lambda p: p.name
