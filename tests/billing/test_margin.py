@@ -70,15 +70,15 @@ def test_a_variant_without_cards_has_a_cost_that_nobody_measured() -> None:
 
 def test_a_replica_that_answered_nobody_costs_all_the_same() -> None:
     (row,) = margins(DAY, RATES, [running(acme=Decimal(0), beta=Decimal(0))], {}, {})
-    assert (row.tenant_id, row.share, row.cost) == (None, 1, Decimal("2.85"))
+    assert (row.tenant_id, row.share, row.cost) == (None, Decimal(1), Decimal("2.85"))
     assert row.margin == -Decimal("2.85")
 
 
 def test_another_currency_has_a_cost_and_no_margin_and_a_cached_answer_costs_nothing() -> None:
     revenue = {(ACME, CHAT): {"CNY": Decimal(4)}, (BETA, CHAT): {"EUR": Decimal(1)}}
     rows = by_tenant(margins(DAY, RATES, [running(beta=Decimal(0))], revenue, {}))
-    assert (rows[ACME].currency, rows[ACME].margin, rows[ACME].share) == ("CNY", None, 1)
-    assert (rows[BETA].share, rows[BETA].cost, rows[BETA].margin) == (0, 0, 1)
+    assert (rows[ACME].currency, rows[ACME].margin, rows[ACME].share) == ("CNY", None, Decimal(1))
+    assert (rows[BETA].share, rows[BETA].cost, rows[BETA].margin) == (Decimal(0), Decimal(0), Decimal(1))
 
 
 class TestADay:
@@ -117,7 +117,7 @@ class TestADay:
 
     def test_energy_and_cards_make_the_cost(self, used: Books) -> None:
         (row,) = self.measured(used, "900000", "1800000")
-        assert (row.kwh, row.card_seconds, row.busy_seconds) == (Decimal("1.5"), 4 * 3600, 1)
+        assert (row.kwh, row.card_seconds, row.busy_seconds) == (Decimal("1.5"), Decimal(4 * 3600), Decimal(1))
         assert row.cost == Decimal("1.5") * Decimal("0.30") + 4 * Decimal("1.20")
         assert row.revenue == Decimal("0.02")
         assert row.margin == row.revenue - row.cost

@@ -59,7 +59,7 @@ def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location
     assert kept["availability", "embedding"].value == 0
     assert kept["availability", "embedding"].is_met is False
     first = kept["first_token_ms_p50", CHAT]
-    assert (first.value, first.target, first.is_met, first.samples) == (0, None, None, 1)
+    assert (first.value, first.target, first.is_met, first.samples) == (Decimal(0), None, None, 1)
     page = str(metadata(result, "slo_report")["page"])
     assert f"| embedding | 0 | 0.995 | **no** | {hours * 3600}" in page
     assert "nothing to measure" in page  # no request was counted again
@@ -135,8 +135,11 @@ def test_energy_comes_from_prometheus_and_makes_the_margin(
     with books.as_role("auditor") as session:
         (row,) = session.query(MarginDaily)
         hours = session.query(CardEnergy).where(CardEnergy.hour == noon).order_by(CardEnergy.card).all()
-    assert [(one.card, one.variant_id, one.joules) for one in hours] == [("A", CHAT, 1_080_000), ("B", None, 360_000)]
-    assert (row.kwh, row.card_seconds) == (Decimal("0.6"), 7200)
+    assert [(one.card, one.variant_id, one.joules) for one in hours] == [
+        ("A", CHAT, Decimal(1_080_000)),
+        ("B", None, Decimal(360_000)),
+    ]
+    assert (row.kwh, row.card_seconds) == (Decimal("0.6"), Decimal(7200))
     assert row.cost == Decimal("0.6") * Decimal("0.25") + 2 * Decimal("0.5")
     assert shown["margin_EUR_plot"] == pytest.approx(float(Decimal("0.02") - row.cost))
 

@@ -89,6 +89,14 @@ def test_all_of_the_state_is_shown_and_each_once(installation: Installation) -> 
     assert len(series) == len(set(series))
 
 
+def test_the_page_lists_every_metric_of_the_state() -> None:
+    page = (REPOSITORY / "docs/monitoring.md").read_text()
+    listed = set(re.findall(r"^\| `(studio_\w+)` \|", page, re.MULTILINE))
+    assert listed == METRICS.keys() | {"studio_state_up", "studio_state_read_seconds"}
+    for words, labels in METRICS.values():
+        assert f"| {', '.join(f'`{label}`' for label in labels)} | {words} |" in page
+
+
 def test_the_chart_holds_what_the_definitions_say() -> None:
     written = {path: path.read_text() for path in dashboards.FILES.rglob("*.*")}
     assert written == dashboards.files(), "run `python -m k8s.dashboards`"
