@@ -63,8 +63,10 @@ def test_images_get_what_was_tested_and_no_test_tools() -> None:
 @pytest.mark.parametrize(
     ("image", "code"),
     [
-        ("gateway", "import serving.__main__, serving.batches.__main__, local.fetch_weights"),
-        ("gateway", "import serving.state_metrics.__main__"),
+        (
+            "gateway",
+            "import serving.__main__, serving.batches.__main__, serving.state_metrics.__main__, local.fetch_weights",
+        ),
         ("dagster", "import orchestration.definitions"),
         ("exporter", "import k8s.exporter.__main__, k8s.device_plugin.__main__"),
     ],
