@@ -175,7 +175,7 @@ async def run(configured: Settings) -> None:
 def main() -> int:
     """Run under a guard: vLLM's own worker processes outlive an API server that is killed with us."""
     configured = settings()
-    logs.configure(configured.log_format, configured.log_level)
+    logs.configure(configured.log_format, configured.log_level, whole_process=True)
     return guarded(lambda: asyncio.run(run(configured)) or 0)
 
 

@@ -9,8 +9,10 @@ import dagster as dg
 from assets import (
     archive,
     batches,
+    billing_canary,
     catalog,
     cluster,
+    costs,
     documents,
     fine_tunes,
     fleet,
@@ -18,6 +20,8 @@ from assets import (
     isolation,
     ledger,
     notices,
+    objectives,
+    open_invoices,
     payments,
     rerate,
     usage,
@@ -27,23 +31,9 @@ from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
 
-ASSET_MODULES = (
-    catalog,
-    fleet,
-    cluster,
-    batches,
-    fine_tunes,
-    usage,
-    rerate,
-    invoices,
-    documents,
-    ledger,
-    payments,
-    isolation,
-)
-
-
-CHECKED_MODULES = (archive, usage, invoices, documents, ledger, payments, notices)
+_OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, notices)
+_MONEY = (archive, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
+_CHECKED = (archive, usage, invoices, documents, ledger, payments, notices)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
@@ -54,12 +44,10 @@ def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=[
-            *dg.load_assets_from_modules(ASSET_MODULES),
+            *dg.load_assets_from_modules([*_OPERATION, *_MONEY]),
             usage.USAGE_EVENTS,
         ],
-        asset_checks=dg.load_asset_checks_from_modules(
-            [archive, usage, invoices, documents, ledger, payments, notices]
-        ),
+        asset_checks=dg.load_asset_checks_from_modules([*_CHECKED]),
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,

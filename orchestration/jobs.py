@@ -11,12 +11,14 @@ from assets.batches import batches
 from assets.billing_canary import billing_canary
 from assets.catalog import catalog
 from assets.cluster import tenant_namespaces
+from assets.costs import card_energy, margin_daily
 from assets.documents import invoice_documents
 from assets.fine_tunes import fine_tunes
 from assets.invoices import account_statements, invoice_corrections, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
 from assets.notices import mails, webhook_messages
+from assets.objectives import slo_report
 from assets.payments import bank_statements, dunning_notices, payments
 from assets.rerate import re_rate_preview
 from assets.usage import rated_usage, usage_daily
@@ -129,6 +131,18 @@ APPLY_TENANTS = dg.define_asset_job(
     description="Bring every tenant's namespace in the cluster to what the site declares.",
     tags=_at_most(timedelta(minutes=15)),
 )
+MEASURE_COSTS = dg.define_asset_job(
+    "measure_costs",
+    selection=[card_energy, margin_daily],
+    description="Read what cards drew on a Berlin day, and compute what is left of its revenue.",
+    tags=_at_most(timedelta(minutes=30)),
+)
+REPORT_OBJECTIVES = dg.define_asset_job(
+    "report_objectives",
+    selection=[slo_report],
+    description="Compute the month's availability, warm openings, first tokens and usage error.",
+    tags=_at_most(timedelta(minutes=30)),
+)
 
 JOBS = [
     SYNC_CATALOG,
@@ -148,4 +162,6 @@ JOBS = [
     FLY_CANARY,
     CERTIFY_ISOLATION,
     APPLY_TENANTS,
+    MEASURE_COSTS,
+    REPORT_OBJECTIVES,
 ]

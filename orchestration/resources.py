@@ -20,6 +20,7 @@ from serving.isolation.night import Prober
 from serving.webhooks.sending import Sender
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
+from studio.prometheus import Prometheus
 from studio.sealing import Seal
 from studio.settings import settings
 from studio.signing import Signer
@@ -122,6 +123,14 @@ class TenantsPost(dg.ConfigurableResource[Post]):
         return Post(sender, Server.from_settings(configured))
 
 
+class CardMetrics(dg.ConfigurableResource[Prometheus]):
+    """The Prometheus that knows the cards' energy."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Prometheus:
+        """Where it answers; nothing is contacted yet."""
+        return Prometheus(settings().prometheus_url)
+
+
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
@@ -132,4 +141,5 @@ RESOURCES: dict[str, object] = {
     "cluster_site": DeclaredSite(),
     "vat_register": VatRegister(),
     "post": TenantsPost(),
+    "prometheus": CardMetrics(),
 }

@@ -5,6 +5,7 @@ from sqlalchemy import Engine
 
 from billing import invoice_requests
 from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, FLY_CANARY, REMIND
+from orchestration.reports import daily_costs, daily_objectives
 from orchestration.sealing import seal_closed_windows
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -59,4 +60,4 @@ HOURLY_CANARY = dg.ScheduleDefinition(
     description="Known requests whose bill must be what they counted themselves.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS, HOURLY_CANARY]
+SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS, HOURLY_CANARY, daily_objectives, daily_costs]

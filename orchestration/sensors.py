@@ -31,6 +31,7 @@ from orchestration.jobs import (
 )
 from orchestration.notices import budget_alerts, mail_due, webhooks_due
 from orchestration.payments import statements_waiting
+from orchestration.pulse import pulse
 from orchestration.responses import responses_sweep
 from orchestration.sealing import seal_closed_windows
 from serving.fleet.reconcile import reconcile
@@ -204,6 +205,7 @@ SENSORS = [
     cluster_scale,
     tenants_drifted,
     orphaned_jobs,
+    pulse,
 ]
 
 

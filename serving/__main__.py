@@ -219,6 +219,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             lifespan="off",
             access_log=False,
             log_level="warning",
+            log_config=None,  # as everything else in this process
             server_header=False,
             proxy_headers=False,  # who looks at the client's address knows how many proxies there are
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
@@ -229,7 +230,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
 def main() -> None:
     """The process."""
     config = settings()
-    logs.configure(config.log_format, config.log_level)
+    logs.configure(config.log_format, config.log_level, whole_process=True)
     try:
         uvloop.run(run(config))
     except SettingMissing as error:

@@ -50,6 +50,7 @@ def internal_application(gateway: Gateway, feed: Feed, shipper: Shipper, lifecyc
         lag = (clock.now() - shipper.level_at).total_seconds() if shipper.pending and shipper.level_at else 0
         gateway.metrics.shipper_lag.set(lag)
         gateway.metrics.limits_local.set(gateway.limits.state == "local_share")
+        gateway.metrics.observe_disk(gateway.journal.directory)
         gateway.metrics.observe_replicas(gateway.view.fleet, gateway.engines.balancer)
         return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -14,6 +16,7 @@ from studio import ids
 
 _LABELS = ("model", "variant", "tier")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
 _UNROUTED = ("", "", "")  # refused before a variant was known; a caller's own words never become a label
 
 
@@ -36,6 +39,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._per_token = Histogram(
+            "studio_time_per_output_token_seconds",
+            "Between two tokens of an answer, on average, after its first one; of answers that stream",
+            _LABELS,
+            buckets=_TOKEN_SECONDS,
+            registry=self.registry,
+        )
         self._duration = Histogram(
             "studio_request_seconds",
             "From the request's arrival to its last byte",
@@ -49,6 +59,12 @@ class Metrics:
         )
         self.shipper_lag = Gauge(
             "studio_shipper_lag_seconds", "Since the database last had all usage", registry=self.registry
+        )
+        self.journal_disk_free = Gauge(
+            "studio_journal_disk_free_bytes", "Free space on the volume of the journal", registry=self.registry
+        )
+        self.journal_disk = Gauge(
+            "studio_journal_disk_bytes", "Size of the volume of the journal", registry=self.registry
         )
         self.limits_local = Gauge(
             "studio_limits_local", "1 while Valkey is away and limits go on with a local share", registry=self.registry
@@ -88,6 +104,7 @@ class Metrics:
         self._requests_of = cache(self._requests.labels)
         self._tokens_of = cache(self._tokens.labels)
         self._ttft_of = cache(self._ttft.labels)
+        self._per_token_of = cache(self._per_token.labels)
         self._duration_of = cache(self._duration.labels)
 
     def request_ended(self, variant: Variant | None, status: int, duration: timedelta) -> None:
@@ -99,6 +116,16 @@ class Metrics:
     def cache_asked(self, variant: Variant, outcome: str) -> None:
         """One request that wanted the cache."""
         self._cache.labels(*_labels(variant), outcome).inc()
+
+    def observe_disk(self, folder: Path) -> None:
+        """How full the volume of the journal is."""
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError:  # a volume that is gone has no room either; the other figures are wanted all the more
+            self.journal_disk_free.set(0)
+            return
+        self.journal_disk.set(usage.total)
+        self.journal_disk_free.set(usage.free)
 
     def observe_replicas(self, fleet: Fleet, balancer: Balancer) -> None:
         """The ready replicas as they are now; those that are gone leave no label behind."""
@@ -112,9 +139,14 @@ class Metrics:
                     self._replica_outstanding.labels(*labels).set(balancer.requests_of(replica))
 
     def metered(
-        self, variant: Variant, counts: TokenCounts, started_at: datetime, first_token_at: datetime | None
+        self,
+        variant: Variant,
+        counts: TokenCounts,
+        started_at: datetime,
+        first_token_at: datetime | None,
+        ended_at: datetime,
     ) -> None:
-        """The usage of one request."""
+        """The usage of one request. `first_token_at` is None of an answer that came in one piece."""
         labels = _labels(variant)
         self._tokens_of(*labels, "prompt").inc(counts.prompt)
         self._tokens_of(*labels, "cached_prompt").inc(counts.cached)
@@ -122,6 +154,10 @@ class Metrics:
         self._tokens_of(*labels, "reused").inc(counts.reused)
         if first_token_at is not None:
             self._ttft_of(*labels).observe((first_token_at - started_at).total_seconds())
+            if counts.completion > 1:
+                self._per_token_of(*labels).observe(
+                    (ended_at - first_token_at).total_seconds() / (counts.completion - 1)
+                )
 
     def cross_checked(self, model_id: str, kind: str, metered: int, counted: int) -> None:
         """One request's tokens of one kind, counted twice. Differences do not cancel each other out."""

@@ -19,6 +19,9 @@ class Counters:
             ("num_requests_waiting", "gauge", "Number of requests waiting to be processed.", 0),
             ("prompt_tokens_total", "counter", "Number of prefill tokens processed.", self.prompt_tokens),
             ("prompt_tokens_cached_total", "counter", "Number of cached prompt tokens.", self.cached_tokens),
+            ("prefix_cache_queries_total", "counter", "Prefix cache queries, in tokens.", self.prompt_tokens),
+            ("prefix_cache_hits_total", "counter", "Prefix cache hits, in tokens.", self.cached_tokens),
+            ("kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", 0),
             ("generation_tokens_total", "counter", "Number of generation tokens processed.", self.generation_tokens),
         )
         return "".join(

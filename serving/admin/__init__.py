@@ -17,6 +17,7 @@ from serving.admin import (
     invoices,
     ledger,
     limits,
+    objectives,
     payments,
     prices,
     receivables,
@@ -33,7 +34,7 @@ from serving.admin.access import READ
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
 # `/invoices/open` before `/invoices/{id}`.
 _MONEY = (usage, prices, rerates, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
-for part in (tenants, users, signin_links, limits, budgets, weights, fleet, hours, clock, *_MONEY):
+for part in (tenants, users, signin_links, limits, budgets, weights, fleet, hours, clock, objectives, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]

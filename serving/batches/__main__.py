@@ -11,7 +11,7 @@ from studio.settings import SettingMissing, settings
 def main() -> None:
     """The process."""
     config = settings()
-    logs.configure(config.log_format, config.log_level)
+    logs.configure(config.log_format, config.log_level, whole_process=True)
     try:
         run(Drain(equipment_of(config)))
     except SettingMissing as error:

@@ -103,15 +103,15 @@ def assemble(
     )
 
 
-def read_hours(session: Session) -> Hours:
-    """As the tables say, without overrides that have ended."""
+def read_hours(session: Session, since: datetime | None = None) -> Hours:
+    """As the tables say, without overrides that have ended, or had by `since`."""
     offset = hours_clock.offset(session)
     calendar, span, holiday, override = tables.Calendar, tables.OpeningHours, tables.Holiday, tables.HoursOverride
     columns = (
         override.id, override.variant_id, override.starts_at, override.ends_at, override.replicas, override.reason,
         override.created_by, override.created_at,
     )  # fmt: skip
-    not_ended = or_(override.ends_at.is_(None), override.ends_at > clock.now() + offset)
+    not_ended = or_(override.ends_at.is_(None), override.ends_at > (since or clock.now() + offset))
     return assemble(
         calendars=session.execute(select(calendar.id, calendar.time_zone, calendar.prewarm_minutes)).tuples(),
         spans=session.execute(select(span.calendar_id, span.weekday, span.opens, span.closes)).tuples(),

@@ -27,7 +27,7 @@ from serving.tokens.answers import CompletionsDialect, Dialect
 from serving.tokens.client import Client, ClientLeft, Receive, Scope, Send
 from serving.tokens.metering import record
 from serving.tokens.relay import JSON, Relay
-from serving.tokens.request import Request, request_id
+from serving.tokens.request import Request, about, request_id
 from serving.tokens.wire import Call, Endpoint, read_call, read_tag
 from serving.traces import Timeline
 from studio import clock, ids
@@ -96,7 +96,7 @@ class TokenEndpoint:
             status = error.status
             await self._refuse(client, error, id)
         except Exception:
-            log.exception("request_failed", request=request_id(id))
+            log.exception("request_failed", **({"request": request_id(id)} if request is None else about(request)))
             status = 500
             failed = StudioError("The gateway failed. The header `x-request-id` names this case.")
             await self._refuse(client, failed, id)

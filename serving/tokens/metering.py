@@ -56,7 +56,7 @@ async def record(
         reused_completion_tokens=counts.reused_completion,
         admitted_at=request.admitted_at,
     )
-    gateway.metrics.metered(variant, counts, request.started_at, first_token_at)
+    gateway.metrics.metered(variant, counts, request.started_at, first_token_at, event.ended_at)
     if request.timeline is not None:
         request.timeline.counts, request.timeline.first_token_at = counts, first_token_at
     await gateway.journal.append(event)

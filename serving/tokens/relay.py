@@ -19,7 +19,7 @@ from serving.tokens import answers
 from serving.tokens.client import Client
 from serving.tokens.metering import record
 from serving.tokens.patching import EventPatcher
-from serving.tokens.request import Request, request_id
+from serving.tokens.request import Request, about
 from serving.tokens.usage import StreamMeter, read_usage
 from serving.tokens.weighing import work_of
 from serving.tokens.wire import cache_salt, engine_body
@@ -105,7 +105,7 @@ class Relay:
             if reuse is not None:
                 content, counts = reuse.completed(content, counts)
         except (ValueError, KeyError, TypeError) as error:
-            log.error("engine_answer_unreadable", replica=str(answer.replica.id), request=request_id(self._request.id))
+            log.error("engine_answer_unreadable", replica=str(answer.replica.id), **about(self._request))
             raise ServiceUnavailable(
                 "The engine gave an answer that cannot be read; it is not billed.", retry_after=timedelta(seconds=1)
             ) from error
@@ -130,7 +130,7 @@ class Relay:
         failure = await stream.pass_on()
         reason: EndReason = "client_left" if self._client.left else "complete" if failure is None else "engine_died"
         if reason == "engine_died":
-            log.warning("stream_broke_off", replica=str(answer.replica.id), request=str(self._request.id))
+            log.warning("stream_broke_off", replica=str(answer.replica.id), **about(self._request))
         if (counts := stream.meter.counts()) is not None:
             try:
                 await record(self._gateway, self._request, answer.replica.id, counts, stream.first_token_at, reason)
@@ -151,6 +151,7 @@ class _Stream:
     def __init__(self, answer: Answer, client: Client, request: Request) -> None:
         self._answer = answer
         self._client = client
+        self._request = request
         self._request = request
         self._dialect = request.dialect
         self._sample = request.sample
@@ -225,7 +226,7 @@ class _Stream:
             visible = self._dialect.event(event)
         except (ValueError, KeyError, TypeError):
             # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
-            log.error("engine_event_unreadable", replica=str(self._answer.replica.id))
+            log.error("engine_event_unreadable", replica=str(self._answer.replica.id), **about(self._request))
             self._refusal = _broke_off("The engine sent something unreadable")
             return b""
         if self._patcher is not None and self.meter.has_begun:

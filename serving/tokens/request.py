@@ -18,6 +18,7 @@ from serving.routing import Target
 from serving.tokens.answers import Dialect
 from serving.tokens.wire import Call
 from serving.traces import Timeline
+from studio import ids
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -52,3 +53,8 @@ class Request(msgspec.Struct, frozen=True):
 def request_id(id: UUID) -> str:
     """How a request is named to its caller and in `usage_events`."""
     return f"req_{id.hex}"
+
+
+def about(request: Request) -> dict[str, str]:
+    """What a log says of a request, so that it can be found by either."""
+    return {"request": request_id(request.id), "tenant": ids.to_wire(ids.TENANT, request.caller.tenant_id)}

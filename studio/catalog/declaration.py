@@ -172,6 +172,15 @@ class DeclaredCluster(_Declared):
     tenants: dict[Slug, TenantShare] = {}
 
 
+class DeclaredCostRate(_Declared):
+    """What this site pays from an instant on, until the next entry. A rate that is not known is left out, never 0."""
+
+    valid_from: AwareDatetime
+    eur_per_kwh: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)] | None = None
+    eur_per_card_hour: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)] | None = None
+    source: str = Field(min_length=1)
+
+
 class Site(_Declared):
     """One file of `catalog/sites`: what is deployed at this place. Everything else is listed as not deployed."""
 
@@ -179,6 +188,8 @@ class Site(_Declared):
     deploy: tuple[Deployment, ...]
     overrides: tuple[DeclaredOverride, ...] = ()
     cluster: DeclaredCluster | None = None  # None: one machine without Kubernetes
+    costs: tuple[DeclaredCostRate, ...] = ()
+    first_token_ms_p50: dict[Slug, Annotated[int, Field(gt=0)]] = {}  # by variant: what the monthly report must find
 
 
 class DeclaredHours(_Declared):

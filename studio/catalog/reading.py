@@ -37,7 +37,7 @@ from studio.money import Currency
 WEIGHTS_HEADROOM = Decimal("1.15")
 BATCH_DIVISOR = 2  # a batch pays half
 PRICE_DECIMALS = 6
-ROWS_VERSION = b"2"  # another one whenever the same files give other rows, so that every installation applies them anew
+ROWS_VERSION = b"3"  # another one whenever the same files give other rows, so that every installation applies them anew
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -81,7 +81,11 @@ def read_catalog(folder: Path, site: str) -> Catalog:
         site_name = site_file.relative_to(folder).as_posix()
         findings += (
             Finding(site_name, line_of(site_lines, place), text)
-            for place, text in (*_judge_site(declared_site, variants), *judge_overrides(declared_site))
+            for place, text in (
+                *_judge_site(declared_site, variants),
+                *judge_overrides(declared_site),
+                *_judge_costs(declared_site, variants),
+            )
         )
     if findings or declared_site is None or legal is None or calendars is None:
         raise CatalogInvalid(findings)
@@ -183,6 +187,14 @@ def _judge_site(site: Site, variants: set[str]) -> Iterator[tuple[Place, str]]:
             yield (*place, "variant"), f"{entry.variant} is deployed twice"
         if entry.served_by is not None and (entry.replicas or entry.served_by not in running):
             yield (*place, "served_by"), f"{entry.variant} must have no replicas and {entry.served_by} must have some"
+
+
+def _judge_costs(site: Site, variants: set[str]) -> Iterator[tuple[Place, str]]:
+    for position, (earlier, later) in enumerate(pairwise(site.costs), start=1):
+        if later.valid_from <= earlier.valid_from:
+            yield ("costs", position), "cost rates stand in the order of their beginnings, each once"
+    for variant in site.first_token_ms_p50.keys() - variants:
+        yield ("first_token_ms_p50", variant), f"no catalog file declares {variant}"
 
 
 def _price_rows(

@@ -14,16 +14,17 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from studio import clock, ids
-from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow
+from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow, Site
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
 from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier
 from studio.db.documents import FxRate, TaxTreatment
+from studio.db.observation import CostRate
 from studio.db.tenancy import LegalEntity, TaxRate
 
 
@@ -54,6 +55,7 @@ def sync_catalog(session: Session, folder: Path, site: str) -> SyncReport:
     retired = _write_models(session, catalog, now)
     remove_calendars(session, catalog.calendars)
     write_overrides(session, catalog.site, now)
+    _write_costs(session, catalog.site)
     added, ended = _write_prices(session, catalog.prices, now)
     variants = sum(len(model.variants) for model in catalog.models)
     session.add(
@@ -131,6 +133,12 @@ def _write_legal(session: Session, catalog: Catalog) -> None:
     if published:  # a rate that was entered stays: invoices rest on it
         session.execute(insert(FxRate).values(published).on_conflict_do_nothing())
     session.flush()
+
+
+def _write_costs(session: Session, site: Site) -> None:
+    """As declared. Nothing is billed by them, so what was declared wrongly may be declared anew."""
+    session.execute(delete(CostRate))
+    session.add_all(CostRate(**rate.model_dump()) for rate in site.costs)
 
 
 def _write_prices(session: Session, declared: tuple[PriceRow, ...], now: datetime) -> tuple[int, int]:

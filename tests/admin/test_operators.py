@@ -19,6 +19,7 @@ from tests.stub_engine import StubEngine
 CHAT = "smollm2-135m-instruct"
 ROUTES = [
     ("GET", "/admin/v1/tenants"),
+    ("GET", "/admin/v1/slo/2026-10"),
     ("POST", "/admin/v1/tenants"),
     ("POST", "/admin/v1/tenants/acme/keys"),
     ("GET", "/admin/v1/tenants/acme/keys"),
@@ -302,3 +303,20 @@ def model_folder(parent: Path) -> Path:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"\0" * 100_000)
     return folder
+
+
+def test_the_monthly_report_is_for_operators_and_says_what_was_not_measured(office: Office) -> None:
+    with pytest.raises(ApiRefused, match="no report of 2026-10 was computed yet"):
+        office.api.get("/admin/v1/slo/2026-10")
+    with office.database.superuser() as connection:
+        connection.execute(
+            "insert into slo_figures (month, objective, subject, value, target, is_met, samples) values"
+            " ('2026-10-01', 'availability', 'qwen3-32b', 0.9972, 0.995, true, 792000),"
+            " ('2026-10-01', 'usage_error', 'qwen3-32b', null, 0.02, null, 0)"
+        )
+    told = office.api.get("/admin/v1/slo/2026-10")
+    figures = [(one["objective"], one["value"], one["target"], one["is_met"]) for one in told["figures"]]
+    assert figures == [("availability", "0.9972", "0.995", True), ("usage_error", None, "0.02", None)]
+    with pytest.raises(ApiRefused, match="pattern"):
+        office.api.get("/admin/v1/slo/2026-13")
+    assert office.status_with(office.customer_key, "/admin/v1/slo/2026-10") == 403

@@ -127,6 +127,7 @@ def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
         *("--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://kubernetes.default.svc"),
         *(f"--service-account-key-file={folder / 'accounts.key'}",),
         *(f"--service-account-signing-key-file={folder / 'accounts.key'}", "--api-audiences=api"),
+        "--allow-privileged",  # as kubeadm has it
         "--disable-admission-plugins=ServiceAccount",  # a controller would make the accounts it asks for
     ]
     with ExitStack() as stack:

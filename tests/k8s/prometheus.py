@@ -33,6 +33,7 @@ class Prometheus:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self.url = f"http://127.0.0.1:{port}"
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now."""

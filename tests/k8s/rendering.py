@@ -39,6 +39,19 @@ DAGSTER: Values = {
     "image": f"registry.example/dagster@{DIGEST}",
     "settings": {"gateway_url": "https://api.example/", "site": "two-nodes"},
 }
+MONITORING: Values = {
+    "blocks": {"endpoint": "s3.eu-central-1.amazonaws.com:443", "region": "eu-central-1"},
+    **{part: {"image": f"registry.example/{part}@{DIGEST}"} for part in ("alertmanager", "grafana", "loki", "state")},
+    "prometheus": {
+        "image": f"registry.example/prometheus@{DIGEST}",
+        "sidecarImage": f"registry.example/thanos@{DIGEST}",
+        "targets": {"engines": ["engine-qwen3-32b.engines.svc:8000"]},
+    },
+    "nodes": {
+        "exporter": {"image": f"registry.example/exporter@{DIGEST}"},
+        "logs": {"image": f"registry.example/alloy@{DIGEST}"},
+    },
+}
 WINDOW: Values = {
     "timezone": "Europe/Berlin",
     "start": "30 7 * * 1-5",

@@ -21,6 +21,7 @@ from tests.k8s.rendering import (
     GATEWAY,
     HELMS,
     KEDA,
+    MONITORING,
     PASSTHROUGH,
     TOOLS,
     Document,
@@ -126,6 +127,12 @@ CASES: dict[str, tuple[str, str, Values]] = {
         ),
     ),
 }
+# Pods of many kinds, some of which see their node: judged one by one in test_monitoring_chart.py.
+WATCHING = (
+    "monitoring",
+    "monitoring",
+    merged(MONITORING, {"nodes": {"devicePlugin": {"enabled": True}, "tolerations": ON["tolerations"]}}),
+)
 UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
 charts = pytest.mark.parametrize(
     "chart", sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")), ids=lambda p: p.name
@@ -152,7 +159,10 @@ def judge(version: str, file: Path) -> subprocess.Popen[str]:
 
 
 def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
-    fullest = (CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"])
+    fullest = (
+        *(CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"]),
+        WATCHING,
+    )
     everything = [document for case in fullest for document in documents_of(case)]
     builtin = [document for document in everything if document["kind"] != "ScaledObject"]
     file = tmp_path / "all.yaml"

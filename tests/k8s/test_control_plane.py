@@ -13,9 +13,9 @@ import yaml
 
 from k8s.engine_values import VALUES
 from tests.k8s.control_plane import ControlPlane, assets, running
-from tests.k8s.rendering import CHARTS, ENGINE, GATEWAY, HELMS, Document, Values, merged, only, template
+from tests.k8s.rendering import CHARTS, ENGINE, GATEWAY, HELMS, MONITORING, Document, Values, merged, only, template
 
-NAMESPACES = ("engines", "studio")
+NAMESPACES = ("engines", "studio", "monitoring", "monitoring-nodes")
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +133,20 @@ def test_weights_stay_when_a_release_is_removed(cluster: ControlPlane, known: Va
     assert cluster.run("kubectl", "get", "deployment", name, "--namespace", "engines").returncode != 0
     claim = cluster.object("persistentvolumeclaim", f"{name}-models", "engines")
     assert claim["spec"]["resources"]["requests"]["storage"] == "200Gi"
+
+
+def test_monitoring_is_installed_upgraded_and_rolled_back(cluster: ControlPlane) -> None:
+    chart, where = str(CHARTS / "monitoring"), ("--namespace", "monitoring")
+    values = merged(MONITORING, {"minKubeVersion": "0.0.0", "nodes": {"devicePlugin": {"enabled": True}}})
+    helm(cluster, "helm", "install", "watch", chart, *where, values=values)
+    rules = cluster.object("configmap", "watch-rules", "monitoring")["data"]
+    assert rules["services.yaml"] == (CHARTS / "monitoring/files/rules/services.yaml").read_text()
+    less = merged(values, {"grafana": {"enabled": False}, "nodes": {"devicePlugin": {"enabled": False}}})
+    helm(cluster, "helm", "upgrade", "watch", chart, *where, values=less)
+    plugin = ("kubectl", "get", "daemonset", "watch-device-plugin", "--namespace", "monitoring-nodes")
+    assert cluster.run(*plugin).returncode != 0
+    cluster.succeed("helm", "rollback", "watch", "1", *where)
+    cluster.succeed(*plugin)
+    cluster.succeed("helm", "uninstall", "watch", *where)
+    claim = cluster.run("kubectl", "get", "daemonset", "--namespace", "monitoring-nodes")
+    assert claim.stdout == ""

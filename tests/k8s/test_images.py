@@ -27,6 +27,7 @@ def contents(file: Path, folder: Path) -> Path:
     for copied in lines(file, "COPY"):
         source, _, target = copied.partition(" /srv/studio/")
         if target:
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
             (folder / target).symlink_to(REPOSITORY / source)
     return folder
 
@@ -62,8 +63,12 @@ def test_images_get_what_was_tested_and_no_test_tools() -> None:
 @pytest.mark.parametrize(
     ("image", "code"),
     [
-        ("gateway", "import serving.__main__, serving.batches.__main__, local.fetch_weights"),
+        (
+            "gateway",
+            "import serving.__main__, serving.batches.__main__, serving.state_metrics.__main__, local.fetch_weights",
+        ),
         ("dagster", "import orchestration.definitions"),
+        ("exporter", "import k8s.exporter.__main__, k8s.device_plugin.__main__"),
     ],
 )
 def test_the_image_holds_all_that_its_processes_import(image: str, code: str, tmp_path: Path) -> None:

@@ -9,7 +9,19 @@ import dagster as dg
 
 from orchestration.definitions import defs
 
-GROUPS = {"catalog", "fleet", "cluster", "batches", "fine_tunes", "usage", "invoices", "isolation", "notices"}
+GROUPS = {
+    "batches",
+    "catalog",
+    "cluster",
+    "costs",
+    "fine_tunes",
+    "fleet",
+    "invoices",
+    "isolation",
+    "notices",
+    "objectives",
+    "usage",
+}
 GOLDEN = Path(__file__).with_name("definitions.golden.json")
 
 

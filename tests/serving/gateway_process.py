@@ -98,6 +98,12 @@ class GatewayProcess:
             self._process.wait()
 
     @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """By itself, or because it was told to."""
         return self._process is not None and self._process.poll() is not None

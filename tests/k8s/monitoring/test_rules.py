@@ -11,14 +11,27 @@ import pytest
 import yaml
 
 from k8s.exporter import metrics
+from serving.metrics import Metrics
+from serving.state_metrics.readings import METRICS
 from studio.settings import REPOSITORY
 from tests.k8s.prometheus import promtool
 
 RULES = REPOSITORY / "k8s/monitoring/rules"
 TESTS = Path(__file__).parent
-KNOWN = {metric.name: metric for metric in (*metrics.OF_A_CARD, *metrics.OF_THE_EXPORTER)}
-# What Prometheus adds to each series, and what our own table has.
-LABELS = {"instance", "job", *metrics.CARD_LABELS, *(label for metric in KNOWN.values() for label in metric.labels)}
+OF_CARDS = {metric.name: metric for metric in (*metrics.OF_A_CARD, *metrics.OF_THE_EXPORTER)}
+OF_STATE = {"studio_state_up", "studio_state_read_seconds", *METRICS}
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+OF_GATEWAYS = {family.name + suffix for family in Metrics().registry.collect() for suffix in _SUFFIXES[family.type]}
+# What Prometheus adds to each series, and what our own tables have. vLLM's have `model_name`.
+LABELS = {
+    *("instance", "job", "model", "variant", "tier", "status", "kind", "state", "le"),
+    *(*metrics.CARD_LABELS, *(label for metric in OF_CARDS.values() for label in metric.labels)),
+}
+
+
+def recorded() -> set[str]:
+    files = (yaml.safe_load(path.read_text())["groups"] for path in RULES.glob("*.yaml"))
+    return {rule["record"] for groups in files for group in groups for rule in group["rules"] if "record" in rule}
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -33,9 +46,10 @@ def anchors() -> set[str]:
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
 def test_an_alert_names_metrics_that_exist_and_a_section_of_the_runbook(alert: dict[str, Any]) -> None:
-    used = set(re.findall(r"\bstudio_\w+", alert["expr"]))
-    assert used <= KNOWN.keys()
-    assert used or alert["alert"] == "ExporterDown"  # `up`, which Prometheus makes
+    used = set(re.findall(r"\b(?:studio|vllm)[_:][\w:]+", alert["expr"]))
+    own = {name for name in used if not name.startswith("vllm:")}  # the dashboards' test has those
+    assert own <= OF_CARDS.keys() | OF_STATE | OF_GATEWAYS | recorded()
+    assert used or re.search(r"\bup\{job=", alert["expr"])  # which Prometheus makes
     assert set(re.findall(r"(\w+)=~?\"", alert["expr"])) <= LABELS
     page, anchor = alert["annotations"]["runbook_url"].split("#")
     assert page == "docs/runbook.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -36,9 +37,12 @@ def batch_gateway(
 @pytest.fixture
 def batch_workers(house: House, objects: EmbeddedObjectStore, tmp_path: Path) -> Iterator[Workers]:
     """Workers of the database."""
-    workers = Workers(house.database.environment("worker") | objects.environment, tmp_path / "workers.log")
+    log = tmp_path / "workers.log"
+    workers = Workers(house.database.environment("worker") | objects.environment, log)
     yield workers
     workers.kill()
+    said = re.search(r"\bsay \S+", log.read_text() if log.exists() else "")
+    assert said is None, said  # what lines ask (`orders.line`) is in no log, however the worker ended
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,224 @@
+"""Margins: what a day's replicas cost, split over those who kept them busy, beside what they brought.
+
+Cost is energy and cards, each its own dated rate. Whatever was not measured, or has no rate, is None, and so is every
+sum that would need it: never 0. Costs are in EUR; a tenant billed in another currency has a cost and no margin.
+
+A replica's whole day is split by busy time (time in flight of the requests that it answered), so whoever uses a model
+also pays for its idle hours. One that answered nobody stands in a row without a tenant. Known limits: a rate that
+changes within a day counts from the next; an hour in which a card's power was unknown for over 1 % is not measured.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, text
+from sqlalchemy.orm import Session
+
+from studio import clock
+from studio.db.observation import CostRate, MarginDaily
+from studio.money import Currency
+
+_EXACT = Decimal("1e-12")  # as far as the table goes
+_JOULES_PER_KWH = Decimal(3_600_000)
+_SECONDS_PER_HOUR = Decimal(3600)
+TOLERATED_GAP_SECONDS = 36
+
+Sold = tuple[UUID, str]  # tenant and the variant that it asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the site pays; None: not known."""
+
+    eur_per_kwh: Decimal | None
+    eur_per_card_hour: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A variant that ran on a day: card seconds, energy, and who kept it busy for how long."""
+
+    variant_id: str
+    card_seconds: Decimal
+    kwh: Decimal | None
+    busy: Mapping[Sold, Decimal]
+
+    @property
+    def busy_seconds(self) -> Decimal:
+        """Of all."""
+        return sum(self.busy.values(), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """One row of `margin_daily`."""
+
+    day: date
+    tenant_id: UUID | None
+    variant_id: str
+    running_variant_id: str
+    currency: str
+    busy_seconds: Decimal
+    share: Decimal
+    card_seconds: Decimal
+    kwh: Decimal | None
+    energy_cost: Decimal | None
+    card_cost: Decimal | None
+    cost: Decimal | None
+    revenue: Decimal
+    margin: Decimal | None
+
+
+def margins(
+    day: date, rates: Rates, running: Iterable[Running], revenue: Mapping[Sold, Mapping[str, Decimal]],
+    runs: Mapping[str, str],
+) -> list[Margin]:  # fmt: skip
+    """All rows of a day. `revenue` is exact, by currency; `runs` says whose replicas answer for a variant. Pure."""
+    rows, left = [], {sold: dict(by_currency) for sold, by_currency in revenue.items()}
+    for one in running:
+        if not one.busy_seconds:
+            rows.append(_row(day, rates, one, None, one.variant_id, Decimal(0), Decimal(1), "EUR", Decimal(0)))
+        for (tenant_id, variant_id), seconds in sorted(one.busy.items()):
+            brought = left.pop((tenant_id, variant_id), None) or {Currency.EUR.value: Decimal(0)}
+            share = seconds / one.busy_seconds
+            # A tenant has one currency; on the day on which it changes, the first row bears the cost.
+            for number, (currency, amount) in enumerate(sorted(brought.items())):
+                part, busy = (share, seconds) if number == 0 else (Decimal(0), Decimal(0))
+                rows.append(_row(day, rates, one, tenant_id, variant_id, busy, part, currency, amount))
+    for (tenant_id, variant_id), brought in sorted(left.items()):  # of answers that no engine made
+        nobody = Running(runs.get(variant_id, variant_id), Decimal(0), Decimal(0), {})
+        for currency, amount in sorted(brought.items()):
+            rows.append(_row(day, rates, nobody, tenant_id, variant_id, Decimal(0), Decimal(0), currency, amount))
+    return rows
+
+
+def compute(session: Session, day: date) -> list[Margin]:
+    """The rows of a Berlin day from what the tables hold now."""
+    start, end = clock.day_window(day, clock.BERLIN)
+    return margins(day, rates_at(session, start), _running(session, start, end), _revenue(session, day), _runs(session))
+
+
+def store(session: Session, day: date, rows: Sequence[Margin]) -> None:
+    """In place of the day's."""
+    session.execute(delete(MarginDaily).where(MarginDaily.day == day))
+    if rows:
+        session.execute(insert(MarginDaily), [asdict(row) for row in rows])
+
+
+def rates_at(session: Session, instant: datetime) -> Rates:
+    """What the site pays at an instant."""
+    newest = select(CostRate).where(CostRate.valid_from <= instant).order_by(CostRate.valid_from.desc()).limit(1)
+    rate = session.scalars(newest).one_or_none()
+    return Rates(None, None) if rate is None else Rates(rate.eur_per_kwh, rate.eur_per_card_hour)
+
+
+def total(values: Iterable[Decimal | None]) -> Decimal | None:
+    """Their sum; None as soon as one of them is not measured."""
+    summed = Decimal(0)
+    for value in values:
+        if value is None:
+            return None
+        summed += value
+    return summed
+
+
+def _row(
+    day: date, rates: Rates, one: Running, tenant_id: UUID | None, variant_id: str, busy: Decimal, share: Decimal,
+    currency: str, revenue: Decimal,
+) -> Margin:  # fmt: skip
+    card_seconds = round(one.card_seconds * share, 3)
+    kwh = None if one.kwh is None else round(one.kwh * share, 6)
+    energy = _times(None if one.kwh is None else one.kwh * share, rates.eur_per_kwh)
+    # A variant without cards has a cost, too: nobody has measured it.
+    is_measurable = one.card_seconds > 0 or share == 0
+    cards = _times(one.card_seconds * share / _SECONDS_PER_HOUR, rates.eur_per_card_hour) if is_measurable else None
+    cost = total((energy, cards))
+    is_eur = currency == Currency.EUR.value
+    return Margin(
+        day=day, tenant_id=tenant_id, variant_id=variant_id, running_variant_id=one.variant_id, currency=currency,
+        busy_seconds=round(busy, 3), share=round(share, 10), card_seconds=card_seconds, kwh=kwh, energy_cost=energy,
+        card_cost=cards, cost=cost, revenue=revenue, margin=revenue - cost if is_eur and cost is not None else None,
+    )  # fmt: skip
+
+
+def _times(amount: Decimal | None, rate: Decimal | None) -> Decimal | None:
+    return None if amount is None or rate is None else (amount * rate).quantize(_EXACT)
+
+
+def _running(session: Session, start: datetime, end: datetime) -> list[Running]:
+    span = {"start": start, "end": end}
+    busy: dict[str, dict[Sold, Decimal]] = defaultdict(dict)
+    for row in session.execute(_BUSY, span):
+        busy[row.running_variant_id][row.tenant_id, row.variant_id] = row.seconds
+    energy = {
+        (row.variant_id, row.hour): row for row in session.execute(_ENERGY, span | {"tolerated": TOLERATED_GAP_SECONDS})
+    }
+    up = session.execute(_UP, span).all()
+    return [
+        Running(
+            variant_id,
+            sum((row.card_seconds for row in up if row.variant_id == variant_id), Decimal(0)),
+            _kwh(variant_id, [row.hour for row in up if row.variant_id == variant_id and row.card_seconds], energy),
+            busy[variant_id],
+        )
+        for variant_id in sorted({row.variant_id for row in up} | busy.keys())
+    ]
+
+
+def _kwh(variant_id: str, hours: Sequence[datetime], energy: Mapping[tuple[str, datetime], object]) -> Decimal | None:
+    """Of the hours in which it held cards; None when one of them was not measured, or there was none."""
+    if not hours:
+        return None
+    joules = (getattr(energy.get((variant_id, hour)), "joules", None) for hour in hours)
+    drawn = total(joules)
+    return None if drawn is None else drawn / _JOULES_PER_KWH
+
+
+def _revenue(session: Session, day: date) -> dict[Sold, dict[str, Decimal]]:
+    revenue: dict[Sold, dict[str, Decimal]] = defaultdict(dict)
+    for row in session.execute(_REVENUE, {"day": day}):
+        revenue[row.tenant_id, row.variant_id][row.currency] = row.amount
+    return revenue
+
+
+def _runs(session: Session) -> dict[str, str]:
+    return dict(session.execute(text("select id, coalesce(served_by, id) from model_variants")).tuples().all())
+
+
+# Each hour of the day, and for how many card seconds of it the variant's replicas were up (starting and draining, too).
+_UP = text("""
+    select r.variant_id, h.hour,
+           sum(v.gpu_count * extract(epoch from
+               least(coalesce(r.stopped_at, :end), h.hour + interval '1 hour') - greatest(r.created_at, h.hour)))
+               as card_seconds
+    from generate_series(cast(:start as timestamptz), cast(:end as timestamptz) - interval '1 hour', interval '1 hour')
+         h (hour)
+    join replicas r on r.created_at < h.hour + interval '1 hour' and coalesce(r.stopped_at, :end) > h.hour
+    join model_variants v on v.id = r.variant_id
+    group by r.variant_id, h.hour
+""")
+_BUSY = text("""
+    select r.variant_id as running_variant_id, e.tenant_id, e.variant_id,
+           sum(extract(epoch from e.ended_at - e.started_at)) as seconds
+    from usage_events e join replicas r on r.id = e.replica_id
+    where e.started_at >= :start and e.started_at < :end
+      and e.usage_day_utc between cast(:start as date) - 1 and cast(:end as date) + 1
+    group by 1, 2, 3
+    having sum(extract(epoch from e.ended_at - e.started_at)) > 0
+""")
+_ENERGY = text("""
+    select variant_id, hour,
+           case when bool_and(joules is not null and coalesce(unmeasured_seconds, 3600) <= :tolerated)
+                then sum(joules) end as joules
+    from card_energy where hour >= :start and hour < :end and variant_id is not null group by 1, 2
+""")
+_REVENUE = text("""
+    select tenant_id, variant_id, currency, sum(amount) as amount
+    from rated_lines where window_day = :day group by 1, 2, 3
+""")

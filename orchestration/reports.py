@@ -1,0 +1,36 @@
+"""The schedules of reports. Each tick reports anew what may still have changed, so a missed one is made up for."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from orchestration.jobs import MEASURE_COSTS, REPORT_OBJECTIVES
+from studio import clock
+
+_DAYS = 3  # late usage of the last days is rated by then; what comes later is reported when somebody runs the day
+
+
+@dg.schedule(
+    job=REPORT_OBJECTIVES,
+    cron_schedule="0 5 * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_objectives(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """Reports the running month, and in its first days the one before."""
+    today = context.scheduled_execution_time.astimezone(clock.BERLIN).date()
+    months = {clock.month_start(today), clock.month_start(today - timedelta(days=_DAYS))}
+    return [dg.RunRequest(run_key=f"{today}/{month}", partition_key=month.isoformat()) for month in sorted(months)]
+
+
+@dg.schedule(
+    job=MEASURE_COSTS,
+    cron_schedule="20 5 * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def daily_costs(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    """Measures the last days: energy from Prometheus, then what is left of the revenue."""
+    today = context.scheduled_execution_time.astimezone(clock.BERLIN).date()
+    days = (today - timedelta(days=ago) for ago in range(_DAYS, 0, -1))
+    return [dg.RunRequest(run_key=f"{today}/{day}", partition_key=day.isoformat()) for day in days]

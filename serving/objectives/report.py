@@ -1,0 +1,192 @@
+"""The monthly report: figures computed from rows, kept as rows, and shown as a page. Running it again replaces them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from billing import token_counts
+from serving.fleet.hours import read_hours
+from serving.fleet.reconcile import site_variants
+from serving.objectives.availability import Span, availability
+from studio import clock
+from studio.db.fleet import Replica
+from studio.db.observation import SloFigure
+
+Objective = Literal["availability", "prewarm", "first_token_ms_p50", "usage_error"]
+
+AVAILABILITY_TARGET = Decimal("0.995")  # of the open time
+USAGE_ERROR_TARGET = Decimal(token_counts.TOLERATED_PERCENT) / 100
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "availability": ("Availability in working hours", "share of the open time"),
+    "prewarm": ("Openings that met a warm replica", "share of the openings"),
+    "first_token_ms_p50": ("First token, median", "ms"),
+    "usage_error": ("Metered tokens that differ from the tokenizer's count", "share of the tokens"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure. `value` None: nothing was there to measure; `target` None: none was promised."""
+
+    objective: Objective
+    subject: str
+    value: Decimal | None
+    target: Decimal | None
+    is_met: bool | None
+    samples: int  # open seconds, openings, requests
+    details: Mapping[str, int | str] = field(default_factory=dict)
+
+
+def compute(session: Session, month: date, now: datetime, first_token_targets: Mapping[str, int]) -> list[Figure]:
+    """All figures of a Berlin month, up to now while it runs. Targets of first tokens are ms by variant."""
+    start, _ = clock.day_window(month, clock.BERLIN)
+    end, _ = clock.day_window(clock.next_month(month), clock.BERLIN)
+    over = Span(start, min(end, now))
+    if over.start >= over.end:
+        return []
+    return [
+        *_of_fleet(session, over),
+        *_first_tokens(session, over, first_token_targets),
+        *_usage_errors(session, month, over),
+    ]
+
+
+def store(session: Session, month: date, figures: Sequence[Figure]) -> None:
+    """In place of those that were there."""
+    session.execute(delete(SloFigure).where(SloFigure.month == month))
+    if figures:
+        session.execute(insert(SloFigure), [{"month": month, **asdict(figure)} for figure in figures])
+
+
+def stored(session: Session, month: date) -> list[SloFigure]:
+    """The figures of a month as they were last computed; none when they never were."""
+    return list(
+        session.scalars(
+            select(SloFigure).where(SloFigure.month == month).order_by(SloFigure.objective, SloFigure.subject)
+        )
+    )
+
+
+def page(month: date, figures: Sequence[Figure]) -> str:
+    """The report for people, as Markdown."""
+    lines = [f"# Objectives of {month:%Y-%m}", ""]
+    for objective, (title, unit) in _WORDS.items():
+        lines += [f"## {title}", "", f"| | {unit} | target | met | from |", "|---|---|---|---|---|"]
+        of_it = [figure for figure in figures if figure.objective == objective]
+        lines += [
+            f"| {one.subject} | {_number(one.value)} | {_number(one.target, 'none')} | {_verdict(one.is_met)} |"
+            f" {one.samples}{''.join(f', {name}: {value}' for name, value in one.details.items())} |"
+            for one in of_it
+        ] or ["| nothing to measure | | | | |"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _of_fleet(session: Session, over: Span) -> list[Figure]:
+    hours = read_hours(session, since=over.start)
+    gone_at = func.coalesce(Replica.stopped_at, over.end)
+    ready = session.execute(
+        select(Replica.variant_id, Replica.ready_at, gone_at.label("gone_at")).where(
+            Replica.ready_at < over.end, gone_at > over.start
+        )
+    ).all()
+    figures = []
+    for variant in site_variants(session):
+        if not variant.deployed or variant.served_by is not None:
+            continue
+        spans = [Span(row.ready_at, row.gone_at) for row in ready if row.variant_id == variant.id]
+        seen = availability(hours, variant, spans, over)
+        closed = {"closed_by_override_seconds": int(seen.closed_by_override.total_seconds())}
+        seconds = int(seen.open.total_seconds())
+        share = _ratio(seen.available / timedelta(seconds=1), seen.open / timedelta(seconds=1))
+        figures.append(_figure("availability", variant.id, share, AVAILABILITY_TARGET, seconds, closed, least=True))
+        figures.append(
+            _figure("prewarm", variant.id, _ratio(seen.warm, seen.openings), None, seen.openings, {}, least=True)
+        )
+    return figures
+
+
+def _first_tokens(session: Session, over: Span, targets: Mapping[str, int]) -> list[Figure]:
+    rows = session.execute(_FIRST_TOKENS, {"start": over.start, "end": over.end})
+    return [
+        _figure(
+            "first_token_ms_p50",
+            row.variant_id,
+            _rounded(row.median_ms),
+            Decimal(targets[row.variant_id]) if row.variant_id in targets else None,
+            row.requests,
+            {"p95_ms": str(_rounded(row.p95_ms, 1))},
+        )
+        for row in rows
+    ]
+
+
+def _usage_errors(session: Session, month: date, over: Span) -> list[Figure]:
+    last = min(clock.next_month(month) - timedelta(days=1), over.end.astimezone(clock.BERLIN).date())
+    days = (month + timedelta(days=number) for number in range((last - month).days + 1))
+    requests = [request for day in days for request in token_counts.counted_again(session, day)]
+    return [
+        _figure(
+            "usage_error",
+            model.model_id,
+            _ratio(model.differing_tokens, model.counted_tokens),
+            USAGE_ERROR_TARGET,
+            model.requests,
+            {"counted_tokens": model.counted_tokens},
+        )
+        for model in token_counts.by_model(requests)
+    ]
+
+
+def _figure(
+    objective: Objective,
+    subject: str,
+    value: Decimal | None,
+    target: Decimal | None,
+    samples: int,
+    details: Mapping[str, int | str],
+    *,
+    least: bool = False,
+) -> Figure:
+    """`least`: the target is the least that was promised; otherwise what the value must stay below."""
+    is_met = None if value is None or target is None else value >= target if least else value < target
+    return Figure(objective, subject, value, target, is_met, samples, details)
+
+
+def _ratio(part: float, whole: float) -> Decimal | None:
+    """Rounded down, so that nothing becomes 100 % by rounding."""
+    return None if whole == 0 else Decimal(int(Decimal(part) * 1_000_000 / Decimal(whole))) / 1_000_000
+
+
+def _rounded(value: float | Decimal, digits: int = 3) -> Decimal:
+    return round(Decimal(value), digits)
+
+
+def _number(value: Decimal | None, absent: str = "not measured") -> str:
+    return absent if value is None else f"{value.normalize():f}"
+
+
+def _verdict(is_met: bool | None) -> str:
+    return {None: "", True: "yes", False: "**no**"}[is_met]
+
+
+# Streams only: an answer in one piece has no first token. Batches wait on purpose, and a cache is no engine.
+_FIRST_TOKENS = text("""
+    select variant_id, count(*) as requests,
+           percentile_cont(0.5) within group (order by ms) as median_ms,
+           percentile_cont(0.95) within group (order by ms) as p95_ms
+    from (select variant_id, extract(epoch from first_token_at - started_at) * 1000 as ms
+          from usage_events
+          where started_at >= :start and started_at < :end
+            and usage_day_utc between cast(:start as date) - 1 and cast(:end as date) + 1
+            and first_token_at is not null and batch_id is null and replica_id is not null) streamed
+    group by variant_id order by variant_id
+""")

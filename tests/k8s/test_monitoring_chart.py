@@ -1,0 +1,244 @@
+"""What a release of the monitoring chart becomes: parts on and off, blocks in the EU, who may see a node."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.dashboards import MONITORING as SOURCES
+from tests.k8s.monitoring.test_rules import alerts
+from tests.k8s.prometheus import promtool
+from tests.k8s.rendering import HELMS, MONITORING, Document, Values, merged, refusal, template
+
+PARTS = ("prometheus", "alertmanager", "grafana", "loki", "state")
+PLUGIN: Values = {"nodes": {"devicePlugin": {"enabled": True}}}
+BARE: Values = {
+    **{part: {"enabled": False} for part in ("alertmanager", "grafana", "loki", "state")},
+    "blocks": {"enabled": False, "endpoint": "", "region": ""},
+    "nodes": {part: {"enabled": False} for part in ("exporter", "logs")},
+    "networkPolicy": {"enabled": False},
+}
+
+
+def monitoring(*parts: Values, helm: str = "helm") -> list[Document]:
+    """A release with the given values over those every release needs."""
+    return template("monitoring", merged(MONITORING, *parts), namespace="monitoring", helm=helm)
+
+
+def refused(*parts: Values) -> str:
+    """What is said to such values."""
+    return refusal("monitoring", merged(MONITORING, *parts), namespace="monitoring")
+
+
+def named(documents: list[Document], kind: str, name: str) -> Document:
+    """One object."""
+    (found,) = [one for one in documents if one["kind"] == kind and one["metadata"]["name"] == f"test-{name}"]
+    return found
+
+
+def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
+    """Namespace and spec of every pod that the objects would make."""
+    for document in documents:
+        if document["kind"] in {"Deployment", "StatefulSet", "DaemonSet"}:
+            yield document["metadata"]["namespace"], document["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("values", [{}, PLUGIN, BARE], ids=["default", "all", "bare"])
+def test_helm_3_and_4_make_the_same_of_it(values: Values) -> None:
+    four, three = (monitoring(values, helm=helm) for helm in HELMS)
+    assert four == three
+
+
+class TestParts:
+    def test_all_of_them_and_only_prometheus(self) -> None:
+        def workloads(*values: Values) -> set[str]:
+            kinds = {"Deployment", "StatefulSet", "DaemonSet"}
+            return {one["metadata"]["name"] for one in monitoring(*values) if one["kind"] in kinds}
+
+        everywhere = {"test-exporter", "test-logs"}
+        assert workloads() == {f"test-{part}" for part in PARTS} | everywhere
+        assert workloads(PLUGIN) == workloads() | {"test-device-plugin"}
+        assert workloads(BARE) == {"test-prometheus"}
+        for part in ("alertmanager", "grafana", "state"):
+            off = monitoring({part: {"enabled": False}})
+            assert not [one for one in off if one["metadata"]["name"] == f"test-{part}"]
+
+    def test_a_part_without_an_image_and_logs_without_loki_are_refused(self) -> None:
+        assert "grafana.image" in refused({"grafana": {"image": ""}})
+        assert "sidecarImage" in refused({"prometheus": {"sidecarImage": ""}})
+        assert "switch loki on" in refused({"loki": {"enabled": False}})
+        assert "image" in refused({"loki": {"image": "registry.example/loki:latest"}})
+
+    def test_what_sees_the_host_has_a_namespace_of_its_own(self) -> None:
+        assert "must be another" in refused({"nodes": {"namespace": "monitoring"}})
+
+
+class TestPods:
+    def test_those_of_the_release_are_restricted(self) -> None:
+        found = [pod for namespace, pod in pods(monitoring(PLUGIN)) if namespace == "monitoring"]
+        assert len(found) == len(PARTS)
+        for pod in found:
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+            assert all(allowed & volume.keys() for volume in pod["volumes"])
+            for container in pod["containers"]:
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }
+
+    def test_no_pod_has_a_token_a_loose_image_or_no_bound(self) -> None:
+        for _, pod in pods(monitoring(PLUGIN)):
+            assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+            assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+            for container in pod["containers"]:
+                assert "@sha256:" in container["image"]
+                assert container["resources"]["requests"] == container["resources"]["limits"]
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+    def test_only_who_opens_the_cards_is_privileged(self) -> None:
+        privileged = {
+            container["name"]: namespace
+            for namespace, pod in pods(monitoring(PLUGIN))
+            for container in pod["containers"]
+            if container["securityContext"].get("privileged")
+        }
+        assert privileged == {"exporter": "monitoring-nodes", "device-plugin": "monitoring-nodes"}
+        folders = {
+            volume["hostPath"]["path"]
+            for _, pod in pods(monitoring(PLUGIN))
+            for volume in pod["volumes"]
+            if "hostPath" in volume
+        }
+        assert folders == {
+            "/opt/mxdriver", "/var/lib/studio-exporter", "/var/lib/kubelet/pod-resources",
+            "/var/lib/kubelet/device-plugins", "/var/log/pods", "/var/lib/studio-logs",
+        }  # fmt: skip
+
+    def test_secrets_are_references(self) -> None:
+        documents = monitoring(PLUGIN)
+        assert "Secret" not in {one["kind"] for one in documents}
+        for _, pod in pods(documents):
+            for container in pod["containers"]:
+                for variable in container.get("env", ()):
+                    if re.search(r"(KEY|PASSWORD|_USER|DATABASE_\w+_URL|ACCESS_KEY_ID)$", variable["name"]):
+                        assert set(variable["valueFrom"]) == {"secretKeyRef"}
+
+
+class TestBlocks:
+    """They name tenants: endpoint and region stay within the EU."""
+
+    def test_blocks_of_prometheus_and_loki_go_to_that_endpoint_and_region(self) -> None:
+        documents = monitoring()
+        blocks = yaml.safe_load(named(documents, "ConfigMap", "prometheus")["data"]["blocks.yaml"])
+        logs = yaml.safe_load(named(documents, "ConfigMap", "loki")["data"]["loki.yaml"])
+        where = {"endpoint": "s3.eu-central-1.amazonaws.com:443", "region": "eu-central-1"}
+        assert blocks["config"] == {"bucket": "studio-metrics", **where}
+        s3 = logs["common"]["storage"]["s3"]
+        assert {name: s3[name] for name in where} == where
+        assert {one["object_store"] for one in logs["schema_config"]["configs"]} == {"s3"}
+        sidecar = named(documents, "StatefulSet", "prometheus")["spec"]["template"]["spec"]["containers"][1]
+        assert "--objstore.config-file=/etc/thanos/blocks.yaml" in sidecar["args"]
+
+    @pytest.mark.parametrize("region", ["us-east-1", "eu-west-2", "eu-central-2", "europe-west2", "cn-north-1"])
+    def test_a_region_outside_of_the_eu_is_refused(self, region: str) -> None:
+        assert "region" in refused({"blocks": {"region": region}})
+
+    def test_an_endpoint_of_another_region_none_and_one_with_a_scheme_are_refused(self) -> None:
+        assert "is not in blocks.region" in refused({"blocks": {"endpoint": "s3.us-east-1.amazonaws.com:443"}})
+        assert "within the EU" in refused({"blocks": {"endpoint": ""}})
+        assert "within the EU" in refused({"blocks": {"region": ""}})
+        assert "endpoint" in refused({"blocks": {"endpoint": "http://s3.example.eu"}})
+
+    def test_without_a_bucket_nothing_speaks_of_one(self) -> None:
+        off = monitoring({"blocks": {"enabled": False, "endpoint": "", "region": ""}})
+        assert not re.search(r"thanos|AWS_|object_store: s3|0\.0\.0\.0/0.{0,40}9000", yaml.safe_dump_all(off))
+        assert len(named(off, "StatefulSet", "prometheus")["spec"]["template"]["spec"]["containers"]) == 1
+
+    def test_logs_are_forgotten(self) -> None:
+        config = yaml.safe_load(named(monitoring(), "ConfigMap", "loki")["data"]["loki.yaml"])
+        assert config["limits_config"]["retention_period"] == "720h"
+        assert config["compactor"]["retention_enabled"] is True
+
+
+class TestWhatIsWatched:
+    def test_prometheus_accepts_its_configuration_and_has_every_job_of_the_rules(self, tmp_path: Path) -> None:
+        text = named(monitoring(), "ConfigMap", "prometheus")["data"]["prometheus.yaml"]
+        file = tmp_path / "prometheus.yaml"
+        file.write_text(text)
+        ended = subprocess.run([promtool(), "check", "config", file], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        jobs = {one["job_name"]: one for one in yaml.safe_load(text)["scrape_configs"]}
+        assert jobs.keys() - {"prometheus"} == {"studio-gateway", "studio-state", "studio-exporter", "studio-engine"}
+        named_in_rules = {job for alert in alerts() for job in re.findall(r'job="([^"]+)"', alert["expr"])}
+        assert named_in_rules <= jobs.keys()
+        (engines,) = jobs["studio-engine"]["dns_sd_configs"]
+        assert (engines["names"], engines["port"]) == (["engine-qwen3-32b.engines.svc"], 8000)
+
+    def test_rules_and_dashboards_are_those_of_the_repository(self) -> None:
+        documents = monitoring()
+        rules = named(documents, "ConfigMap", "rules")["data"]
+        assert rules == {path.name: path.read_text() for path in (SOURCES / "rules").glob("*.yaml")}
+        boards = named(documents, "ConfigMap", "dashboards")["data"]
+        assert boards.keys() == {f"studio-{path.stem}.json" for path in (SOURCES / "dashboards").glob("*.yaml")}
+
+    def test_logs_have_few_labels_and_come_from_the_named_namespaces(self) -> None:
+        text = named(monitoring({"nodes": {"logs": {"namespaces": ["studio"]}}}), "ConfigMap", "logs")["data"][
+            "config.alloy"
+        ]
+        assert re.findall(r"/var/log/pods/([^_]+)_\*", text) == ["studio"]
+        (labels,) = re.findall(r"stage\.labels \{ values = \{(.+?)\} \}", text)
+        assert set(re.findall(r"(\w+) =", labels)) == {"namespace", "pod", "container", "level"}
+        assert "test-loki.monitoring.svc:3100" in text
+
+    def test_who_may_reach_what(self) -> None:
+        documents = monitoring({"networkPolicy": {"viewers": ["edge"]}})
+        policies = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "NetworkPolicy"}
+        assert policies.keys() == {*(f"test-{part}" for part in PARTS), "test-nodes"}
+        assert all(set(policy["policyTypes"]) == {"Ingress", "Egress"} for policy in policies.values())
+        assert "edge" in str(policies["test-grafana"]["ingress"])
+        assert "dagster" in str(policies["test-prometheus"]["ingress"])
+        assert policies["test-state"]["egress"][1]["ports"] == [{"port": 5432}]
+        assert named(monitoring(), "NetworkPolicy", "grafana")["spec"]["ingress"] == []
+
+
+class TestAlertmanager:
+    CONFIG: Any = yaml.safe_load((SOURCES / "alertmanager.yaml").read_text())
+
+    def test_what_is_kept_back_are_alerts_that_exist(self) -> None:
+        known = {alert["alert"] for alert in alerts()}
+        for rule in self.CONFIG["inhibit_rules"]:
+            sources, targets = (
+                {name for matcher in rule[side] for name in re.findall(r"\w+(?=[|\"])", matcher)}
+                for side in ("source_matchers", "target_matchers")
+            )
+            assert sources
+            assert targets
+            assert sources | targets <= known
+            assert not sources & targets
+
+    def test_no_page_is_kept_back_by_a_ticket_but_for_one_that_stands_for_it(self) -> None:
+        severity = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
+        for rule in self.CONFIG["inhibit_rules"]:
+            sources = re.findall(r"\w+(?=[|\"])", rule["source_matchers"][0])
+            targets = re.findall(r"\w+(?=[|\"])", rule["target_matchers"][0])
+            if any(severity[name] == "page" for name in targets):
+                assert all(severity[name] == "page" for name in sources)
+
+    def test_pages_and_tickets_have_their_receivers_and_their_addresses_are_files(self) -> None:
+        receivers = {one["name"]: one["webhook_configs"][0] for one in self.CONFIG["receivers"]}
+        assert receivers.keys() == {"page", "ticket"}
+        assert all(set(one) == {"url_file", "send_resolved"} for one in receivers.values())
+        assert self.CONFIG["route"]["receiver"] == "ticket"
+        (page,) = self.CONFIG["route"]["routes"]
+        assert (page["matchers"], page["receiver"]) == (['severity="page"'], "page")
+        pages = [alert for alert in alerts() if alert["labels"]["severity"] == "page"]
+        assert len(pages) < len(alerts())

@@ -1,0 +1,167 @@
+"""The monthly report and the daily margin in Dagster: from rows and from a real Prometheus, and again in place."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy import insert, text
+
+from serving.objectives import report
+from studio import clock
+from studio.db.fleet import Replica
+from studio.db.observation import CardEnergy, CostRate, MarginDaily, SloFigure
+from studio.prometheus import Prometheus, PrometheusUnanswered
+from tests.billing.books import CHAT, Books
+from tests.k8s.prometheus import prometheus, promtool
+from tests.orchestration.location import Location
+
+OCTOBER = date(2026, 10, 1)
+BEGIN, END = datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
+    """What the asset's page shows."""
+    (event,) = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location: Location) -> None:
+    """`chat` is open around the clock; its engine came two hours late and died for one. `embedding` never came."""
+    with books.as_role("node_agent") as session:
+        session.execute(text("update replicas set state = 'stopped', ready_at = null, stopped_at = created_at"))
+        for ready_at, stopped_at in (
+            (BEGIN + 2 * HOUR, BEGIN + 240 * HOUR),
+            (BEGIN + 241 * HOUR, None),
+        ):
+            session.execute(
+                insert(Replica).values(
+                    variant_id=CHAT, kind="process", state="ready", url="", engine_model=CHAT, ready_at=ready_at,
+                    stopped_at=stopped_at, created_at=ready_at,
+                )
+            )  # fmt: skip
+    tenant, gateway = books.tenant(), books.gateway()
+    gateway.uses(tenant, datetime(2026, 10, 10, 12, tzinfo=UTC), prompt=3, completion=2)
+    for _ in range(2):
+        result = location.run("report_objectives", OCTOBER.isoformat())
+    with books.as_role("operator") as session:
+        kept = {(row.objective, row.subject): row for row in report.stored(session, OCTOBER)}
+    hours = 31 * 24 + 1  # the clocks were set back
+    of_chat = kept["availability", CHAT]
+    assert of_chat.value == Decimal((hours - 3) * 1_000_000 // hours) / 1_000_000
+    assert (of_chat.target, of_chat.is_met, of_chat.samples) == (Decimal("0.995"), True, hours * 3600)
+    assert (kept["prewarm", CHAT].value, kept["prewarm", CHAT].samples) == (None, 0)  # it never opened
+    assert kept["availability", "embedding"].value == 0
+    assert kept["availability", "embedding"].is_met is False
+    first = kept["first_token_ms_p50", CHAT]
+    assert (first.value, first.target, first.is_met, first.samples) == (Decimal(0), None, None, 1)
+    page = str(metadata(result, "slo_report")["page"])
+    assert f"| embedding | 0 | 0.995 | **no** | {hours * 3600}" in page
+    assert "nothing to measure" in page  # no request was counted again
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    with books.as_role("auditor") as session:
+        assert session.query(SloFigure).count() == len(kept)
+
+
+def backfilled(folder: Path, start: datetime, hours: int, *, until: datetime) -> None:
+    """Blocks of a Prometheus that saw two cards: A draws 300 W and is held by `chat`, B 100 W and by nobody."""
+    lines: dict[str, list[str]] = {name: [] for name in ("energy", "unmeasured", "up", "workload")}
+    for minute in range(hours * 60 + 1):
+        at = start + timedelta(minutes=minute)
+        if at > until:
+            break
+        for card, watts in (("A", 300), ("B", 100)):
+            labels, stamp = f'uuid="{card}",host="n1"', int(at.timestamp())
+            joules = 1000 + watts * 60 * minute
+            lines["energy"].append(f"studio_gpu_energy_joules_total{{{labels}}} {joules} {stamp}")
+            lines["unmeasured"].append(f"studio_gpu_energy_unmeasured_seconds_total{{{labels}}} 5 {stamp}")
+            lines["up"].append(f"studio_gpu_up{{{labels}}} 1 {stamp}")
+            if card == "A":
+                lines["workload"].append(f'studio_gpu_workload_info{{{labels},variant="{CHAT}",pod="p"}} 1 {stamp}')
+    kinds = {
+        "studio_gpu_energy_joules": ("counter", "energy"),
+        "studio_gpu_energy_unmeasured_seconds": ("counter", "unmeasured"),
+        "studio_gpu_up": ("gauge", "up"),
+        "studio_gpu_workload_info": ("gauge", "workload"),
+    }
+    written = [f"# TYPE {name} {kind}\n" + "\n".join(lines[of]) for name, (kind, of) in kinds.items()]
+    source = folder / "seen.txt"
+    source.write_text("\n".join([*written, "# EOF\n"]))
+    subprocess.run(
+        [promtool(), "tsdb", "create-blocks-from", "openmetrics", source, folder / "tsdb"],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def used(books: Books) -> tuple[Books, date, datetime]:
+    """An engine on one card, up from 11:00 to 13:00 UTC two days ago, and a tenant that used it."""
+    noon = (clock.now() - timedelta(days=2)).replace(hour=11, minute=0, second=0, microsecond=0)
+    day = noon.astimezone(clock.BERLIN).date()
+    tenant, gateway = books.tenant(), books.gateway()
+    gateway.uses(tenant, noon, prompt=1_000_000)
+    books.close_day(gateway, tenant, day)
+    with books.database.superuser() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update model_variants set gpu_count = 1 where id = 'chat'")
+        connection.execute("update replicas set created_at = %s, stopped_at = %s", (noon, noon + 2 * HOUR))
+    with books.as_role("worker") as session:
+        rate = {"eur_per_kwh": Decimal("0.25"), "eur_per_card_hour": Decimal("0.5"), "source": "tests"}
+        session.execute(insert(CostRate).values(valid_from=datetime(2026, 1, 1, tzinfo=UTC), **rate))
+    return books, day, noon
+
+
+def measure(location: Location, url: str | None, day: date) -> dict[str, object]:
+    """The job with a Prometheus; what `margin_daily` shows."""
+    location.resources["prometheus"] = Prometheus(url)
+    return metadata(location.run("measure_costs", day.isoformat()), "margin_daily")
+
+
+def test_energy_comes_from_prometheus_and_makes_the_margin(
+    used: tuple[Books, date, datetime], location: Location, tmp_path: Path
+) -> None:
+    books, day, noon = used
+    backfilled(tmp_path, noon - HOUR, 4, until=noon + 2 * HOUR)
+    with prometheus(tmp_path, [], {}) as server:
+        for _ in range(2):
+            shown = measure(location, server.url, day)
+    with books.as_role("auditor") as session:
+        (row,) = session.query(MarginDaily)
+        hours = session.query(CardEnergy).where(CardEnergy.hour == noon).order_by(CardEnergy.card).all()
+    assert [(one.card, one.variant_id, one.joules) for one in hours] == [
+        ("A", CHAT, Decimal(1_080_000)),
+        ("B", None, Decimal(360_000)),
+    ]
+    assert (row.kwh, row.card_seconds) == (Decimal("0.6"), Decimal(7200))
+    assert row.cost == Decimal("0.6") * Decimal("0.25") + 2 * Decimal("0.5")
+    assert shown["margin_EUR_plot"] == pytest.approx(float(Decimal("0.02") - row.cost))
+
+
+def test_a_prometheus_that_saw_half_of_it_leaves_the_day_unmeasured(
+    used: tuple[Books, date, datetime], location: Location, tmp_path: Path
+) -> None:
+    books, day, noon = used
+    backfilled(tmp_path, noon - HOUR, 4, until=noon + HOUR + timedelta(minutes=20))
+    with prometheus(tmp_path, [], {}) as server:
+        shown = measure(location, server.url, day)
+    assert (shown["kwh"], shown["cost_EUR"], shown["margin_EUR"]) == ("not measured",) * 3
+    assert "margin_EUR_plot" not in shown
+    with books.as_role("auditor") as session:
+        half = session.query(CardEnergy).where(CardEnergy.hour == noon + HOUR, CardEnergy.card == "A").one()
+    assert half.joules is None
+
+
+def test_without_a_prometheus_nothing_is_measured_and_one_that_is_away_fails_the_run(
+    used: tuple[Books, date, datetime], location: Location
+) -> None:
+    _, day, _ = used
+    assert measure(location, None, day)["cost_EUR"] == "not measured"
+    with pytest.raises(PrometheusUnanswered, match="did not answer"):
+        measure(location, "http://127.0.0.1:9", day)
