@@ -206,6 +206,10 @@ def _load(duckdb: DuckDBPyConnection, name: str, rows: Iterable[Sequence[Any]]) 
         path = Path(folder) / f"{name}.csv"
         with path.open("w", newline="") as file:
             csv.writer(file).writerows(rows)
+        if path.stat().st_size == 0:  # of a file without a row duckdb cannot tell the form
+            kinds = ", ".join(f"{column} {kind}" for column, kind in _TABLES[name].items())
+            duckdb.execute(f"create or replace temp table {name} ({kinds})")
+            return
         duckdb.execute(
             f"create or replace temp table {name} as select * from"  # noqa: S608 (names of our own)
             f" read_csv('{path}', columns = {{{columns}}}, header = false, delim = ',', quote = '\"', escape = '\"')"
@@ -312,6 +316,6 @@ _COMPARE = """
     from lines l full join rated r
       on r.tenant_id = l.tenant_id and r.seal_no = l.seal_no and r.variant_id = l.variant_id and r.unit = l.unit
          and r.price_id = l.price_id and r.billing_day = l.billing_day and r.currency = l.currency
-         and r.basis = l.basis
+         and coalesce(r.basis, '') = l.basis -- an empty field of a CSV is read as null
     group by all
 """

@@ -326,7 +326,9 @@ _OF_EVENT = text(f"""
     with sealed as (
         select e.* from usage_events e
         where e.usage_day_utc = :usage_day_utc and e.id = :id and e.tenant_id = :tenant_id
-    ), {KEPT}, {MEASURED}, {PRICED}
+    ), kept as (
+        select s.* from sealed s where not is_discarded(s.id, s.tenant_id)
+    ), {MEASURED}, {PRICED}
     select p.*, r.per_million, coalesce(r.tenant_id is not null, false) as is_own
     from priced p left join prices r on r.id = p.price_id
     order by p.unit

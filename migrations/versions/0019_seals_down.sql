@@ -9,6 +9,7 @@ revoke update (resolved_at) on quarantine from studio_operator;
 drop index ix_quarantine_event_id;
 alter table quarantine drop column decision, drop column decided_by, drop column decision_reason;
 
+drop function is_discarded(uuid, uuid);
 drop function drop_archived_usage(date);
 drop function prove_source(uuid, bigint);
 alter table usage_sources drop column proven_seq;

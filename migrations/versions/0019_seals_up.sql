@@ -125,6 +125,16 @@ alter table quarantine
 create index ix_quarantine_event_id on quarantine (event_id);
 grant update (resolved_at, decision, decided_by, decision_reason) on quarantine to studio_operator;
 
+-- For receipts, which a tenant makes with its own eyes and which must not charge for what a person has given up.
+create function is_discarded(event uuid, tenant uuid) returns boolean
+language sql stable security definer set search_path = public, pg_temp as $$
+    select exists (select from quarantine q
+                   where q.event_id = event and q.tenant_id = tenant and q.decision = 'discarded')
+       and coalesce(current_tenant() = tenant, true)
+$$;
+revoke execute on function is_discarded(uuid, uuid) from public;
+grant execute on function is_discarded(uuid, uuid) to studio_gateway, studio_worker, studio_auditor;
+
 -- 5. Readings of engines that are never idle --------------------------------------------------------------------------
 
 -- How many requests ran or waited in the engine when its counters were read. Zero: they are exact.

@@ -18,7 +18,7 @@ from studio import ids
 from studio.db.sessions import unit_of_work
 from studio.objects import Bucket, ObjectDiffers, ObjectStore
 from studio.settings import Settings
-from studio.tenants import create_key
+from studio.tenants import create_key, find_tenant
 from tests.admin.conftest import Office
 from tests.admin.test_corrections import FINAL_INVOICE, LINES, MAKE_FINAL
 from tests.billing.documents.samples import SAMPLES
@@ -61,25 +61,32 @@ def invoice(office: Office, store: ObjectStore) -> str:
     return ids.to_wire(ids.INVOICE, invoice_id)
 
 
-def test_a_tenant_lists_its_invoices_and_fetches_each_format(office: Office, invoice: str) -> None:
-    (one,) = _get(office, office.customer_key, "/v1/invoices").json()["data"]
+@pytest.fixture(scope="module")
+def key(office: Office) -> str:
+    """Of the customer's bookkeeping."""
+    with unit_of_work(office.operator) as session:
+        return create_key(session, find_tenant(session, "acme").id, "books", "tests", scopes=["account"]).text
+
+
+def test_a_tenant_lists_its_documents_and_fetches_each_format(office: Office, invoice: str, key: str) -> None:
+    (one,) = _get(office, key, "/v1/invoice-documents").json()["data"]
     assert (one["number"], one["gross"], one["documents"]) == ("XDE-2026-000001", "1457.99", ["cii", "csv", "pdf"])
     for kind, body in BODIES.items():
-        answer = _get(office, office.customer_key, f"/v1/invoices/{invoice}/documents/{kind}")
+        answer = _get(office, key, f"/v1/invoice-documents/{invoice}/{kind}")
         assert (answer.content, answer.headers["content-type"]) == (body, FORMS[kind].media_type)
         assert f'filename="XDE-2026-000001.{FORMS[kind].suffix}"' in answer.headers["content-disposition"]
-    assert office.status_with(office.customer_key, f"/v1/invoices/{invoice}/documents/fapiao") == 404
-    assert office.status_with(office.customer_key, f"/v1/invoices/{invoice}/documents/docx") == 400
+    assert office.status_with(key, f"/v1/invoice-documents/{invoice}/fapiao") == 404
+    assert office.status_with(key, f"/v1/invoice-documents/{invoice}/docx") == 400
 
 
 def test_another_tenants_invoice_does_not_exist_and_a_stranger_is_401(office: Office, invoice: str) -> None:
     other = new_tenant(office.operator, "other")
     with unit_of_work(office.operator) as session:
-        key = create_key(session, other, "other", "tests").text
+        key = create_key(session, other, "other", "tests", scopes=["account"]).text
         narrow = create_key(session, other, "narrow", "tests", scopes=["inference"]).text
-    path = f"/v1/invoices/{invoice}/documents/pdf"
+    path = f"/v1/invoice-documents/{invoice}/pdf"
     assert office.status_with(key, path) == 404
-    assert _get(office, key, "/v1/invoices").json()["data"] == []
+    assert _get(office, key, "/v1/invoice-documents").json()["data"] == []
     assert office.status_with("xpu_none", path) == 401
     assert office.status_with(narrow, path) == 403
     assert office.status_with(office.customer_key, f"/admin{path}") == 404

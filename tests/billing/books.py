@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from assets.catalog import CatalogFiles
-from billing import approval, draft, finalize, invoice_requests, rated_lines, reconcile, usage, windows
+from billing import approval, draft, finalize, invoice_requests, rated_lines, reconcile, review, usage, windows
 from billing.windows import Seal, SealKey
 from studio import ids, tenants
 from studio.catalog.sync import sync_catalog
@@ -214,9 +214,10 @@ class Books:
             return draft.draft(session, request.id, now)
 
     def finalize(self, invoice_id: UUID, now: datetime) -> str:
-        """Approve a draft at the total that it has, and carry that out; the number."""
+        """Review and approve a draft at the total that it has, and carry that out; the number."""
         gross = self.invoice(invoice_id).gross
         with self.as_role("operator") as session:
+            review.review(session, invoice_id=invoice_id, expected_gross=gross, by="bookkeeping", now=now)
             approved = approval.approve(session, invoice_id=invoice_id, expected_gross=gross, by="finance", now=now)
         with self.as_role("worker") as session:
             return finalize.finalize(session, approved, now)

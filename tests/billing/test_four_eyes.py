@@ -317,6 +317,7 @@ class TestCredit:
         lot = f"insert into credit_lots ({columns}"
         values = "select tenant_id, legal_entity_id, kind, currency, 10000, granted_on, 'anna', ''"
         refused(books, "operator", f"{lot}) {values} from credit_lots limit 1", "two persons")
+        unanswered = act(credit_requests.request, **terms, by=ANNA, reason="y")
         refused(books, "operator", f"{lot}, request_id) {values}, :request from credit_lots limit 1",
-                "not approved like this", request=request_id)  # fmt: skip
+                "not approved like this", request=unanswered)  # fmt: skip
         refused(books, "operator", "update credit_requests set approved_by = 'x'", "answered once")
