@@ -43,7 +43,7 @@ for (const locale of ["de", "zh"]) {
 
 // No English in German or Chinese, but names, and the words that people use there as they are.
 const names = new Set(
-  "Anthropic Batch CSV Chat Cookie Esc JavaScript OpenAI Prompt Python Shift Token Top WebP input prompt question text token".split(
+  "Anthropic Batch CSV Chat Cookie Esc JavaScript Messages OpenAI Prompt Python Shift Token Top WebP input prompt question text token".split(
     " ",
   ),
 );
