@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_a_base_without_a_digest_is_refused() -> None:
     )
     assert answer.returncode == 2
     assert "names no digest" in answer.stderr
+
+
+def test_the_gateway_brings_the_console(tmp_path: Path) -> None:
+    copied = [line for line in lines(IMAGES / "gateway.Containerfile", "COPY") if "console" in line]
+    assert copied == ["build/console /srv/studio/build/console"]
+    # Where nothing is built an image without it is refused, not made.
+    (tmp_path / "k8s").mkdir()
+    shutil.copytree(IMAGES, tmp_path / "k8s" / "images")
+    base = f"docker.io/library/python@sha256:{'1f' * 32}"
+    answer = subprocess.run(
+        [tmp_path / "k8s/images/build", "gateway", base, "gateway:test"], capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, "run `make console` first" in answer.stderr) == (2, True)
 
 
 def test_images_get_what_was_tested_and_no_test_tools() -> None:
