@@ -65,6 +65,7 @@ class KeyTokens:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
 class PricedTokens:
     """Tokens of one seal in one unit on one civil day, and the price row that they join now, if exactly one."""
 

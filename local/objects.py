@@ -81,6 +81,8 @@ class EmbeddedObjectStore:
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
             ),
+            # One volume for each bucket at first, not seven: on a small disk the last bucket would find no room.
+            env={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
             port=ports.s3,
             prepare=self.prepare,
             is_ready=self.is_ready,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import subprocess
@@ -25,7 +26,14 @@ def serving(service: Service, folder: Path) -> Iterator[subprocess.Popen[bytes]]
     """One service of the stack, without the supervisor."""
     service.prepare()
     with (folder / f"{service.name}.log").open("ab") as log:
-        process = subprocess.Popen(service.argv, cwd=service.cwd, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            service.argv,
+            env=os.environ | dict(service.env),
+            cwd=service.cwd,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         eventually(service.is_ready, f"{service.name} is ready")
         service.furnish()

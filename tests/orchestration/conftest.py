@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
@@ -34,7 +35,9 @@ def objects(run_folder: Path) -> Iterator[ObjectStore]:
     service = embedded.service()
     embedded.prepare()
     with (run_folder / "s3.log").open("wb") as log:
-        process = subprocess.Popen(service.argv, cwd=service.cwd, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            service.argv, env=os.environ | dict(service.env), cwd=service.cwd, stdout=log, stderr=log
+        )
     try:
         deadline = time.monotonic() + 60
         while not embedded.is_ready():

@@ -83,6 +83,9 @@ async def test_each_request_is_billed_once_and_on_the_day_of_its_start(
                 for _ in range(STEPS):
                     await some_answers(delivered, dice)
                     step(moved, dice)
+                await some_answers(delivered, dice)
+                moved.set_to(midnight() + timedelta(minutes=5))  # both days, whatever the dice said
+                await some_answers(delivered, dice)
                 gateway.kill()
         gateway.start()
         wait_until(lambda: open_sources(database) == 1, seconds=30)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -22,7 +23,7 @@ import pytest
 from sqlalchemy import Engine
 
 from serving import shipper
-from serving.journal import FILE_NAME, Journal, Record
+from serving.journal import FILE_NAME, Journal, Record, read_records
 from serving.shipper import Shipper
 from serving.usage_event import UsageEvent
 from studio import ids
@@ -118,7 +119,9 @@ async def test_a_lost_acknowledgement_is_asked_for_again(
     assert numbers_have_no_gap(database)
 
 
-async def test_a_copy_that_tells_other_tokens_puts_both_in_quarantine(database: TestDatabase, tmp_path: Path) -> None:
+async def test_a_copy_that_tells_other_tokens_puts_both_in_quarantine(
+    database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source_id = ids.uuid7()
     honest = [event() for _ in range(20)]
     forged = [*honest[:7], msgspec.structs.replace(honest[7], completion_tokens=6), *honest[8:]]
@@ -129,6 +132,15 @@ async def test_a_copy_that_tells_other_tokens_puts_both_in_quarantine(database: 
             await journal.append(one)
         await journal.close()
         journals.append(journal.directory)
+    # Both have asked what is shipped already before either ships: one that comes later has nothing to tell.
+    both = threading.Barrier(2)
+
+    def together(path: Path, *span: int) -> Iterator[tuple[Record, int]]:
+        if path.parent in journals:
+            both.wait(30)
+        return read_records(path, *span)
+
+    monkeypatch.setattr(shipper, "read_records", together)
     await asyncio.gather(*(adopt(journal, database) for journal in journals))
     assert shipped(database) == Counter(one.request_id for one in honest)
     # An event with an entry here is not counted: `tests/billing/test_usage.py`.
