@@ -11,6 +11,7 @@ export default defineConfig({
   expect: { timeout: 15_000 },
   reporter: "list",
   forbidOnly: true,
+  retries: 1, // a page is played twice before it counts as broken: machines of CI do other things, too
   use: {
     baseURL: process.env.CONSOLE_URL,
     locale: "en-GB",

@@ -65,11 +65,11 @@ test("a session that ends in mid-stream loses no word, and signing in again lead
   await page.getByLabel(prompt).fill("half a thou");
   await ended.getByRole("link", { name: "Sign in again" }).click();
   await page.getByRole("link", { name: "Sign in with your account" }).click(); // the provider still knows who it is
-  await expect(page).toHaveURL(/\/en\/playground\?model=/);
+  await expect(page).toHaveURL(/\/en\/playground$/);
   await expect(page.getByTestId("person")).toHaveText("Anna");
   await expect(page.getByTestId("answer").first()).toContainText("word word");
   await expect(page.getByLabel(prompt)).toHaveValue("half a thou");
-  await page.getByRole("button", { name: "Ask again" }).click();
+  await page.getByRole("button", { name: "Ask again" }).last().click();
   await expect(page.getByTestId("answer").last()).toContainText("word");
 });
 
