@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from local.api import Api
 from local.output import AsJson, show, show_rows
+from studio import clock
 
 app = typer.Typer(no_args_is_help=True, help="Money in.")
 
@@ -121,7 +121,7 @@ def payout(
 
 
 def _movement(amount: str, account: str, key: str, booked_on: str | None) -> dict[str, Any]:
-    day = booked_on or date.today().isoformat()  # noqa: DTZ011 (the day of who types it)
+    day = booked_on or clock.now().astimezone().date().isoformat()  # here: the day of who types it
     return {"amount": amount, "account": account, "key": key, "booked_on": day}
 
 

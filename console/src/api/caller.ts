@@ -1,5 +1,5 @@
 import { refusalOf } from "./refusal";
-import { askAgain, credentials, SIGNED_IN } from "./session";
+import { askAgain, credentials, isSession } from "./session";
 
 /** A POST of JSON that answers with JSON, or a Refusal. */
 export async function send<T>(path: string, key: string, body: unknown): Promise<T> {
@@ -8,7 +8,7 @@ export async function send<T>(path: string, key: string, body: unknown): Promise
     headers: { ...credentials(key), "content-type": "application/json" },
     body: JSON.stringify(body),
   });
-  if (response.status === 401 && key === SIGNED_IN) askAgain();
+  if (response.status === 401 && isSession(key)) askAgain();
   if (!response.ok) throw await refusalOf(response);
   return (await response.json()) as T;
 }

@@ -8,8 +8,14 @@ export type Session = components["schemas"]["Session"];
 export type Person = components["schemas"]["Person"];
 type SignedOut = components["schemas"]["SignedOut"];
 
-/** Stands for a key where somebody signed in asks: the cookie says who it is. */
-export const SIGNED_IN = "signed-in";
+const SIGNED_IN = "signed-in:";
+
+/**
+ * Stands for a key where somebody signed in asks: the cookie says who it is. It names the tenant, so that what was read
+ * for one is never shown for another; empty while none is chosen.
+ */
+export const keyOf = (person: Person | null | undefined) => (person?.tenant ? SIGNED_IN + person.tenant : "");
+export const isSession = (key: string | undefined) => key?.startsWith(SIGNED_IN) ?? false;
 
 const QUERY = ["session"] as const;
 const ENDED = "session-ended";
@@ -17,7 +23,7 @@ let proof = ""; // that a page of ours asks, and no other site; it follows from 
 
 /** What a request shows: a key, or what the session's cookie needs beside it. */
 export const credentials = (key: string): Record<string, string> =>
-  key === SIGNED_IN ? { "x-csrf-token": proof } : key ? { authorization: `Bearer ${key}` } : {};
+  isSession(key) ? { "x-csrf-token": proof } : key ? { authorization: `Bearer ${key}` } : {};
 
 /** Who is signed in. Other tabs, the way back and a refused request make it ask again. */
 export function useSession() {

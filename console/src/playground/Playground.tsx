@@ -37,7 +37,7 @@ const grids = ["", "", "md:grid-cols-2", "md:grid-cols-2 xl:grid-cols-3", "md:gr
 export function Playground() {
   const t = useTranslations("Playground");
   const { session, setSession, isLoaded, key: pasted, changeKey, shared, acceptShared, refuseShared } = useSession();
-  const { key, isKnown } = useCaller(pasted);
+  const { key, isKnown, lacks } = useCaller(pasted);
   const [isOpen, setOpen] = useState(false); // the parameters, where there is no room for them
   const [dialog, setDialog] = useState<DialogName | null>(null);
   const [receiptOf, setReceiptOf] = useState<string | null>(null);
@@ -193,7 +193,7 @@ export function Playground() {
     return bodyOf(model, session, turns.length ? turns : [newTurn("Hello", "", "waiting")]);
   });
   const keyRefusal = keyError instanceof Refusal ? keyError.message : keyError ? t("faults.network") : null;
-  const hint = key === "" ? (isKnown ? t("needsKey") : "") : areGood ? "" : t("needsGood");
+  const hint = lacks ? (isKnown ? t(lacks) : "") : areGood ? "" : t("needsGood");
 
   return (
     <div className="flex flex-1 flex-col lg:h-[calc(100dvh-3.5rem)] lg:min-h-[34rem] lg:flex-none lg:flex-row">
@@ -223,7 +223,15 @@ export function Playground() {
         ) : null}
         {session.mode === "batch" ? (
           isLoaded && (
-            <BatchTest apiKey={key} asking={session} offers={offers} now={now} models={models} areGood={areGood} />
+            <BatchTest
+              apiKey={key}
+              lacks={lacks}
+              asking={session}
+              offers={offers}
+              now={now}
+              models={models}
+              areGood={areGood}
+            />
           )
         ) : (
           <>

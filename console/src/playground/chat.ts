@@ -1,5 +1,5 @@
 import { Refusal, refusalOf } from "@/api/refusal";
-import { askAgain, credentials, SIGNED_IN } from "@/api/session";
+import { askAgain, credentials, isSession } from "@/api/session";
 import type { Body } from "@/code/samples";
 import type { Usage } from "@/money";
 import { eventsOf } from "./sse";
@@ -56,7 +56,7 @@ export async function* chat(body: Body, key: string, signal: AbortSignal): Async
     body: JSON.stringify(streamed(body)),
     signal,
   });
-  if (response.status === 401 && key === SIGNED_IN) askAgain();
+  if (response.status === 401 && isSession(key)) askAgain();
   if (!response.ok || !response.body) throw await refusalOf(response);
   const requestId = response.headers.get("x-request-id");
   yield { kind: "began", requestId };

@@ -2,16 +2,21 @@
 
 import { useLocale, useTranslations } from "next-intl";
 import { type ComponentProps, useEffect, useState } from "react";
-import { SIGNED_IN, signInPath, useSession } from "@/api/session";
+import { keyOf, signInPath, useSession } from "@/api/session";
 import { KeyField } from "@/playground/KeyField";
 import { TenantChoice } from "./TenantChoice";
 
 const height = "min-h-[11.5rem]";
 
-/** In whose name a page asks: the pasted key, else who is signed in, else nobody. */
+/** In whose name a page asks: the pasted key, else who is signed in and for which tenant, else nobody. */
 export function useCaller(pasted: string) {
   const { data: session, isPending } = useSession();
-  return { key: pasted || (session?.person ? SIGNED_IN : ""), isKnown: !isPending };
+  const key = pasted || keyOf(session?.person);
+  return {
+    key,
+    isKnown: !isPending,
+    lacks: key ? null : session?.person ? ("needsTenant" as const) : ("needsKey" as const),
+  };
 }
 
 /** Says who asks. Somebody signed in needs no key; who was signed out meanwhile is told so and comes back to this page. */

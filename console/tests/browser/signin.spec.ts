@@ -95,11 +95,25 @@ test("who cancels at the provider is told so, and may try again", async ({ page 
   await page.getByRole("link", { name: "Sign in with your account" }).click();
   await introduce(page, "both");
   await expect(page).toHaveURL(/\/en\/models$/);
+});
+
+test("who is in two organisations chooses one before anything is sent, and may change it", async ({ page }) => {
+  await page.goto("/en/signin?next=/en/playground");
+  await page.getByRole("link", { name: "Sign in with your account" }).click();
+  await introduce(page, "both");
+  await expect(page).toHaveURL(/\/en\/playground$/);
+  await page.goto(`/en/playground?model=${ECHO}`);
+  await page.getByLabel(prompt).fill("for whom");
+  await expect(page.getByText("Choose an organisation to send.")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Send" })).toBeDisabled();
+  await page.getByRole("complementary").getByLabel("Organisation").selectOption("acme");
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toHaveText("for whom");
   await page
     .getByLabel(/^Account of/)
     .first()
     .click();
-  await page.getByLabel("Organisation").selectOption("globex");
+  await page.getByRole("banner").getByLabel("Organisation").selectOption("globex");
   await expect(page.getByLabel(/^Account of/)).toContainText("globex");
 });
 

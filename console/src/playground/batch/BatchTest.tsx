@@ -19,10 +19,18 @@ import { useTest } from "./useTest";
 
 const MOST_MODELS = 4;
 
-type Properties = { apiKey: string; asking: Asking; offers: Offer[]; now: string; models: string[]; areGood: boolean };
+type Properties = {
+  apiKey: string;
+  lacks: "needsKey" | "needsTenant" | null;
+  asking: Asking;
+  offers: Offer[];
+  now: string;
+  models: string[];
+  areGood: boolean;
+};
 
 /** Many prompts over several models: what each says, how fast and for how much; and the way from there to a batch job. */
-export default function BatchTest({ apiKey, asking, offers, now, models, areGood }: Properties) {
+export default function BatchTest({ apiKey, lacks, asking, offers, now, models, areGood }: Properties) {
   const t = useTranslations("Batch");
   const p = useTranslations("Playground");
   const words = useStateWords();
@@ -50,8 +58,8 @@ export default function BatchTest({ apiKey, asking, offers, now, models, areGood
   const left = rows.flatMap((_, place) => chosen.filter((model) => test.cells[cellOf(place, model)]?.state !== "done"));
   const canRun =
     apiKey !== "" && areGood && rows.length > 0 && chosen.length > 0 && left.length > 0 && !isTooMany && !cold.length;
-  const hint = !apiKey
-    ? p("needsKey")
+  const hint = lacks
+    ? p(lacks)
     : !areGood
       ? p("needsGood")
       : isTooMany
