@@ -15,7 +15,7 @@ from local.api import Api
 from local.commands.signin_link import create_link
 from local.demo import batch_scene, clock_scene, finetune_scene, money_scenes, request_scenes
 from local.demo.auditor import Auditor
-from local.demo.cast import CHAT, Demo
+from local.demo.cast import CHAT, HUMAN_EVAL, Demo
 from local.demo.story import Facts, Say, Story
 from local.paths import StatePaths
 from local.ports import Ports
@@ -37,7 +37,7 @@ REQUESTS: Scenes = (
     ("Every token is in PostgreSQL exactly once", money_scenes.events_are_exact),
 )
 JOBS: Scenes = (
-    ("A batch: HumanEval's 164 prompts, and the worker is killed", batch_scene.play),
+    ("A batch: HumanEval's prompts, and the worker is killed", batch_scene.play),
     ("A fine-tune: trained, served, better than its base", finetune_scene.play),
     ("Opening hours: an evening and the next morning", clock_scene.play),
     ("All events together are what all engines counted", money_scenes.events_are_exact),
@@ -53,14 +53,21 @@ def main() -> int:
     """Exit code 0, or 1 after one sentence that says what was not as promised."""
     parser = argparse.ArgumentParser(prog="python -m local.demo", description="The main job, told as a story.")
     parser.add_argument("--short", action="store_true", help="without batch, fine-tune and opening hours")
-    scenes = REQUESTS + MONEY if parser.parse_args().short else REQUESTS + JOBS + MONEY
+    parser.add_argument(
+        "--batch-prompts", type=int, default=HUMAN_EVAL, help=f"how many of HumanEval's {HUMAN_EVAL} the batch asks"
+    )
+    arguments = parser.parse_args()
+    if not 1 <= arguments.batch_prompts <= HUMAN_EVAL:
+        parser.error(f"HumanEval has {HUMAN_EVAL} prompts: {arguments.batch_prompts} cannot be asked")
+    scenes = REQUESTS + MONEY if arguments.short else REQUESTS + JOBS + MONEY
     console = Console()
     started = time.monotonic()
     cli.up(detach=True, wait_for_all=True, port_offset=None)
     paths = StatePaths.from_environment()
     state = observe(paths)
     stack = Stack.from_environment(Ports(state.port_offset) if state else None)
-    demo = Demo(Api.from_environment(), Auditor(stack.database_url("auditor")), paths.root / "demo")
+    auditor = Auditor(stack.database_url("auditor"))
+    demo = Demo(Api.from_environment(), auditor, paths.root / "demo", arguments.batch_prompts)
     story = Story(console, len(scenes))
     try:
         for title, play in scenes:

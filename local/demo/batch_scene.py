@@ -1,4 +1,4 @@
-"""The scene of batches: HumanEval's 164 prompts at half price, with the worker killed in the middle."""
+"""The scene of batches: HumanEval's prompts at half price, with the worker killed in the middle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from uuid import UUID
 
 from openai.types import Batch
@@ -24,10 +25,12 @@ BATCH_SECONDS = 900.0  # 164 answers of 96 tokens at the 150 tokens per second o
 
 def play(demo: Demo, say: Say) -> Facts:
     """All prompts are answered exactly once, although the worker is killed on the way."""
-    custom_ids = [task["task_id"] for task in _tasks()]
-    expect(len(custom_ids) == 164, f"{PROMPTS} holds {len(custom_ids)} prompts instead of 164")
+    tasks = list(_tasks(demo.batch_prompts))
+    custom_ids = [task["task_id"] for task in tasks]
+    count = len(custom_ids)
+    expect(count == demo.batch_prompts, f"{PROMPTS} holds {count} prompts instead of {demo.batch_prompts}")
     client = demo.euro.client
-    file = client.files.create(file=("human-eval.jsonl", _batch_file()), purpose="batch")
+    file = client.files.create(file=("human-eval.jsonl", _batch_file(tasks)), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     batch_id = ids.from_wire(ids.BATCH, batch.id)
     wait_until(lambda: _done(demo, batch, say) > 0, "no worker began the batch; see Dagster's runs", DAGSTER_SECONDS)
@@ -39,24 +42,24 @@ def play(demo: Demo, say: Say) -> Facts:
     answers = Counter(line["custom_id"] for line in _results(demo, batch))
     expect(answers == Counter(custom_ids), "not every prompt has exactly one answer")
     events, lines, tokens = demo.auditor.batch_events(batch_id)
-    expect((events, lines) == (164, 164), f"{events} usage events of {lines} lines instead of 164")
+    expect((events, lines) == (count, count), f"{events} usage events of {lines} lines instead of {count}")
     expect(batch.usage is not None and batch.usage.total_tokens == tokens, "the batch shows another usage")
     demo.euro.requests += events
     return {
-        "answered": f"164 prompts, each exactly once; usage events: {events}, {tokens} tokens",
+        "answered": f"{count} prompts, each exactly once; usage events: {events}, {tokens} tokens",
         "killed": f"the worker, after {killed_at} answers; another one went on from there",
         "price": _half_price(demo),
     }
 
 
-def _tasks() -> Iterator[dict[str, str]]:
+def _tasks(count: int) -> Iterator[dict[str, str]]:
     with gzip.open(PROMPTS, "rt") as lines:
-        yield from map(json.loads, lines)
+        yield from islice(map(json.loads, lines), count)
 
 
-def _batch_file() -> bytes:
+def _batch_file(tasks: Iterable[dict[str, str]]) -> bytes:
     lines = []
-    for task in _tasks():
+    for task in tasks:
         messages = [{"role": "user", "content": f"Complete this function.\n\n{task['prompt']}"}]
         body = {"model": CHAT, "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
         line = {"custom_id": task["task_id"], "method": "POST", "url": "/v1/chat/completions", "body": body}

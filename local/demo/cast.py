@@ -16,6 +16,7 @@ from local.demo.story import expect, wait_until
 from studio import clock
 
 CHAT, FAST, EMBEDDING = "smollm2-135m-instruct", "smollm2-135m-instruct-fast", "all-minilm-l6-v2"
+HUMAN_EVAL = 164  # prompts
 QUESTION = "Name three rivers in Europe."
 # Patience for a busy machine: on two quiet cores an engine takes half a minute, a Dagster run ten seconds.
 ENGINE_SECONDS = 900.0
@@ -75,8 +76,9 @@ class Customer:
 class Demo:
     """What the scenes share."""
 
-    def __init__(self, api: Api, auditor: Auditor, out: Path) -> None:
+    def __init__(self, api: Api, auditor: Auditor, out: Path, batch_prompts: int = HUMAN_EVAL) -> None:
         self.api = api
+        self.batch_prompts = batch_prompts
         self.auditor = auditor
         self.out = out
         self.euro = Customer(
