@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from assets.catalog import CatalogFiles
 from assets.partitions import BERLIN_MONTHS, day_of
 from assets.tables import table
-from assets.usage import USAGE_EVENTS
+from assets.usage import USAGE_EVENTS, rated_usage
 from serving.objectives import report
 from studio import clock
 from studio.catalog.reading import read_catalog
@@ -20,7 +20,7 @@ from studio.db.sessions import unit_of_work
     owners=["team:ops"],
     kinds={"postgres"},
     partitions_def=BERLIN_MONTHS,
-    deps=[USAGE_EVENTS],
+    deps=[USAGE_EVENTS, rated_usage],
     check_specs=[
         dg.AssetCheckSpec(
             "objectives_are_met",
@@ -36,6 +36,8 @@ def slo_report(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Availability in working hours, warm openings, first tokens and exact usage of a Berlin month, from rows alone.
 
+    And what was credited to whom for missed targets of the fast tier, as it was rated by then.
+
     A month that runs is reported up to now. `GET /admin/v1/slo/{month}` shows the same figures.
     """
     month = day_of(context)
@@ -43,6 +45,7 @@ def slo_report(
     with unit_of_work(worker_database) as session:
         figures = report.compute(session, month, clock.now(), targets)
         report.store(session, month, figures)
+        credited = report.credited(session, month)
     missed = [figure for figure in figures if figure.is_met is False]
     yield dg.AssetCheckResult(
         passed=not missed,
@@ -53,7 +56,8 @@ def slo_report(
     yield dg.MaterializeResult(
         metadata={
             "figures": table(figures),
-            "page": dg.MetadataValue.md(report.page(month, figures)),
+            "credited": table(credited),
+            "page": dg.MetadataValue.md(report.page(month, figures, credited)),
             **{f"{one.objective}_{one.subject}_plot": float(one.value) for one in figures if one.value is not None},
         }
     )

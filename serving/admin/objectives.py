@@ -27,20 +27,33 @@ class FigureView(BaseModel):
     details: dict[str, int | str]
 
 
+class CreditView(BaseModel):
+    """What one tenant was billed below the fast tier's price of one model, because its target was missed; exact."""
+
+    tenant: str
+    model: str
+    currency: str
+    tokens: int
+    billed: str
+    credited: str
+
+
 class ReportView(BaseModel):
-    """A month. `first_token_ms_p50` is in ms, the others are shares."""
+    """A month. `first_token_ms_p50` is in ms, the others are shares. `credited` is of the days that are rated by now."""
 
     month: str
     computed_at: datetime
     figures: list[FigureView]
+    credited: list[CreditView]
 
 
 @router.get("/{month}")
 def get_report(
     session: Transaction, month: Annotated[str, Path(pattern=r"^20\d\d-(0[1-9]|1[0-2])$", examples=["2026-11"])]
 ) -> ReportView:
-    """Availability in working hours, warm openings, first tokens and usage error of a Berlin month."""
-    rows = report.stored(session, date.fromisoformat(f"{month}-01"))
+    """Availability in working hours, warm openings, first tokens, usage error and credits of a Berlin month."""
+    first_day = date.fromisoformat(f"{month}-01")
+    rows = report.stored(session, first_day)
     if not rows:
         raise NotFound(f"no report of {month} was computed yet: materialize its partition of the asset `slo_report`")
     return ReportView(
@@ -57,5 +70,16 @@ def get_report(
                 details=row.details,
             )
             for row in rows
+        ],
+        credited=[
+            CreditView(
+                tenant=one.tenant,
+                model=one.variant_id,
+                currency=one.currency,
+                tokens=one.tokens,
+                billed=f"{one.amount:f}",
+                credited=f"{one.given_up:f}",
+            )
+            for one in report.credited(session, first_day)
         ],
     )

@@ -11,7 +11,8 @@ from typing import Literal
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from billing import token_counts
+from billing import missed_targets, token_counts
+from billing.missed_targets import Missed
 from serving.fleet.hours import read_hours
 from serving.fleet.reconcile import site_variants
 from serving.objectives.availability import Span, availability
@@ -19,7 +20,7 @@ from studio import clock
 from studio.db.fleet import Replica
 from studio.db.observation import SloFigure
 
-Objective = Literal["availability", "prewarm", "first_token_ms_p50", "usage_error"]
+Objective = Literal["availability", "prewarm", "first_token_ms_p50", "fast_target", "usage_error"]
 
 AVAILABILITY_TARGET = Decimal("0.995")  # of the open time
 USAGE_ERROR_TARGET = Decimal(token_counts.TOLERATED_PERCENT) / 100
@@ -28,6 +29,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "availability": ("Availability in working hours", "share of the open time"),
     "prewarm": ("Openings that met a warm replica", "share of the openings"),
     "first_token_ms_p50": ("First token, median", "ms"),
+    "fast_target": ("First tokens of the fast tier within its published target", "share of the requests"),
     "usage_error": ("Metered tokens that differ from the tokenizer's count", "share of the tokens"),
 }
 
@@ -55,6 +57,7 @@ def compute(session: Session, month: date, now: datetime, first_token_targets: M
     return [
         *_of_fleet(session, over),
         *_first_tokens(session, over, first_token_targets),
+        *_fast_targets(session, over),
         *_usage_errors(session, month, over),
     ]
 
@@ -75,7 +78,15 @@ def stored(session: Session, month: date) -> list[SloFigure]:
     )
 
 
-def page(month: date, figures: Sequence[Figure]) -> str:
+def credited(session: Session, month: date) -> list[Missed]:
+    """What the tenants' days of a month were billed below the fast tier's price, because it was missed.
+
+    Read where it was rated, never kept here: a day counts once it is reconciled, each in its tenant's own zone.
+    """
+    return missed_targets.billed_at_base(session, month, clock.next_month(month))
+
+
+def page(month: date, figures: Sequence[Figure], credits: Sequence[Missed]) -> str:
     """The report for people, as Markdown."""
     lines = [f"# Objectives of {month:%Y-%m}", ""]
     for objective, (title, unit) in _WORDS.items():
@@ -87,7 +98,14 @@ def page(month: date, figures: Sequence[Figure]) -> str:
             for one in of_it
         ] or ["| nothing to measure | | | | |"]
         lines.append("")
-    return "\n".join(lines)
+    lines += ["## Credited for missed targets of the fast tier", "", "| tenant | | tokens | billed | credited |"]
+    lines += ["|---|---|---|---|---|"]
+    lines += [
+        f"| {one.tenant} | {one.variant_id} | {one.tokens} | {one.amount:f} {one.currency} |"
+        f" {one.given_up:f} {one.currency} |"
+        for one in credits
+    ] or ["| nobody | | | | |"]
+    return "\n".join([*lines, ""])
 
 
 def _of_fleet(session: Session, over: Span) -> list[Figure]:
@@ -126,6 +144,22 @@ def _first_tokens(session: Session, over: Span, targets: Mapping[str, int]) -> l
             {"p95_ms": str(_rounded(row.p95_ms, 1))},
         )
         for row in rows
+    ]
+
+
+def _fast_targets(session: Session, over: Span) -> list[Figure]:
+    """What a customer paid the fast tier for; there is no target for the share, since each miss is paid for."""
+    return [
+        _figure(
+            "fast_target",
+            kept.variant_id,
+            _ratio(kept.requests - kept.missed, kept.requests),
+            None,
+            kept.requests,
+            {"missed": kept.missed, "target_ms": kept.target_ms},
+            least=True,
+        )
+        for kept in missed_targets.kept(session, over.start, over.end)
     ]
 
 

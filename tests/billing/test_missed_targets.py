@@ -36,9 +36,9 @@ def test_a_late_first_token_is_billed_at_base_with_the_reason_on_the_line(books:
         query = select(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id).order_by(InvoiceLine.line_no)
         lines = [(line.variant_id, line.tokens, line.per_million, line.explanation) for line in session.scalars(query)]
         assert missed_targets.billed_at_base(session, DAY, NEXT) == [
-            Missed(tenant, "chat-fast", "EUR", 1_000_000, Decimal("0.02"), Decimal("0.012"))
+            Missed(tenant, "kunde", "chat-fast", "EUR", 1_000_000, Decimal("0.02"), Decimal("0.012"))
         ]
-        assert missed_targets.kept(session, DAY, NEXT) == [Promised("chat-fast", 500, requests=2, missed=1)]
+        assert missed_targets.kept(session, NOON, NOON + timedelta(hours=1)) == [Promised("chat-fast", 500, requests=2, missed=1)]
     assert sorted(lines) == [
         ("chat", 1_000_000, Decimal("0.02"), "1,000,000 prompt tokens x 0.02 EUR / 1,000,000"),
         (

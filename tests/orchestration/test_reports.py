@@ -46,7 +46,10 @@ def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location
                 )
             )  # fmt: skip
     tenant, gateway = books.tenant(), books.gateway()
-    gateway.uses(tenant, datetime(2026, 10, 10, 12, tzinfo=UTC), prompt=3, completion=2)
+    noon, late = datetime(2026, 10, 10, 12, tzinfo=UTC), timedelta(milliseconds=501)
+    gateway.uses(tenant, noon, prompt=3, completion=2)
+    gateway.uses(tenant, noon, prompt=1_000_000, variant="chat-fast", first_token_after=late)
+    books.close_day(gateway, tenant, noon.date())
     for _ in range(2):
         result = location.run("report_objectives", OCTOBER.isoformat())
     with books.as_role("operator") as session:
@@ -60,7 +63,10 @@ def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location
     assert kept["availability", "embedding"].is_met is False
     first = kept["first_token_ms_p50", CHAT]
     assert (first.value, first.target, first.is_met, first.samples) == (Decimal(0), None, None, 1)
+    of_fast = kept["fast_target", "chat-fast"]
+    assert (of_fast.value, of_fast.target, of_fast.samples, of_fast.details["missed"]) == (Decimal(0), None, 1, 1)
     page = str(metadata(result, "slo_report")["page"])
+    assert "| kunde | chat-fast | 1000000 | 0.020000000000 EUR | 0.012" in page
     assert f"| embedding | 0 | 0.995 | **no** | {hours * 3600}" in page
     assert "nothing to measure" in page  # no request was counted again
     (check,) = result.get_asset_check_evaluations()
