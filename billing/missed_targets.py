@@ -51,7 +51,8 @@ def kept(session: Session, start: datetime, end: datetime) -> list[Promised]:
 
 
 _BILLED = text("""
-    select r.tenant_id, t.slug as tenant, r.variant_id, r.currency, sum(r.tokens)::bigint as tokens, sum(r.amount) as amount,
+    select r.tenant_id, t.slug as tenant, r.variant_id, r.currency, sum(r.tokens)::bigint as tokens,
+           sum(r.amount) as amount,
            coalesce(sum(r.tokens * f.per_million) / 1000000, 0) - sum(r.amount) as given_up
     from rated_lines r
     join tenants t on t.id = r.tenant_id

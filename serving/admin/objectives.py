@@ -39,7 +39,7 @@ class CreditView(BaseModel):
 
 
 class ReportView(BaseModel):
-    """A month. `first_token_ms_p50` is in ms, the others are shares. `credited` is of the days that are rated by now."""
+    """A month. `first_token_ms_p50` is in ms, the others are shares. `credited`: of the days rated by now."""
 
     month: str
     computed_at: datetime
