@@ -13,6 +13,8 @@ Truth: what the gateway has written down is compared with the engines' own total
 streams that each window cuts off in mid-flight among them.
 Control: the stub measured directly in each round; how far its rounds lie apart is the noise below which no ratio
 counts.
+Bursts come in two cells: sixteen events in one write, which shows what an event costs where all else is shared, and
+each event in a write of its own, as vLLM's server sends them; there the engine's core may be what limits nginx.
 Known limits. With two cores, server under test and load share the machine with whatever else runs: CPU per request and
 ratios count, absolute req/s does not. c=32 is capacity, not latency. A peer's answers that fail the load's own check
 are listed as faults and are part of no figure but the CPU.
@@ -29,6 +31,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import NamedTuple
 
 import uvloop
 from rich.console import Console
@@ -41,9 +44,17 @@ from benchmarks.peers import LITELLM_KEY, PeersNotInstalled, litellm_in_front_of
 from benchmarks.process import pinned_to, pss_bytes, tree
 from tests.stub_engine import EngineCounters, StubEngine
 
-# Engines by the tokens a second of one stream; 0: as fast as the socket takes them. "brisk" is there for the first
-# token: an unpaced engine has written the next ones before the first is through, and they are read together.
-ENGINES = {"unpaced": 0, "brisk": 500, "paced": 50}
+
+class Pace(NamedTuple):
+    """Of one stream of an engine; without a pace tokens leave as fast as the socket takes them, some in one write."""
+
+    tokens_per_second: float = 0
+    tokens_per_write: int = 16
+
+
+# "brisk" is there for the first token: an unpaced engine has written the next ones before the first is through, and
+# they are read together. "eventwise" writes each event by itself, as vLLM's server does.
+ENGINES = {"unpaced": Pace(), "eventwise": Pace(tokens_per_write=1), "brisk": Pace(500), "paced": Pace(50)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ CELLS = (
     Cell("json_c128", "unpaced", Workload(max_tokens=16, stream=False), connections=128),
     Cell("sse_c1", "brisk", Workload(max_tokens=5, stream=True), connections=1),
     Cell("burst_c32", "unpaced", Workload(max_tokens=64, stream=True), connections=32),
+    Cell("eventwise_c32", "eventwise", Workload(max_tokens=64, stream=True), connections=32),
     Cell("paced_c128", "paced", Workload(max_tokens=100, stream=True), connections=128),
 )
 
@@ -141,8 +153,10 @@ def bench(*, with_peers: bool) -> Iterator[Bench]:
     with ExitStack() as stack:
         stack.enter_context(pinned_to(rest))  # the engines and this process, which makes the load
         engines = {
-            name: stack.enter_context(StubEngine(tokens_per_second=tokens_per_second))
-            for name, tokens_per_second in ENGINES.items()
+            name: stack.enter_context(
+                StubEngine(tokens_per_second=pace.tokens_per_second, tokens_per_write=pace.tokens_per_write)
+            )
+            for name, pace in ENGINES.items()
         }
         urls = {name: engine.url for name, engine in engines.items()}
         with pinned_to(tested):
@@ -230,7 +244,7 @@ def figures(cell: Cell, rounds: list[Measurement]) -> Figures:
 
 def ratios(of: dict[str, dict[str, Figures]]) -> dict[str, float | None]:
     """The result: each names what is over what. A ratio to direct's 0.1 ms says little without the figures."""
-    json_c1, json_c32, json_c128, sse_c1, burst, paced = (of[cell.name] for cell in CELLS)
+    json_c1, json_c32, json_c128, sse_c1, burst, eventwise, paced = (of[cell.name] for cell in CELLS)
     beside_peers = {
         f"{cell}_{figure}_gateway_over_{peer}": _ratio(getattr(rows["gateway"], figure), getattr(rows[peer], figure))
         for peer in ("vllm-router", "litellm")
@@ -239,6 +253,7 @@ def ratios(of: dict[str, dict[str, Figures]]) -> dict[str, float | None]:
             ("json_c32", json_c32, "requests_per_second"),
             ("json_c128", json_c128, "requests_per_second"),
             ("burst_c32", burst, "chunks_per_second"),
+            ("eventwise_c32", eventwise, "chunks_per_second"),
             ("paced_c128", paced, "chunks_per_second"),
             ("paced_c128", paced, "cpu_us_per_chunk"),
         )
@@ -246,6 +261,9 @@ def ratios(of: dict[str, dict[str, Figures]]) -> dict[str, float | None]:
     return beside_peers | {
         "burst_chunks_per_second_gateway_over_nginx": _ratio(
             burst["gateway"].chunks_per_second, burst["nginx"].chunks_per_second
+        ),
+        "eventwise_chunks_per_second_gateway_over_nginx": _ratio(
+            eventwise["gateway"].chunks_per_second, eventwise["nginx"].chunks_per_second
         ),
         "paced_gap_p99_ms_gateway_minus_nginx": _difference(paced["gateway"].gap_ms_p99, paced["nginx"].gap_ms_p99),
         "json_c32_requests_per_second_gateway_over_nginx": _ratio(

@@ -31,6 +31,7 @@ class StubEngine:
         *,
         model: str = "stub",
         tokens_per_second: float = 0,
+        tokens_per_write: int = 16,
         die_after: int | None = None,
         cached: int = 0,
         remember: bool = False,
@@ -38,7 +39,7 @@ class StubEngine:
     ) -> None:
         self._arguments = [
             *("--port", str(port), "--model", model, "--cached", str(cached)),
-            *("--tokens-per-second", str(tokens_per_second)),
+            *("--tokens-per-second", str(tokens_per_second), "--tokens-per-write", str(tokens_per_write)),
         ]
         if remember:
             self._arguments.append("--remember")

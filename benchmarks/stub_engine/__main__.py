@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
     parser.add_argument("--model", default="stub", help="name in /v1/models and in the metrics; any name is answered")
     parser.add_argument("--tokens-per-second", type=float, default=0, help="of each request; 0: as fast as possible")
+    parser.add_argument("--tokens-per-write", type=int, default=16, help="what leaves together when there is no pace")
     parser.add_argument("--die-after", type=int, metavar="N", help="cut a request's connection after N tokens")
     parser.add_argument("--cached", type=int, default=0, metavar="N", help="prompt tokens reported as cached")
     parser.add_argument(
@@ -30,6 +31,7 @@ def main() -> None:
     behaviour = Behaviour(
         model=arguments.model,
         tokens_per_second=arguments.tokens_per_second or None,
+        tokens_per_write=arguments.tokens_per_write,
         die_after_tokens=arguments.die_after,
         cached_tokens=arguments.cached,
         remembers_prompts=arguments.remember,

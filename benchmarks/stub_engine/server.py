@@ -13,7 +13,6 @@ from benchmarks.stub_engine import answer
 from benchmarks.stub_engine.counters import Counters
 from benchmarks.stub_engine.request import Generation, Reader
 
-UNPACED_TOKENS_PER_TURN: Final = 16  # between two looks at the socket, so that a client that leaves is noticed
 JSON_TYPE: Final = "application/json"
 METRICS_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
 STREAM_HEAD: Final = (
@@ -31,11 +30,13 @@ REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How this engine acts: `tokens_per_second` is the pace of one request (None: as fast as the socket takes them),
+    """How this engine acts: `tokens_per_second` is the pace of one request (None: as fast as the socket takes them, and
+    `tokens_per_write` then leave together, between two looks at whether the client is still there),
     `die_after_tokens` cuts the connection of a request after so many (None: never)."""
 
     model: str = "stub"
     tokens_per_second: float | None = None
+    tokens_per_write: int = 16
     die_after_tokens: int | None = None
     cached_tokens: int = 0
     remembers_prompts: bool = False  # and says of a completion's prompt that comes again that it was cached
@@ -188,6 +189,7 @@ class Production:
         self._connection = connection
         self._counters = engine.counters
         self._tokens_per_second = engine.behaviour.tokens_per_second
+        self._tokens_per_write = engine.behaviour.tokens_per_write
         self._asked = asked
         self._parts = parts
         self._loop = asyncio.get_running_loop()
@@ -251,7 +253,7 @@ class Production:
             elapsed = self._loop.time() - self._started
             return min(self._last, 1 + int(elapsed * self._tokens_per_second + 1e-6))
         if self._asked.stream:
-            return min(self._last, self._produced + UNPACED_TOKENS_PER_TURN)
+            return min(self._last, self._produced + self._tokens_per_write)
         return self._last
 
     def _wait(self) -> None:

@@ -152,7 +152,6 @@ class _Stream:
         self._answer = answer
         self._client = client
         self._request = request
-        self._request = request
         self._dialect = request.dialect
         self._sample = request.sample
         reservation = request.reservation
