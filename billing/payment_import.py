@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from billing import camt, payment_queue, payments, statement_csv
+from billing import payment_queue, payments, statement_csv
 from billing.bank_statement import BankEntry, Format, Statement, StatementUnreadable
 from billing.payment_lookup import decision_for
 from billing.payments import NewPayment
@@ -84,7 +84,11 @@ def import_statement(session: Session, body: bytes, name: str, by: str, now: dat
 def read(body: bytes) -> Statement:
     """A file as what it is: XML is CAMT.053, anything else CSV."""
     is_xml = body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") or body[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return camt.parse(body) if is_xml else statement_csv.parse(body)
+    if not is_xml:
+        return statement_csv.parse(body)
+    from billing import camt  # libxml2 is 2 MiB of a process, and gateways hardly ever read a statement
+
+    return camt.parse(body)
 
 
 def match_waiting(session: Session, by: str, now: datetime) -> list[UUID]:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from stdnum.eu import vat
@@ -61,6 +60,8 @@ class Vies:
 
     def ask(self, vat_id: str, requester: str | None) -> RegistryAnswer:
         """POST check-vat-number. With a `requester` (our own VAT id) the answer carries an identifier."""
+        import httpx  # a client of 2 MiB, which gateways hardly ever need
+
         body = {"countryCode": vat_id[:2], "vatNumber": vat_id[2:]}
         if requester:
             body |= {"requesterMemberStateCode": requester[:2], "requesterNumber": requester[2:]}

@@ -6,7 +6,6 @@ from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-import httpx
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import delete, func, select
@@ -163,6 +162,8 @@ def _bearer_key(given: SecretStr | None) -> str | None:
 
 def _served_model(url: str, key: str | None, wanted: str | None) -> str:
     """The engine's name for its weights. It must answer now, with the key that it will be asked with."""
+    import httpx  # a client of 2 MiB, for a moment of a gateway's life
+
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
         answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=PROBE_SECONDS, trust_env=False)
