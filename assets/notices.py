@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from assets.documents import invoice_documents
 from assets.tables import table
-from billing import mail_outbox, mail_sending
+from billing import dunning_mail, mail_outbox, mail_sending
 from serving.webhooks.sending import Sender
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -48,6 +48,7 @@ def mails(
     if post.server is not None:
         with unit_of_work(worker_database) as session:
             mail_outbox.write_documents(session, clock.now())
+            dunning_mail.write(session, clock.now())
         sent = mail_sending.send_due(worker_database, post.server, lambda key: objects.get(Bucket.INVOICES, key))
     with unit_of_work(worker_database) as session:
         waiting = mail_outbox.waiting(session, clock.now())

@@ -108,7 +108,8 @@ def ledger_equals_payments(worker_database: dg.ResourceParam[Engine]) -> dg.Asse
 
 @dg.asset(group_name="invoices", owners=["team:finance"], kinds={"postgres"}, deps=[payments])
 def dunning_notices(worker_database: dg.ResourceParam[Engine]) -> dg.MaterializeResult[None]:
-    """Reminders that are to be sent: once for each overdue invoice and level, with what was open on that day."""
+    """Reminders that are to be sent: once for each overdue invoice and level, with what was open on that day. The asset
+    `mails` mails them where mail is set up; else a person does."""
     with unit_of_work(worker_database) as session:
         written = dunning.propose(session, clock.now())
         newest = dunning.notices(session, 200)

@@ -1,4 +1,4 @@
-"""Dunning: which overdue invoices are to be reminded, at which level. Sending is somebody else's work.
+"""Dunning: which overdue invoices are to be reminded, at which level. Sending is `dunning_mail.py`.
 
 Levels are rows: from how many days after the due date. An invoice moves up one level a day at most and is never
 reminded twice at one; what was paid, written off or cancelled in between drops out by itself.
@@ -21,6 +21,7 @@ from billing.payment_orders import today
 from billing.receivables import Standing
 from studio import ids
 from studio.db.invoices import Invoice
+from studio.db.notices import Mail, MailAttempt
 from studio.db.payments import DunningLevel, DunningNotice
 from studio.db.tenancy import LegalEntity, Tenant
 
@@ -59,7 +60,7 @@ class Reminder:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A reminder that is to be sent."""
+    """A reminder. `mailed_at`: when the mail server took it; None: not yet, or it is for a person to send."""
 
     id: UUID
     invoice_id: UUID
@@ -67,11 +68,11 @@ class Notice:
     number: str
     level: int
     name: str
-    state: str
     currency: str
     amount: Decimal
     due_on: date
     proposed_on: date
+    mailed_at: datetime | None
 
 
 def due(
@@ -118,10 +119,16 @@ def propose(session: Session, now: datetime) -> list[Reminder]:
 
 def notices(session: Session, limit: int) -> list[Notice]:
     """Newest first."""
+    mailed_at = (
+        select(func.max(MailAttempt.began_at))
+        .join(Mail, Mail.id == MailAttempt.mail_id)
+        .where(Mail.key == func.concat("dunning ", DunningNotice.id), MailAttempt.outcome == "sent")
+        .scalar_subquery()
+    )
     columns = (
         DunningNotice.id, DunningNotice.invoice_id, Tenant.slug, func.coalesce(Invoice.number, ""),
-        DunningNotice.level, DunningLevel.name, DunningNotice.state, DunningNotice.currency, DunningNotice.amount,
-        DunningNotice.due_on, DunningNotice.proposed_on,
+        DunningNotice.level, DunningLevel.name, DunningNotice.currency, DunningNotice.amount,
+        DunningNotice.due_on, DunningNotice.proposed_on, mailed_at,
     )  # fmt: skip
     query = (
         select(*columns)

@@ -76,27 +76,33 @@ _TEXTS: Mapping[Kind, Mapping[Language, tuple[str, str]]] = {
     },
     "dunning": {
         "en": (
-            "Reminder: invoice {number}",
+            "{title}: invoice {number}",
             (
                 "Dear customer,\n\nthe invoice {number} over {amount} {currency} was due on {due_on}. If you have paid"
                 " meanwhile, please disregard this.\n\n{seller}\n"
             ),
         ),
         "de": (
-            "Zahlungserinnerung: Rechnung {number}",
+            "{title}: Rechnung {number}",
             (
                 "Guten Tag,\n\ndie Rechnung {number} über {amount} {currency} war am {due_on} fällig. Haben Sie"
                 " inzwischen gezahlt, ist dieses Schreiben gegenstandslos.\n\n{seller}\n"
             ),
         ),
         "zh": (
-            "付款提醒：账单 {number}",
+            "{title}：账单 {number}",
             (
                 "尊敬的客户：\n\n账单 {number}（{amount} {currency}）已于 {due_on} 到期。"
                 "如已付款，请忽略本邮件。\n\n{seller}\n"
             ),
         ),
     },
+}
+# Of a reminder, by its level. From the second on a German one is a Mahnung; what is above the last keeps its name.
+_DUNNING_TITLES: Mapping[Language, tuple[str, ...]] = {
+    "en": ("Reminder", "Second reminder", "Last reminder"),
+    "de": ("Zahlungserinnerung", "Mahnung", "Letzte Mahnung"),
+    "zh": ("付款提醒", "第二次付款提醒", "最后付款提醒"),
 }
 
 
@@ -111,4 +117,7 @@ def language_of(buyer: Mapping[str, Any]) -> Language:
 def compose(kind: Kind, language: Language, **facts: object) -> tuple[str, str]:
     """Subject and body; KeyError when a fact is missing. A line break in a fact never reaches the subject."""
     subject, body = _TEXTS[kind][language]
+    if kind == "dunning":
+        titles = _DUNNING_TITLES[language]
+        facts["title"] = titles[min(int(str(facts["level"])), len(titles)) - 1]
     return " ".join(subject.format(**facts).split()), body.format(**facts)

@@ -6,7 +6,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.notices import Post
-from billing import mail_outbox
+from billing import dunning_mail, mail_outbox
 from orchestration.attempts import run_key
 from orchestration.jobs import SEND_MAIL, SEND_WEBHOOKS
 from serving.webhooks import sending
@@ -42,11 +42,12 @@ def webhooks_due(
 
 @dg.sensor(job=SEND_MAIL, minimum_interval_seconds=60, default_status=_RUNNING)
 def mail_due(worker_database: dg.ResourceParam[Engine], post: dg.ResourceParam[Post]) -> dg.RunRequest | dg.SkipReason:
-    """Writes the mails of new documents and has those sent that are due: one run for all."""
+    """Writes the mails of new documents and reminders, and has those sent that are due: one run for all."""
     now = clock.now()
     if post.server is None:
         return dg.SkipReason("Mail is not set up (STUDIO_SMTP_HOST).")
     with unit_of_work(worker_database) as session:
         mail_outbox.write_documents(session, now)
+        dunning_mail.write(session, now)
         due = [f"{mail.id}#{mail.attempts}" for mail in mail_outbox.waiting(session, now) if mail.state == "due"]
     return dg.RunRequest(run_key=run_key("mail", due)) if due else dg.SkipReason("No mail is due.")

@@ -34,10 +34,10 @@ def ageing(as_json: AsJson = False) -> None:
 
 @app.command()
 def reminders(as_json: AsJson = False) -> None:
-    """What is to be sent."""
+    """Reminders, and which of them were mailed."""
     rows = Api.from_environment().get("/admin/v1/receivables/reminders")
     show_rows(
-        rows, as_json, ("number", "tenant", "level", "name", "amount", "currency", "due_on", "proposed_on", "state")
+        rows, as_json, ("number", "tenant", "level", "name", "amount", "currency", "due_on", "proposed_on", "mailed_at")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
@@ -59,7 +59,7 @@ class AgeView(BaseModel):
 
 
 class NoticeView(BaseModel):
-    """A reminder that is to be sent."""
+    """A reminder. `mailed_at` is null until the mail server took it; without mail a person sends it."""
 
     id: str
     invoice_id: str
@@ -67,11 +67,11 @@ class NoticeView(BaseModel):
     number: str
     level: int
     name: str
-    state: str
     currency: str
     amount: str
     due_on: date
     proposed_on: date
+    mailed_at: datetime | None
 
 
 class WriteOffBody(BaseModel):
@@ -147,7 +147,7 @@ def get_ageing(session: Transaction) -> list[AgeView]:
 
 @router.get("/receivables/reminders")
 def get_reminders(session: Transaction, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> list[NoticeView]:
-    """What is to be sent, newest first."""
+    """Reminders that were proposed, newest first."""
     return [
         NoticeView(
             id=ids.to_wire(ids.DUNNING_NOTICE, one.id),
@@ -156,11 +156,11 @@ def get_reminders(session: Transaction, limit: Annotated[int, Query(ge=1, le=500
             number=one.number,
             level=one.level,
             name=one.name,
-            state=one.state,
             currency=one.currency,
             amount=str(one.amount),
             due_on=one.due_on,
             proposed_on=one.proposed_on,
+            mailed_at=one.mailed_at,
         )
         for one in dunning.notices(session, limit)
     ]

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,34 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from billing import mail_outbox, mail_sending, mail_texts
+from billing import (
+    dunning,
+    dunning_mail,
+    holds,
+    mail_outbox,
+    mail_sending,
+    mail_texts,
+    payment_import,
+    payment_reference,
+    receivables,
+)
 from billing.mail_outbox import WaitingMail
 from billing.mail_sending import Sent, Server
+from billing.receivables import Standing
 from studio import clock
 from studio.db.invoices import InvoiceDocument
 from studio.settings import Settings
-from tests.billing.books import Books
+from tests.billing import statements
+from tests.billing.books import Books, Gateway
+from tests.billing.statements import Line
 from tests.server import free_port
 from tests.tls import certificate_of
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 LATER = datetime(2026, 12, 1, 9, tzinfo=UTC)
+OVERDUE = datetime(2026, 12, 22, 9, tzinfo=UTC)  # since 15 December
 BUYER = {"email": "buyer@example.com", "country": "DE"}
-FACTS = {"number": "X-1", "amount": "1.00", "currency": "EUR", "due_on": "2026-12-15", "seller": "XPULINK"}
+FACTS = {"number": "X-1", "amount": "1.00", "currency": "EUR", "due_on": "2026-12-15", "level": 1, "seller": "XPULINK"}
 
 
 class Mailbox:
@@ -277,6 +292,58 @@ def test_a_server_without_tls_gets_nothing_where_tls_was_asked_for(
     assert (sent.outcome, mailbox.taken) == ("deferred", [])
 
 
+def overdue(books: Books, tenant: UUID, gateway: Gateway, at: datetime) -> Standing:
+    """A final invoice of 119.00 EUR, with its reminder proposed."""
+    invoice_id = books.final_invoice(gateway, tenant, at, LATER, prompt=5_000_000_000)
+    with books.as_role("worker") as session:
+        dunning.propose(session, OVERDUE)
+        found = receivables.standing(session, invoice_id)
+    assert found is not None
+    return found
+
+
+def remind(books: Books) -> int:
+    """How many mails were written."""
+    with books.as_role("worker") as session:
+        return len(dunning_mail.write(session, clock.now()))
+
+
+def test_a_reminder_is_mailed_once_with_what_is_open_now(
+    books: Books, worker: Engine, mailbox: Mailbox, smtp: Server
+) -> None:
+    tenant = books.tenant()
+    with books.database.superuser() as connection:
+        connection.execute("""update tenant_billing set buyer = buyer || '{"email": "ap@kunde.example"}'""")
+    invoice = overdue(books, tenant, books.gateway(), NOON)
+    transfer = statements.camt(Line("19.00", payment_reference.of_invoice(invoice.number), day="2026-12-20"))
+    with books.as_role("worker") as session:
+        payment_import.import_statement(session, transfer, "december.xml", "tests", OVERDUE)
+    assert [remind(books), remind(books)] == [1, 0]
+    assert [sent.outcome for sent in send(worker, smtp)] == ["sent"]
+    (mail,) = mailbox.taken
+    assert mail["Subject"] == f"Zahlungserinnerung: Rechnung {invoice.number}"
+    assert "100.00 EUR war am 2026-12-15" in mail.get_content()
+    with books.as_role("operator") as session:
+        (notice,) = dunning.notices(session, 10)
+    assert (notice.amount, notice.mailed_at is not None) == (Decimal("119.00"), True)  # the notice is as proposed
+
+
+def test_nobody_is_reminded_of_what_is_paid_or_held(books: Books) -> None:
+    tenant = books.tenant()
+    with books.database.superuser() as connection:
+        connection.execute("""update tenant_billing set buyer = buyer || '{"email": "ap@kunde.example"}'""")
+    invoice = overdue(books, tenant, books.gateway(), NOON)
+    with books.as_role("operator") as session:
+        hold_id = holds.hold(session, tenant_id=tenant, reason="they dispute it", by="finance", now=OVERDUE)
+    assert remind(books) == 0
+    with books.as_role("operator") as session:
+        holds.release(session, hold_id=hold_id, reason="settled", by="finance", now=OVERDUE)
+    transfer = statements.camt(Line("119.00", payment_reference.of_invoice(invoice.number), day="2026-12-20"))
+    with books.as_role("worker") as session:
+        payment_import.import_statement(session, transfer, "december.xml", "tests", OVERDUE)
+    assert remind(books) == 0
+
+
 def test_every_text_is_there_in_every_language() -> None:
     facts = FACTS | {
         "invoice": "X-0", "reason": "price", "percent": 80, "used": "8", "budget": "monthly",
@@ -290,6 +357,10 @@ def test_every_text_is_there_in_every_language() -> None:
     assert "\n" not in subject
     assert [mail_texts.language_of({"country": country}) for country in ("AT", "CN", "FR")] == ["de", "zh", "en"]
     assert mail_texts.language_of({"country": "FR", "language": "de"}) == "de"
+    said = [mail_texts.compose("dunning", "de", **(FACTS | {"level": level}))[0] for level in (1, 2, 3, 4)]
+    assert [subject.partition(":")[0] for subject in said] == [
+        "Zahlungserinnerung", "Mahnung", "Letzte Mahnung", "Letzte Mahnung",
+    ]  # fmt: skip
 
 
 def test_without_a_host_there_is_no_mail() -> None:

@@ -90,7 +90,7 @@ def test_what_is_overdue_is_reminded_once_a_level(books: Books, location: Locati
     with books.as_role("auditor") as session:
         (notice,) = dunning.notices(session, 10)
         (age,) = receivables.ageing(receivables.standings(session, only_unsettled=True), clock.now().date())
-    assert (notice.number, notice.level, notice.state) == (invoice.number, 1, "to_send")
+    assert (notice.number, notice.level, notice.mailed_at) == (invoice.number, 1, None)
     assert (notice.amount, age.days_1_30, age.total) == (Decimal("119.00"), Decimal("119.00"), Decimal("119.00"))
 
 
