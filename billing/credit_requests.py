@@ -1,4 +1,4 @@
-"""Requests for credit: one person asks for a lot, another grants it. Needed from `four_eyes_credit_from` on."""
+"""Requests for credit: one person asks for a lot, another grants or declines it. From `four_eyes_credit_from` on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import CENT
 
 
-class AlreadyGranted(Conflict):
-    """A request is answered once."""
+class AlreadyAnswered(Conflict):
+    """A request is granted or declined, once."""
 
-    default_code = "already_granted"
+    default_code = "already_answered"
 
 
 def request(
@@ -49,21 +49,11 @@ def request(
 
 
 def approve(session: Session, request_id: UUID, *, by: str, now: datetime) -> Lot:
-    """Grant what somebody else asked for; the lot. SamePerson for the one who asked, Conflict when it is granted."""
-    asked = session.get(CreditRequest, request_id)
-    if asked is None:
-        raise NotFound(f"There is no request for credit {ids.to_wire(ids.CREDIT_REQUEST, request_id)}.")
+    """Grant what somebody else asked for; the lot. SamePerson for the one who asked, AlreadyAnswered."""
+    asked = _find(session, request_id)
     if four_eyes.person_of(asked.requested_by) == four_eyes.person_of(by):
         raise SamePerson("You have asked for this credit yourself; somebody else approves it.")
-    answered = session.execute(
-        update(CreditRequest)
-        .where(CreditRequest.id == request_id, CreditRequest.approved_at.is_(None))
-        .values(approved_by=by, approved_at=now)
-        .returning(CreditRequest.id)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if answered is None:
-        raise AlreadyGranted("This credit was granted already.")
+    _answer(session, request_id, approved_by=by, approved_at=now)
     seller, _ = credit_lots.seller_of(session, asked.tenant_id, now)
     for actor in (asked.requested_by, by):
         four_eyes.require_person(seller, actor)
@@ -73,7 +63,35 @@ def approve(session: Session, request_id: UUID, *, by: str, now: datetime) -> Lo
     )  # fmt: skip
 
 
+def decline(session: Session, request_id: UUID, *, by: str, reason: str, now: datetime) -> CreditRequest:
+    """Nothing is booked, and the request is over. Whoever asked may take it back so. AlreadyAnswered."""
+    asked = _find(session, request_id)
+    _answer(session, request_id, declined_by=by, declined_at=now, decline_reason=reason)
+    return asked
+
+
 def open_requests(session: Session) -> list[CreditRequest]:
-    """Those that nobody has granted, oldest first."""
-    query = select(CreditRequest).where(CreditRequest.approved_at.is_(None)).order_by(CreditRequest.requested_at)
-    return list(session.scalars(query))
+    """Those that nobody has answered, oldest first."""
+    return list(session.scalars(select(CreditRequest).where(*_UNANSWERED).order_by(CreditRequest.requested_at)))
+
+
+def _find(session: Session, request_id: UUID) -> CreditRequest:
+    asked = session.get(CreditRequest, request_id)
+    if asked is None:
+        raise NotFound(f"There is no request for credit {ids.to_wire(ids.CREDIT_REQUEST, request_id)}.")
+    return asked
+
+
+def _answer(session: Session, request_id: UUID, **values: object) -> None:
+    answered = session.execute(
+        update(CreditRequest)
+        .where(CreditRequest.id == request_id, *_UNANSWERED)
+        .values(**values)
+        .returning(CreditRequest.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if answered is None:
+        raise AlreadyAnswered("This request was granted or declined already.")
+
+
+_UNANSWERED = (CreditRequest.approved_at.is_(None), CreditRequest.declined_at.is_(None))

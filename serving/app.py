@@ -50,6 +50,7 @@ from serving.routes import (
     quotes,
     receipts,
     responses,
+    slo,
     try_it,
     uploads,
     usage,
@@ -70,7 +71,7 @@ from studio.settings import settings
 TENANT_ROUTES = (
     *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
-    *(usage, organization, receipts, limits, budgets, idempotency, cache, keys, isolation, pages, comparisons),
+    *(usage, organization, receipts, slo, limits, budgets, idempotency, cache, keys, isolation, pages, comparisons),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

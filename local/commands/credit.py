@@ -53,6 +53,13 @@ def approve(request_id: str, as_json: AsJson = False) -> None:
     show(lot, as_json, f"Granted {lot['amount']} {lot['currency']} ({lot['id']}).")
 
 
+@app.command()
+def decline(request_id: str, reason: Annotated[str, typer.Option(help="Why not.")], as_json: AsJson = False) -> None:
+    """Decline what somebody asked for, or take back one's own request."""
+    asked = Api.from_environment().post(f"/admin/v1/credit-requests/{request_id}/declines", {"reason": reason})
+    show(asked, as_json, f"Declined {asked['amount']} ({asked['id']}); nothing was booked.")
+
+
 @app.command(name="list")
 def list_(tenant: Tenant, as_json: AsJson = False) -> None:
     """Every lot, and what is left of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 from typing import Literal
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,14 @@ class CreditBody(BaseModel):
     kind: Literal["prepaid", "promotion"]
     amount: Decimal = Field(gt=0, max_digits=18, decimal_places=2)
     expires_on: date | None = Field(None, description="its last day, in the zone of the legal entity")
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class DeclineBody(BaseModel):
+    """Why not."""
+
+    model_config = ConfigDict(extra="forbid")
+
     reason: str = Field(min_length=1, max_length=500)
 
 
@@ -93,16 +102,33 @@ def post_credit_request(slug: str, body: CreditBody, caller: BillingCaller, sess
 @router.post("/credit-requests/{request_id}/approvals", status_code=201)
 def post_credit_approval(request_id: str, caller: BillingCaller, session: Transaction) -> CreditView:
     """Grant a lot that somebody else asked for. It is booked at once."""
-    try:
-        id = ids.from_wire(ids.CREDIT_REQUEST, request_id)
-    except ValueError as error:
-        raise InvalidRequest(str(error), param="request_id") from error
-    lot = credit_requests.approve(session, id, by=caller.actor, now=clock.now())
+    lot = credit_requests.approve(session, _request_id(request_id), by=caller.actor, now=clock.now())
     lot_id = ids.to_wire(ids.CREDIT, lot.id)
     details = {"request": request_id, "amount": f"{lot.remaining} {lot.currency}"}
     audit(session, caller.actor, "credit.grant", lot_id, lot.tenant_id, details)
     (standing,) = (one for one in credit_lots.lots_of(session, lot.tenant_id) if one.lot.id == lot.id)
     return _view(standing)
+
+
+@router.post("/credit-requests/{request_id}/declines", status_code=201)
+def post_credit_decline(
+    request_id: str, body: DeclineBody, caller: BillingCaller, session: Transaction
+) -> CreditRequestView:
+    """Decline a request, or take back one's own. Nothing is booked; a new request may follow."""
+    asked = credit_requests.decline(
+        session, _request_id(request_id), by=caller.actor, reason=body.reason, now=clock.now()
+    )
+    audit(session, caller.actor, "credit.decline", request_id, asked.tenant_id, {"reason": body.reason})
+    return CreditRequestView(
+        id=request_id, kind=asked.kind, amount=f"{asked.amount:.2f}", requested_by=asked.requested_by
+    )
+
+
+def _request_id(wire_id: str) -> UUID:
+    try:
+        return ids.from_wire(ids.CREDIT_REQUEST, wire_id)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="request_id") from error
 
 
 def _view(standing: credit_lots.LotStanding) -> CreditView:

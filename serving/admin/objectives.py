@@ -8,11 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
+from billing.missed_targets import Missed
 from serving.admin.access import Transaction
 from serving.objectives import report
+from studio.db.observation import SloFigure
 from studio.errors import NotFound
 
 router = APIRouter(prefix="/slo")
+MONTH = r"^20\d\d-(0[1-9]|1[0-2])$"
 
 
 class FigureView(BaseModel):
@@ -48,9 +51,7 @@ class ReportView(BaseModel):
 
 
 @router.get("/{month}")
-def get_report(
-    session: Transaction, month: Annotated[str, Path(pattern=r"^20\d\d-(0[1-9]|1[0-2])$", examples=["2026-11"])]
-) -> ReportView:
+def get_report(session: Transaction, month: Annotated[str, Path(pattern=MONTH, examples=["2026-11"])]) -> ReportView:
     """Availability in working hours, warm openings, first tokens, usage error and credits of a Berlin month."""
     first_day = date.fromisoformat(f"{month}-01")
     rows = report.stored(session, first_day)
@@ -59,27 +60,31 @@ def get_report(
     return ReportView(
         month=month,
         computed_at=max(row.computed_at for row in rows),
-        figures=[
-            FigureView(
-                objective=row.objective,
-                subject=row.subject,
-                value=None if row.value is None else f"{row.value.normalize():f}",
-                target=None if row.target is None else f"{row.target.normalize():f}",
-                is_met=row.is_met,
-                samples=row.samples,
-                details=row.details,
-            )
-            for row in rows
-        ],
-        credited=[
-            CreditView(
-                tenant=one.tenant,
-                model=one.variant_id,
-                currency=one.currency,
-                tokens=one.tokens,
-                billed=f"{one.amount:f}",
-                credited=f"{one.given_up:f}",
-            )
-            for one in report.credited(session, first_day)
-        ],
+        figures=[figure_view(row) for row in rows],
+        credited=[credit_view(one) for one in report.credited(session, first_day)],
+    )
+
+
+def figure_view(row: SloFigure) -> FigureView:
+    """As the APIs show it."""
+    return FigureView(
+        objective=row.objective,
+        subject=row.subject,
+        value=None if row.value is None else f"{row.value.normalize():f}",
+        target=None if row.target is None else f"{row.target.normalize():f}",
+        is_met=row.is_met,
+        samples=row.samples,
+        details=row.details,
+    )
+
+
+def credit_view(one: Missed) -> CreditView:
+    """As the APIs show it."""
+    return CreditView(
+        tenant=one.tenant,
+        model=one.variant_id,
+        currency=one.currency,
+        tokens=one.tokens,
+        billed=f"{one.amount:f}",
+        credited=f"{one.given_up:f}",
     )

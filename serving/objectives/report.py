@@ -78,6 +78,11 @@ def stored(session: Session, month: date) -> list[SloFigure]:
     )
 
 
+def months(session: Session) -> list[date]:
+    """Those that were computed, by their first day, newest first."""
+    return list(session.scalars(select(SloFigure.month).distinct().order_by(SloFigure.month.desc())))
+
+
 def credited(session: Session, month: date) -> list[Missed]:
     """What the tenants' days of a month were billed below the fast tier's price, because it was missed.
 

@@ -55,7 +55,7 @@ class InvoiceHold(Base):
 
 
 class CreditRequest(Base):
-    """One person asks for a lot of credit, another grants it. Answered once."""
+    """One person asks for a lot of credit, another grants it or declines. Answered once."""
 
     __tablename__ = "credit_requests"
 
@@ -69,8 +69,16 @@ class CreditRequest(Base):
     requested_at: Mapped[RecordedAt]
     approved_by: Mapped[str | None]
     approved_at: Mapped[datetime | None]
+    declined_by: Mapped[str | None]
+    declined_at: Mapped[datetime | None]
+    decline_reason: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("person_of(requested_by) <> person_of(approved_by)", "two_persons"),
         CheckConstraint("(approved_by is null) = (approved_at is null)", "approved_whole"),
+        CheckConstraint(
+            "(declined_by is null) = (declined_at is null) and (declined_by is null) = (decline_reason is null)",
+            "declined_whole",
+        ),
+        CheckConstraint("approved_by is null or declined_by is null", "one_answer"),
     )

@@ -63,6 +63,7 @@ ROUTES = [
     ("POST", "/admin/v1/holds/hld_0/release"),
     ("POST", "/admin/v1/tenants/acme/credit-requests"),
     ("POST", "/admin/v1/credit-requests/crq_0/approvals"),
+    ("POST", "/admin/v1/credit-requests/crq_0/declines"),
     ("GET", "/admin/v1/invoices/inv_0/document"),
     ("POST", "/admin/v1/invoices/inv_0/corrections"),
     ("GET", "/admin/v1/invoices/inv_0/corrections"),

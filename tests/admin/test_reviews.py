@@ -79,3 +79,10 @@ def test_a_large_lot_of_credit_by_two_persons(office: Office) -> None:
     assert refused.value.code == "same_person"
     lot = office.colleague.post(f"/admin/v1/credit-requests/{request['id']}/approvals")
     assert (lot["amount"], lot["remaining"]) == ("10000.00", "10000.00")
+    again = office.api.post("/admin/v1/tenants/acme/credit-requests", body)
+    said = office.studio("credit", "decline", again["id"], "--reason", "booked already")
+    assert said.returncode == 0, said.stderr
+    assert "Declined 10000.00" in said.stdout
+    with pytest.raises(ApiRefused) as refused:
+        office.colleague.post(f"/admin/v1/credit-requests/{again['id']}/approvals")
+    assert refused.value.code == "already_answered"

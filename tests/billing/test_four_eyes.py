@@ -29,7 +29,7 @@ from billing.approval import DraftIsVoid, InvoiceIsFinal, TotalDiffers
 from billing.correction import CorrectionType
 from billing.correction_finalize import finalize_correction
 from billing.credit_lots import SecondPersonNeeded
-from billing.credit_requests import AlreadyGranted
+from billing.credit_requests import AlreadyAnswered
 from billing.four_eyes import DraftChanged, PersonNeeded, ReviewMissing, SamePerson
 from billing.holds import TenantHeld
 from studio import ids
@@ -304,7 +304,7 @@ class TestCredit:
         def approve(by: str) -> bool:
             try:
                 return bool(act(credit_requests.approve, request_id=request_id, by=by))
-            except AlreadyGranted:
+            except AlreadyAnswered:
                 return False
 
         with ThreadPoolExecutor(3) as threads:
@@ -317,7 +317,15 @@ class TestCredit:
         lot = f"insert into credit_lots ({columns}"
         values = "select tenant_id, legal_entity_id, kind, currency, 10000, granted_on, 'anna', ''"
         refused(books, "operator", f"{lot}) {values} from credit_lots limit 1", "two persons")
+        declined = act(credit_requests.request, **terms, by=ANNA, reason="again")
+        act(credit_requests.decline, request_id=declined, by="bert", reason="one was enough")
+        with pytest.raises(AlreadyAnswered):
+            act(credit_requests.approve, request_id=declined, by="cleo")
+        refused(books, "operator", "update credit_requests set approved_by = 'cleo', approved_at = now()"
+                " where declined_by is not null", "answered once")  # fmt: skip
         unanswered = act(credit_requests.request, **terms, by=ANNA, reason="y")
+        with books.as_role("operator") as session:
+            assert [asked.id for asked in credit_requests.open_requests(session)] == [unanswered]
         refused(books, "operator", f"{lot}, request_id) {values}, :request from credit_lots limit 1",
                 "not approved like this", request=unanswered)  # fmt: skip
         refused(books, "operator", "update credit_requests set approved_by = 'x'", "answered once")

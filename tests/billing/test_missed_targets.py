@@ -40,6 +40,11 @@ def test_a_late_first_token_is_billed_at_base_with_the_reason_on_the_line(books:
         ]
         kept = missed_targets.kept(session, NOON, NOON + timedelta(hours=1))
         assert kept == [Promised("chat-fast", 500, requests=2, missed=1)]
+    neighbour = books.tenant("nachbar")
+    with books.as_role("gateway"):
+        for whose, amounts in ((tenant, [Decimal("0.012")]), (neighbour, [])):  # as tenants see it: their own
+            with tenant_scope(books.engines["gateway"], whose) as session:
+                assert [one.given_up for one in missed_targets.billed_at_base(session, DAY, NEXT)] == amounts
     assert sorted(lines) == [
         ("chat", 1_000_000, Decimal("0.02"), "1,000,000 prompt tokens x 0.02 EUR / 1,000,000"),
         (

@@ -53,6 +53,24 @@ def own(gateway: GatewayProcess, keys: tuple[CreatedKey, CreatedKey]) -> Iterato
         yield client
 
 
+def test_a_months_objectives_are_shown_to_every_tenant(house: House, own: httpx.Client) -> None:
+    assert own.get("/v1/slo").json() == {"object": "list", "data": []}
+    assert_envelope(own.get("/v1/slo/2026-10"), 404, "not_found")
+    with house.database.superuser() as connection:
+        connection.execute(
+            "insert into slo_figures (month, objective, subject, value, target, is_met, samples) values"
+            " ('2026-10-01', 'availability', %s, 0.9972, 0.995, true, 792000)",
+            (CHAT,),
+        )
+    assert own.get("/v1/slo").json()["data"] == ["2026-10"]
+    told = own.get("/v1/slo/2026-10").json()
+    assert [(one["objective"], one["subject"], one["value"]) for one in told["figures"]] == [
+        ("availability", CHAT, "0.9972")
+    ]
+    assert told["credited"] == []
+    assert_envelope(own.get("/v1/slo/2026-13"), 400, "invalid_request")
+
+
 @pytest.fixture
 def admin(gateway: GatewayProcess, keys: tuple[CreatedKey, CreatedKey]) -> Iterator[Any]:
     """The official SDK's own part for it."""
