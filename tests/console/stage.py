@@ -66,6 +66,31 @@ class Stage:
         }
 
 
+def report_october(house: House) -> None:
+    """A month's objectives, of which one was missed, and a day of the tenant that was billed at base for it."""
+    with house.database.superuser() as connection:
+        connection.execute(
+            "insert into slo_figures (month, objective, subject, value, target, is_met, samples) values"
+            " ('2026-10-01', 'availability', %(chat)s, 0.9972, 0.995, true, 792000),"
+            " ('2026-10-01', 'availability', %(echo)s, 0.981, 0.995, false, 792000),"
+            " ('2026-10-01', 'first_token_ms_p50', %(chat)s, 96.4, 120, true, 400),"
+            " ('2026-10-01', 'prewarm', %(chat)s, 1, null, null, 22),"
+            " ('2026-10-01', 'usage_error', %(chat)s, null, 0.02, null, 0)",
+            {"chat": CHAT, "echo": ECHO},
+        )
+        connection.execute("set session_replication_role = replica")  # the day and its seal are left out
+        connection.execute(
+            "insert into rated_lines (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,"
+            " legal_entity_id, currency, tokens, per_million, amount, code_version)"
+            " select '2026-10-07', t.id, 1, f.variant_id, f.unit, b.id, '2026-10-07', 'missed_target', 'xpulink-de',"
+            " 'EUR', 1000000, b.per_million, b.per_million, 'tests'"
+            " from tenants t, prices f join prices b using (unit, currency)"
+            " where t.id = %s and f.variant_id = %s and b.variant_id = %s and f.unit = 'completion'"
+            " and f.currency = 'EUR' and f.valid_until is null and b.valid_until is null",
+            [house.tenant_id, CHAT_FAST, CHAT],
+        )
+
+
 @contextmanager
 def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator[Stage]:
     """Up for as long as the block."""
@@ -120,6 +145,8 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
             started_at = clock.now() - timedelta(minutes=number)
             streamed(house, CHAT, started_at, 90 + 3 * number, 61, 0.9)
             streamed(house, CHAT_FAST, started_at, 55 + 2 * number, 61, 0.5)
+
+        report_october(house)
 
         def reprice() -> None:
             # What the synchronisation of the catalog does with a new entry of a price list.

@@ -9,6 +9,9 @@ export async function Footer({ locale }: { locale: Locale }) {
     <footer className="border-t border-hairline">
       <div className="mx-auto flex w-full max-w-[88rem] flex-wrap items-center gap-x-6 gap-y-1 px-4 py-4 text-[0.8125rem] text-muted sm:px-6">
         <span>{t("name")}</span>
+        <Link className="flex min-h-8 items-center hover:text-text" href={`/${locale}/service`}>
+          {t("service")}
+        </Link>
         <Link className="flex min-h-8 items-center hover:text-text" href={`/${locale}/imprint`}>
           {t("imprint")}
         </Link>
