@@ -21,7 +21,7 @@ export function Credits({ credits }: { credits: Report["credited"] | undefined }
               key={`${one.model} ${one.currency}`}
               className="flex flex-wrap items-baseline gap-x-6 gap-y-1 border-t border-hairline px-5 py-3 first:border-t-0"
             >
-              <span className="min-w-0 flex-1 font-medium wrap-anywhere">{one.model}</span>
+              <span className="min-w-0 basis-full font-medium wrap-anywhere sm:flex-1 sm:basis-0">{one.model}</span>
               <span className="numbers text-muted">{t("tokens", { tokens: format.number(one.tokens) })}</span>
               <span className="numbers">
                 {t("gaveBack", { amount: money(locale, one.currency as Currency, one.credited) })}
