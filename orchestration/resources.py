@@ -18,14 +18,18 @@ from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
 from serving.webhooks.sending import Sender
+from studio.cluster.site import declared_cluster
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
 from studio.prometheus import Prometheus
 from studio.sealing import Seal
-from studio.settings import settings
+from studio.settings import Settings, settings
 from studio.signing import Signer
-from training.process import trainer_environment
+from training.cluster import ClusterTrainers
+from training.job_manifest import StoreAccess
+from training.process import LocalTrainers, trainer_environment
 from training.run import Workshop
+from training.trainers import Trainers
 
 
 @cache
@@ -76,18 +80,22 @@ class BatchEquipment(dg.ConfigurableResource[Equipment]):
 
 
 class TrainingWorkshop(dg.ConfigurableResource[Workshop]):
-    """What a fine-tune works with on this machine."""
+    """What a fine-tune works with: this machine, or the site's cluster."""
 
     def create_resource(self, context: dg.InitResourceContext) -> Workshop:
         """Its parts; nothing is contacted or started yet."""
         configured = settings()
-        return Workshop(
-            database=_worker_engine(configured.database_url("worker")),
-            store=ObjectStore.from_settings(configured),
-            python=configured.engine_python,
-            trainer_environment=trainer_environment(configured),
-            weights_dir=configured.weights_dir,
-        )
+        store = ObjectStore.from_settings(configured)
+        return Workshop(_worker_engine(configured.database_url("worker")), store, _trainers(configured, store))
+
+
+def _trainers(configured: Settings, store: ObjectStore) -> Trainers:
+    """Jobs where the site's cluster trains, processes beside the runs everywhere else."""
+    cluster = declared_cluster(configured.catalog_dir, configured.site)
+    if cluster is None or cluster.training is None:
+        return LocalTrainers(store, configured.engine_python, trainer_environment(configured), configured.weights_dir)
+    access = StoreAccess(configured.s3_endpoint_url, configured.s3_bucket_prefix)
+    return ClusterTrainers(store, access, cluster.training, cluster.gpu_resource)
 
 
 class IsolationProber(dg.ConfigurableResource[Prober]):
