@@ -52,6 +52,7 @@ MONITORING: Values = {
         "logs": {"image": f"registry.example/alloy@{DIGEST}"},
     },
 }
+DATA: Values = {part: {"image": f"registry.example/{part}@{DIGEST}"} for part in ("postgres", "s3", "valkey", "backup")}
 WINDOW: Values = {
     "timezone": "Europe/Berlin",
     "start": "30 7 * * 1-5",
