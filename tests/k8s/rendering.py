@@ -53,6 +53,11 @@ MONITORING: Values = {
     },
 }
 DATA: Values = {part: {"image": f"registry.example/{part}@{DIGEST}"} for part in ("postgres", "s3", "valkey", "backup")}
+EDGE: Values = {
+    "host": "api.example",
+    "upstream": {"service": "studio-gateway"},
+    "jwt": {"issuer": "https://id.example/realms/studio", "jwksUri": "https://id.example/realms/studio/certs"},
+}
 WINDOW: Values = {
     "timezone": "Europe/Berlin",
     "start": "30 7 * * 1-5",

@@ -18,6 +18,7 @@ from tests.k8s.rendering import (
     DAGSTER,
     DATA,
     DIGEST,
+    EDGE,
     ENGINE,
     GATEWAY,
     HELMS,
@@ -172,6 +173,39 @@ CASES: dict[str, tuple[str, str, Values]] = {
             },
         ),
     ),
+    "edge": ("edge", "studio", EDGE),
+    "edge-all": (
+        "edge",
+        "studio",
+        merged(
+            EDGE,
+            {
+                "waf": {
+                    "enabled": True,
+                    "image": f"registry.example/coraza@{DIGEST}",
+                    "sha256": DIGEST.removeprefix("sha256:"),
+                    "pullSecret": "registry",
+                    "config": {"directives_map": {"default": ["SecRuleEngine On"]}},
+                },
+                "finance": {"enabled": True, "host": "dagster.example"},
+                "limits": {"type": "Local"},
+                "trustedHops": 1,
+            },
+        ),
+    ),
+    "edge-bare": (
+        "edge",
+        "studio",
+        merged(
+            EDGE,
+            {
+                "gatewayClass": {"create": False},
+                "jwt": {"enabled": False},
+                "limits": {"enabled": False},
+                "tls": {"redirect": False},
+            },
+        ),
+    ),
 }
 # Pods of many kinds, some of which see their node: judged one by one in test_monitoring_chart.py.
 WATCHING = (
@@ -299,7 +333,13 @@ def test_secrets_are_references(case: str) -> None:
 def test_every_object_says_where_it_belongs(case: str) -> None:
     chart, namespace, _ = CASES[case]
     for document in documents_of(CASES[case]):
-        everywhere = document["kind"] in {"PersistentVolume", "ClusterRole", "ClusterRoleBinding", "PriorityClass"}
+        everywhere = document["kind"] in {
+            "PersistentVolume",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "PriorityClass",
+            "GatewayClass",
+        }
         # What the fleet may do to engines, and runs to fine-tunes, holds where those are.
         elsewhere = {"fleet": "engines", "training": "training"} if chart == "dagster" else {}
         expected = None if everywhere else elsewhere.get(document["metadata"]["name"].rsplit("-", 1)[-1], namespace)
