@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from assets.catalog import CatalogFiles
 from assets.cluster import ClusterSite
 from assets.notices import Post
+from assets.objects import Replica
 from billing.mail_sending import Server
 from billing.vat_confirmation import Register
 from billing.vat_ids import Vies
@@ -52,6 +53,14 @@ class Objects(dg.ConfigurableResource[ObjectStore]):
     def create_resource(self, context: dg.InitResourceContext) -> ObjectStore:
         """A client; nothing is contacted yet."""
         return ObjectStore.from_settings(settings())
+
+
+class ObjectReplica(dg.ConfigurableResource[Replica]):
+    """The second object store, where the settings name one."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Replica:
+        """A client; nothing is contacted yet."""
+        return Replica(ObjectStore.replica(settings()))
 
 
 class VatRegister(dg.ConfigurableResource[Register]):
@@ -142,6 +151,7 @@ class CardMetrics(dg.ConfigurableResource[Prometheus]):
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
+    "replica": ObjectReplica(),
     "batch_equipment": BatchEquipment(),
     "workshop": TrainingWorkshop(),
     "catalog_files": ReviewedCatalog(),
