@@ -10,6 +10,8 @@ UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 NAME ?= overhead
 SEED ?=
+# Which days of the acceptance: "--day 1-2 --day 3-4"; empty: all
+DAYS ?=
 # Each process has servers of its own; the tests of a file share a gateway and stay together. An engine needs all cores.
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
@@ -97,6 +99,10 @@ promtool: ## Debian's Prometheus and promtool into build/prometheus, for the tes
 	@{ command -v promtool && command -v prometheus ; } >/dev/null || test -x build/prometheus/usr/bin/promtool || { mkdir -p build/prometheus && cd build/prometheus && \
 	  { apt-get download prometheus || { apt-get update -qq && apt-get download prometheus; } ; } && dpkg -x prometheus_*.deb . ; } >/dev/null 2>&1 || \
 	  { echo "Prometheus could not be had from Debian's packages: put it and promtool on the PATH, or their tests are skipped."; exit 1; }
+
+.PHONY: cluster-test
+cluster-test: $(APP_READY) $(KUBERNETES_READY) ## Acceptance of an installation, day by day, on the cluster of your KUBECONFIG
+	@$(APP) -m k8s.acceptance $(DAYS)
 
 .PHONY: chaos
 chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)

@@ -122,7 +122,9 @@ def test_dagster_shows_the_rows_and_turns_red(stores: tuple[ObjectStore, ObjectS
         result = dg.materialize([object_replication], resources=resources)
         (check,) = result.get_asset_check_evaluations()
         (done,) = result.asset_materializations_for_node("object_replication")
-        return check.passed, check.metadata["trouble"].records, done.metadata
+        trouble = check.metadata["trouble"]
+        assert isinstance(trouble, dg.TableMetadataValue)
+        return check.passed, trouble.records, done.metadata
 
     passed, rows, metadata = run()
     assert (passed, rows, metadata["copied"].value) == (True, [], 1)
