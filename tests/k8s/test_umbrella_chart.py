@@ -96,6 +96,22 @@ def test_what_cannot_be_is_refused(chart: Path, release: str, change: Values, sa
     assert said in answer.stderr
 
 
+def test_unsigned_images_can_be_refused(chart: Path) -> None:
+    assert "kyverno.io/v1" not in {one["apiVersion"] for one in documents(chart, STUDIO)}
+    key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+    asked = {"enabled": True, "repositories": ["registry.example/studio/*"]}
+    found = documents(chart, merged(STUDIO, {"signatures": asked | {"publicKey": key}}))
+    policy = next(one for one in found if one["kind"] == "ClusterPolicy")
+    (rule,) = policy["spec"]["rules"]
+    (images,) = rule["verifyImages"]
+    assert (images["failureAction"], images["required"], policy["spec"]["failurePolicy"]) == ("Enforce", True, "Fail")
+    assert images["attestors"] == [{"entries": [{"keys": {"publicKeys": key}}]}]
+    assert "training" in rule["match"]["any"][0]["resources"]["namespaces"]
+    for missing, said in (({}, "whose signature counts"), ({"publicKey": key, "repositories": []}, "whose images")):
+        answer = render(chart, merged(STUDIO, {"signatures": asked | missing}))
+        assert said in answer.stderr
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
