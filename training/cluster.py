@@ -18,6 +18,7 @@ import structlog
 from studio import weights
 from studio.catalog.declaration import DeclaredTraining
 from studio.cluster.connection import Cluster, ClusterAway, ClusterConflict, ClusterRefused
+from studio.cluster.pods import OVER, trouble_of
 from studio.cluster.tenant_objects import Manifest
 from studio.errors import StudioError
 from studio.objects import ObjectStore
@@ -38,7 +39,6 @@ from training.trainers import TrainerDied
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 5.0
-_OVER = ("Succeeded", "Failed")  # phases of pods
 
 
 class TrainerStillThere(StudioError):
@@ -135,7 +135,7 @@ class TrainingJob:
         pods = self._pods()
         ended = _ended(found)
         if ended is None:
-            self._say("The Job is being removed" if _is_going(found) else _waits_for(pods))
+            self._say("The Job is being removed" if _is_going(found) else trouble_of(pods))
             return None
         self._say("")
         if ended["type"] == "Complete":
@@ -166,7 +166,7 @@ class TrainingJob:
         return self._cluster.list("Pod", self._namespace, self._selector)
 
     def _pods_that_write(self) -> list[Manifest]:
-        return [pod for pod in self._pods() if pod.get("status", {}).get("phase") not in _OVER]
+        return [pod for pod in self._pods() if pod.get("status", {}).get("phase") not in OVER]
 
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -191,19 +191,3 @@ def _exit_code(pods: list[Manifest]) -> int | None:
         if status["name"] == TRAINER and (ended := status.get("state", {}).get("terminated")):
             return int(ended["exitCode"])
     return None
-
-
-def _waits_for(pods: list[Manifest]) -> str:
-    """Why no trainer runs, in Kubernetes' own words; empty when one does or nothing is known."""
-    for pod in pods:
-        status = pod.get("status", {})
-        if status.get("phase") in (*_OVER, "Running"):
-            continue
-        for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-            waiting = one.get("state", {}).get("waiting") or {}
-            if waiting.get("reason", "PodInitializing") not in ("PodInitializing", "ContainerCreating"):
-                return f"{waiting['reason']}: {waiting.get('message', 'no message')}"
-        for condition in status.get("conditions") or []:
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', 'no message')}"
-    return ""

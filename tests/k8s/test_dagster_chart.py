@@ -27,6 +27,7 @@ RIGHTS = {
     ("launcher", "studio", "events"): {"list"},
     ("code", "studio", "jobs.batch"): {"list", "delete"},
     ("code", "engines", "deployments.apps"): {"list"},
+    ("code", "engines", "pods"): {"list"},
     ("code", "engines", "deployments.apps/scale"): {"update"},
     ("code", "engines", "horizontalpodautoscalers.autoscaling"): {"list"},
     ("code", "engines", "scaledobjects.keda.sh"): {"list"},

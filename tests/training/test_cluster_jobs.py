@@ -354,7 +354,7 @@ def test_an_image_that_cannot_be_pulled_and_a_card_that_is_not_free_are_told(des
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
     container = {"name": "weights", "state": waiting, "ready": False, "restartCount": 0, "imageID": ""}
     node.pod_is(pod, {"phase": "Pending", "initContainerStatuses": [container | {"image": DECLARED.image}]})
-    eventually(lambda: run.heard[-1] == "ImagePullBackOff: not found", "its image is not there", 30)
+    eventually(lambda: run.heard[-1] == "weights: ImagePullBackOff: not found", "its image is not there", 30)
     node.delete("pod", pod)
     node.job_is("Failed", "DeadlineExceeded")
     assert "the Job ended as DeadlineExceeded" in str(run.ends())
