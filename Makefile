@@ -10,6 +10,8 @@ UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 NAME ?= overhead
 SEED ?=
+# Which days of the acceptance: "--day 1-2 --day 3-4"; empty: all
+DAYS ?=
 # Each process has servers of its own; the tests of a file share a gateway and stay together. An engine needs all cores.
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
@@ -23,6 +25,7 @@ ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
 KUBERNETES_READY := build/kubernetes/.ready
+CRDS_READY := build/crds/.ready
 PEERS_READY := build/peers/.ready
 LIGHTHOUSE_READY := build/lighthouse/.ready
 CONSOLE_MODULES := console/node_modules/.ready
@@ -49,12 +52,12 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install $(OIDC_READY) $(KUBERNETES_READY) console ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+test: install $(OIDC_READY) $(KUBERNETES_READY) $(CRDS_READY) console ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
 	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
 	@$(APP) -m pytest -m "engine or browser"
 
 .PHONY: test-fast
-test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) ## The tests that need neither an engine nor a browser
+test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) $(CRDS_READY) ## The tests that need neither an engine nor a browser
 	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
 
 .PHONY: browser
@@ -96,6 +99,10 @@ promtool: ## Debian's Prometheus and promtool into build/prometheus, for the tes
 	@{ command -v promtool && command -v prometheus ; } >/dev/null || test -x build/prometheus/usr/bin/promtool || { mkdir -p build/prometheus && cd build/prometheus && \
 	  { apt-get download prometheus || { apt-get update -qq && apt-get download prometheus; } ; } && dpkg -x prometheus_*.deb . ; } >/dev/null 2>&1 || \
 	  { echo "Prometheus could not be had from Debian's packages: put it and promtool on the PATH, or their tests are skipped."; exit 1; }
+
+.PHONY: cluster-test
+cluster-test: $(APP_READY) $(KUBERNETES_READY) ## Acceptance of an installation, day by day, on the cluster of your KUBECONFIG
+	@$(APP) -m k8s.acceptance $(DAYS)
 
 .PHONY: chaos
 chaos: $(APP_READY) ## The crash tests at full size (SEED=n repeats one run)
@@ -148,6 +155,13 @@ $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.j
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
+	@touch $@
+
+# The published validators of custom kinds (Gateway API, Envoy Gateway, Argo CD): the charts' tests need them, no cluster does.
+$(CRDS_READY): tests/k8s/crds/package.json tests/k8s/crds/package-lock.json
+	@$(HAS_NODE) || { echo "Node.js 20 or later with npm is needed: install it and run make again."; exit 1; }
+	@echo "Installing the schemas of custom kinds ..."
+	@mkdir -p $(@D) && cp $^ tests/k8s/crds/.npmrc $(@D) && npm ci --silent --prefix $(@D)
 	@touch $@
 
 $(LIGHTHOUSE_READY): console/lighthouse/package.json console/lighthouse/package-lock.json

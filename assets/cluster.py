@@ -20,6 +20,7 @@ from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
 ONE_OWNER = "deployments_have_one_owner"
+PODS_START = "pods_of_engines_start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,12 @@ def tenant_namespaces(
             ONE_OWNER,
             asset="cluster_replicas",
             description="Every Deployment that is ours to scale could be scaled; nothing else scales it.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            PODS_START,
+            asset="cluster_replicas",
+            description="No engine waits for something that does not come by itself: an image, weights, a free card.",
+        ),
     ],
 )
 def cluster_replicas(
@@ -104,8 +110,8 @@ def cluster_replicas(
         states = scaled(worker_database, cluster_site.required())
     except StudioError as error:
         raise dg.Failure(error.message) from error
-    trouble = owners_trouble(states)
-    yield dg.AssetCheckResult(passed=not trouble, check_name=ONE_OWNER, metadata={"trouble": table(trouble)})
+    for check, trouble in scale_trouble(states).items():
+        yield dg.AssetCheckResult(passed=not trouble, check_name=check, metadata={"trouble": table(trouble)})
     yield dg.MaterializeResult(metadata=scale_metadata(states))
 
 
@@ -126,9 +132,12 @@ def scale_metadata(states: Sequence[ScaleState]) -> dict[str, dg.MetadataValue]:
     }
 
 
-def owners_trouble(states: Sequence[ScaleState]) -> list[ScaleState]:
-    """What contradicts the claim of the check."""
-    return [state for state in states if not state.is_in_order]
+def scale_trouble(states: Sequence[ScaleState]) -> dict[str, list[ScaleState]]:
+    """What contradicts each check's claim."""
+    return {
+        ONE_OWNER: [state for state in states if not state.is_in_order],
+        PODS_START: [state for state in states if state.outcome == "stuck"],
+    }
 
 
 def _tenant_row(state: TenantState) -> dict[str, object]:

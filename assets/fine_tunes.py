@@ -47,7 +47,13 @@ def fine_tunes(
         named = {"job": dg.MetadataValue.text(config.job_id)}
         context.log_event(dg.AssetObservation("fine_tunes", metadata={**named, **measured}))
 
-    outcome = run_fine_tune(workshop, job_id, observe)
+    def hear(trouble: str) -> None:
+        if trouble:
+            context.log.warning("The trainer does not work: %s", trouble)
+        else:
+            context.log.info("The trainer works again.")
+
+    outcome = run_fine_tune(workshop, job_id, observe, hear)
     with unit_of_work(workshop.database) as session:
         job = jobs.fine_tune(session, job_id)
     reason = outcome.code or "none"  # never the message: it is the tenant's

@@ -21,6 +21,7 @@ from assets import (
     ledger,
     notices,
     objectives,
+    objects,
     open_invoices,
     payments,
     rerate,
@@ -31,7 +32,7 @@ from orchestration.resources import RESOURCES
 from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
 
-_OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, notices)
+_OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, objects, notices)
 _MONEY = (archive, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
 _CHECKED = (archive, usage, invoices, documents, ledger, payments, notices)
 

@@ -5,7 +5,7 @@ from contextlib import closing
 import dagster as dg
 from sqlalchemy import Engine
 
-from assets.cluster import ONE_OWNER, ClusterSite, owners_trouble, scale_metadata, scaled
+from assets.cluster import ClusterSite, scale_metadata, scale_trouble, scaled
 from assets.tables import table
 from orchestration.jobs import APPLY_TENANTS
 from studio import clock
@@ -37,18 +37,20 @@ def cluster_scale(
     seen = str([(state.deployment, state.outcome, state.pods) for state in states])
     if seen == context.cursor:
         return dg.SkipReason("The Deployments are as they were.")
-    trouble = owners_trouble(states)
-    one_owner = dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey("cluster_replicas"),
-        check_name=ONE_OWNER,
-        passed=not trouble,
-        metadata={"trouble": table(trouble)},
-    )
+    checks = [
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey("cluster_replicas"),
+            check_name=check,
+            passed=not trouble,
+            metadata={"trouble": table(trouble)},
+        )
+        for check, trouble in scale_trouble(states).items()
+    ]
     return dg.SensorResult(
         cursor=seen,
         asset_events=[
             dg.AssetMaterialization("cluster_replicas", metadata=scale_metadata(states)),
-            one_owner,
+            *checks,
         ],
     )
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from assets.fine_tunes import FineTuneConfig
 from orchestration.jobs import FINE_TUNE
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
-from studio.objects import Bucket, ObjectStore
+from studio.errors import StudioError
+from studio.objects import Bucket
 from training import jobs
 from training.checkpoints import Checkpoints
 from training.jobs import FineTune, Turn
 from training.progress import Prefix
+from training.run import Workshop
 
 _JOB_TAG = "studio/fine-tune"
 _GENERATION_TAG = "studio/generation"
@@ -26,12 +27,11 @@ _BEGINNING = timedelta(seconds=60)  # from the start of a run's process until it
 @dg.sensor(name="fine_tunes", job=FINE_TUNE, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def fine_tunes_open(
     context: dg.SensorEvaluationContext,
-    worker_database: dg.ResourceParam[Engine],
-    objects: dg.ResourceParam[ObjectStore],
+    workshop: dg.ResourceParam[Workshop],
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Starts a run for every fine-tuning job that waits, and another one where a run died."""
     requests = []
-    with unit_of_work(worker_database) as session:
+    with unit_of_work(workshop.database) as session:
         for job in jobs.open_jobs(session):
             match _turn(context.instance, session, job):
                 case Turn.START:
@@ -39,13 +39,11 @@ def fine_tunes_open(
                 case Turn.RETRY:
                     jobs.retry(session, job.id)
                     requests.append(_request(jobs.fine_tune(session, job.id)))
-                case Turn.CANCEL:
-                    _forget_checkpoints(objects, job)
+                case Turn.CANCEL if _is_cleared(context, workshop, job):
                     jobs.cancel(session, job.id)
-                case Turn.GIVE_UP:
-                    _forget_checkpoints(objects, job)
+                case Turn.GIVE_UP if _is_cleared(context, workshop, job):
                     jobs.give_up(session, job.id)
-                case Turn.WAIT:
+                case Turn.WAIT | Turn.CANCEL | Turn.GIVE_UP:
                     pass
     return requests or dg.SkipReason("No fine-tuning job waits for a run.")
 
@@ -81,9 +79,16 @@ def _ended_at(record: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
 
 
-def _forget_checkpoints(objects: ObjectStore, job: FineTune) -> None:
-    """Before the end is written down: what then fails is done again by the next tick."""
-    Checkpoints.forget(Prefix(objects.client, objects.name(Bucket.ADAPTERS), job.prefix))
+def _is_cleared(context: dg.SensorEvaluationContext, workshop: Workshop, job: FineTune) -> bool:
+    """End its trainer and forget its checkpoints, before its end is written: what fails is done by the next tick."""
+    try:
+        workshop.trainers.end(job)
+    except StudioError as error:
+        context.log.warning("A fine-tune that is over still has its trainer: %s", error.message)
+        return False
+    store = workshop.store
+    Checkpoints.forget(Prefix(store.client, store.name(Bucket.ADAPTERS), job.prefix))
+    return True
 
 
 def _request(job: FineTune) -> dg.RunRequest:

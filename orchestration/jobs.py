@@ -19,6 +19,7 @@ from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
 from assets.notices import mails, webhook_messages
 from assets.objectives import slo_report
+from assets.objects import object_replication
 from assets.payments import bank_statements, dunning_notices, payments
 from assets.rerate import re_rate_preview
 from assets.usage import rated_usage, usage_daily
@@ -143,6 +144,12 @@ REPORT_OBJECTIVES = dg.define_asset_job(
     description="Compute the month's availability, warm openings, first tokens and usage error.",
     tags=_at_most(timedelta(minutes=30)),
 )
+REPLICATE_OBJECTS = dg.define_asset_job(
+    "replicate_objects",
+    selection=[object_replication],
+    description="Copy what is new to the second object store, and read again a part of what was copied.",
+    tags=_at_most(timedelta(hours=12)),
+)
 
 JOBS = [
     SYNC_CATALOG,
@@ -164,4 +171,5 @@ JOBS = [
     APPLY_TENANTS,
     MEASURE_COSTS,
     REPORT_OBJECTIVES,
+    REPLICATE_OBJECTS,
 ]

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from assets.catalog import CatalogFiles
 from assets.cluster import ClusterSite
 from assets.notices import Post
+from assets.objects import Replica
 from billing.mail_sending import Server
 from billing.vat_confirmation import Register
 from billing.vat_ids import Vies
@@ -18,14 +19,18 @@ from serving.batches.drain import Equipment
 from serving.batches.process import equipment_of
 from serving.isolation.night import Prober
 from serving.webhooks.sending import Sender
+from studio.cluster.site import declared_cluster
 from studio.db.sessions import engine_for
 from studio.objects import ObjectStore
 from studio.prometheus import Prometheus
 from studio.sealing import Seal
-from studio.settings import settings
+from studio.settings import Settings, settings
 from studio.signing import Signer
-from training.process import trainer_environment
+from training.cluster import ClusterTrainers
+from training.job_manifest import StoreAccess
+from training.process import LocalTrainers, trainer_environment
 from training.run import Workshop
+from training.trainers import Trainers
 
 
 @cache
@@ -48,6 +53,14 @@ class Objects(dg.ConfigurableResource[ObjectStore]):
     def create_resource(self, context: dg.InitResourceContext) -> ObjectStore:
         """A client; nothing is contacted yet."""
         return ObjectStore.from_settings(settings())
+
+
+class ObjectReplica(dg.ConfigurableResource[Replica]):
+    """The second object store, where the settings name one."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Replica:
+        """A client; nothing is contacted yet."""
+        return Replica(ObjectStore.replica(settings()))
 
 
 class VatRegister(dg.ConfigurableResource[Register]):
@@ -76,18 +89,22 @@ class BatchEquipment(dg.ConfigurableResource[Equipment]):
 
 
 class TrainingWorkshop(dg.ConfigurableResource[Workshop]):
-    """What a fine-tune works with on this machine."""
+    """What a fine-tune works with: this machine, or the site's cluster."""
 
     def create_resource(self, context: dg.InitResourceContext) -> Workshop:
         """Its parts; nothing is contacted or started yet."""
         configured = settings()
-        return Workshop(
-            database=_worker_engine(configured.database_url("worker")),
-            store=ObjectStore.from_settings(configured),
-            python=configured.engine_python,
-            trainer_environment=trainer_environment(configured),
-            weights_dir=configured.weights_dir,
-        )
+        store = ObjectStore.from_settings(configured)
+        return Workshop(_worker_engine(configured.database_url("worker")), store, _trainers(configured, store))
+
+
+def _trainers(configured: Settings, store: ObjectStore) -> Trainers:
+    """Jobs where the site's cluster trains, processes beside the runs everywhere else."""
+    cluster = declared_cluster(configured.catalog_dir, configured.site)
+    if cluster is None or cluster.training is None:
+        return LocalTrainers(store, configured.engine_python, trainer_environment(configured), configured.weights_dir)
+    access = StoreAccess(configured.s3_endpoint_url, configured.s3_bucket_prefix)
+    return ClusterTrainers(store, access, cluster.training, cluster.gpu_resource)
 
 
 class IsolationProber(dg.ConfigurableResource[Prober]):
@@ -134,6 +151,7 @@ class CardMetrics(dg.ConfigurableResource[Prometheus]):
 RESOURCES: dict[str, object] = {
     "worker_database": WorkerDatabase(),
     "objects": Objects(),
+    "replica": ObjectReplica(),
     "batch_equipment": BatchEquipment(),
     "workshop": TrainingWorkshop(),
     "catalog_files": ReviewedCatalog(),

@@ -3,8 +3,9 @@
 import dagster as dg
 from sqlalchemy import Engine
 
+from assets.objects import Replica
 from billing import invoice_requests
-from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, FLY_CANARY, REMIND
+from orchestration.jobs import CERTIFY_ISOLATION, DRAFT_INVOICES, FLY_CANARY, REMIND, REPLICATE_OBJECTS
 from orchestration.reports import daily_costs, daily_objectives
 from orchestration.sealing import seal_closed_windows
 from studio import clock
@@ -60,4 +61,38 @@ HOURLY_CANARY = dg.ScheduleDefinition(
     description="Known requests whose bill must be what they counted themselves.",
 )
 
-SCHEDULES = [month_close, NIGHTLY_ISOLATION, DAILY_REMINDERS, HOURLY_CANARY, daily_objectives, daily_costs]
+
+_UNFINISHED = [
+    *(dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING),
+    *(dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING),
+]
+
+
+# One pass at a time: what the last one has not finished, the next would begin again.
+@dg.schedule(
+    job=REPLICATE_OBJECTS,
+    cron_schedule="43 * * * *",
+    execution_timezone="Europe/Berlin",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def hourly_replication(
+    context: dg.ScheduleEvaluationContext, replica: dg.ResourceParam[Replica]
+) -> dg.RunRequest | dg.SkipReason:
+    """Copies to the second object store, where there is one."""
+    if replica.store is None:
+        return dg.SkipReason("STUDIO_REPLICA_S3_ENDPOINT_URL is not set: there are no copies.")
+    going = dg.RunsFilter(job_name=REPLICATE_OBJECTS.name, statuses=_UNFINISHED)
+    if context.instance.get_runs(going, limit=1):
+        return dg.SkipReason("The last pass is not over.")
+    return dg.RunRequest()
+
+
+SCHEDULES = [
+    month_close,
+    NIGHTLY_ISOLATION,
+    DAILY_REMINDERS,
+    HOURLY_CANARY,
+    daily_objectives,
+    daily_costs,
+    hourly_replication,
+]

@@ -59,6 +59,19 @@ class ObjectStore:
         )
         return cls(client, settings.s3_bucket_prefix)
 
+    @classmethod
+    def replica(cls, settings: Settings) -> ObjectStore | None:
+        """The second server, which holds copies; None where there is none."""
+        if settings.replica_s3_endpoint_url is None:
+            return None
+        access, secret = settings.replica_s3_access_key, settings.replica_s3_secret_key
+        client = s3_client(
+            settings.replica_s3_endpoint_url,
+            access.get_secret_value() if access else None,
+            secret.get_secret_value() if secret else None,
+        )
+        return cls(client, settings.replica_s3_bucket_prefix)
+
     def name(self, bucket: Bucket) -> str:
         """The bucket's name on the server."""
         return f"{self.bucket_prefix}{bucket}"

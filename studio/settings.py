@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="S3 access key id")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key")
     s3_bucket_prefix: str = Field("", description="put before each bucket name, for shared S3 servers")
+    replica_s3_endpoint_url: str | None = Field(None, description="S3 server of copies in the EU; empty: none are made")
+    replica_s3_access_key: SecretStr | None = Field(None, description="S3 access key id there")
+    replica_s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key there")
+    replica_s3_bucket_prefix: str = Field("", description="put before each bucket name there")
     valkey_url: SecretStr | None = Field(None, description="Valkey of limits and caches; empty: one gateway alone")
 
     traces_url: str | None = Field(None, description="OTLP/HTTP collector of traces; empty: none are made")

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import InvalidRequest
+from studio.objects import Bucket, ObjectStore
+from studio.weights import Manifest, WeightsFile
 
 Shape = tuple[int, ...]
 
@@ -77,9 +79,29 @@ def tensor_shapes(folder: Path) -> dict[str, Shape]:
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as source:
             (length,) = struct.unpack("<Q", source.read(8))
-            header = json.loads(source.read(length))
-        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+            shapes |= _shapes(source.read(length))
     return shapes
+
+
+def stored_tensor_shapes(store: ObjectStore, manifest: Manifest) -> dict[str, Shape]:
+    """The same of a model in the object store: a few kilobytes of each file are read."""
+    shapes: dict[str, Shape] = {}
+    for file in manifest.files:
+        if file.path.endswith(".safetensors") and "/" not in file.path:
+            (length,) = struct.unpack("<Q", _part(store, manifest, file, 0, 8))
+            shapes |= _shapes(_part(store, manifest, file, 8, length))
+    return shapes
+
+
+def _part(store: ObjectStore, manifest: Manifest, file: WeightsFile, start: int, length: int) -> bytes:
+    found = store.client.get_object(
+        Bucket=store.name(Bucket.MODELZOO), Key=manifest.object_key(file), Range=f"bytes={start}-{start + length - 1}"
+    )
+    return found["Body"].read()
+
+
+def _shapes(header: bytes) -> dict[str, Shape]:
+    return {name: tuple(entry["shape"]) for name, entry in json.loads(header).items() if name != "__metadata__"}
 
 
 def _check_config(text: bytes, base_id: str, most_rank: int) -> int:

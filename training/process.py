@@ -7,9 +7,14 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from studio import weights
+from studio.objects import ObjectStore
 from studio.settings import REPOSITORY, Settings
+from training.adapter_check import Shape, tensor_shapes
+from training.jobs import FineTune
 from training.spec import TrainerJob
 
 _STOP_SECONDS = 5.0
@@ -22,6 +27,63 @@ _INHERITED = frozenset(
     }
 )
 _INHERITED_GROUPS = ("LC_", "OMP_", "KMP_", "MKL_", "CUDA_", "NVIDIA_", "PYTORCH_")
+
+
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class _Child:
+    """A child process, in the words of `Training`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def trouble(self) -> str:
+        return ""
+
+    def stop(self) -> None:
+        """The block that started it does that."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTrainers:
+    """Trainers on this machine, each with the run that started it."""
+
+    store: ObjectStore
+    python: Path  # of the engine environment
+    environment: Mapping[str, str]
+    weights_dir: Path
+
+    def is_at_work(self, job: FineTune) -> bool:
+        """Never: a trainer ends with its run."""
+        return False
+
+    def base_folder(self, weights_id: str) -> Path:
+        """A verified copy, downloaded when it is not there."""
+        return weights.ensure_local(self.store, weights_id, self.weights_dir)
+
+    def base_shapes(self, weights_id: str) -> Mapping[str, Shape]:
+        """From that copy."""
+        return tensor_shapes(self.base_folder(weights_id))
+
+    @contextmanager
+    def training(self, job: FineTune, task: TrainerJob | None, folder: Path) -> Iterator[_Child]:
+        """A child process."""
+        assert task is not None
+        with running_trainer(replace(task, parent_pid=os.getpid()), folder, self.python, self.environment) as process:
+            yield _Child(process)
+
+    def end(self, job: FineTune) -> None:
+        """Nothing is left of a run that has ended."""
 
 
 @contextmanager
@@ -65,9 +127,5 @@ def trainer_environment(settings: Settings, inherited: Mapping[str, str] = os.en
         **{name: value for name, value in inherited.items() if name in _INHERITED or name.startswith(groups)},
         **{f"STUDIO_{name.upper()}": secret.get_secret_value() for name, secret in secrets.items() if secret},
         **({"STUDIO_S3_ENDPOINT_URL": settings.s3_endpoint_url} if settings.s3_endpoint_url else {}),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        **QUIET,
     }

@@ -6,9 +6,7 @@ in the object store, then its row together with the job's end.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,24 +23,21 @@ from studio.db.sessions import unit_of_work
 from studio.errors import InvalidRequest
 from studio.objects import Bucket, ObjectStore
 from training import jobs
-from training.adapter_check import AdapterRefused, check_adapter, tensor_shapes
+from training.adapter_check import AdapterRefused, check_adapter
 from training.adapter_files import AdapterFiles
 from training.checkpoints import Checkpoints
 from training.dataset import count_examples
 from training.hyperparameters import CONTEXT_TOKENS, RANK, Hyperparameters
 from training.jobs import FineTune, InputFile, NewAdapter
-from training.process import running_trainer
 from training.progress import Prefix, ProgressEvent, ProgressLog
 from training.spec import REFUSED, DataFile, TrainerJob, TrainingSpec
+from training.trainers import TrainerDied, Trainers, Training
 
 _POLL_SECONDS = 1.0
 
 Ending = Literal["succeeded", "failed", "cancelled", "already over"]
 OnMetrics = Callable[[Mapping[str, Any]], None]
-
-
-class TrainerDied(Exception):
-    """The process ended without an end: killed, or out of memory. The job is tried again."""
+OnTrouble = Callable[[str], None]
 
 
 class _Cancelled(Exception):
@@ -51,13 +46,11 @@ class _Cancelled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a run works with on this machine."""
+    """What a run works with."""
 
     database: Engine
     store: ObjectStore
-    python: Path  # of the engine environment
-    trainer_environment: Mapping[str, str]
-    weights_dir: Path
+    trainers: Trainers
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +64,22 @@ class Outcome:
     is_adapter_refused: bool = False  # training went to its end, and what came out is not to be served
 
 
-def run_fine_tune(workshop: Workshop, job_id: UUID, on_metrics: OnMetrics = lambda _: None) -> Outcome:
-    """Bring the job to its end. TrainerDied or HoldLost when the attempt had none, AnotherRunWorks beside another."""
+def run_fine_tune(
+    workshop: Workshop,
+    job_id: UUID,
+    on_metrics: OnMetrics = lambda _: None,
+    on_trouble: OnTrouble = lambda _: None,
+) -> Outcome:
+    """Bring the job to its end. TrainerDied or HoldLost when the attempt had none, AnotherRunWorks beside another.
+
+    `on_trouble` hears, once each, what keeps the trainer from working, and an empty text when that is over.
+    """
     with jobs.exclusive(workshop.database, job_id) as check_hold, _folder_of(job_id) as folder:
         with unit_of_work(workshop.database) as session:
             job = jobs.fine_tune(session, job_id)
         prefix = Prefix(workshop.store.client, workshop.store.name(Bucket.ADAPTERS), job.prefix)
         if job.state in jobs.OPEN_STATES:
-            outcome = _Attempt(workshop, job, prefix, folder, check_hold, on_metrics).run()
+            outcome = _Attempt(workshop, job, prefix, folder, check_hold, on_metrics, on_trouble).run()
         else:
             outcome = Outcome("already over", f"it has {job.state}")
         Checkpoints.forget(prefix)
@@ -104,6 +105,7 @@ class _Attempt:
         folder: Path,
         check_hold: Callable[[], None],
         on_metrics: OnMetrics,
+        on_trouble: OnTrouble,
     ) -> None:
         self._shop = workshop
         self._job = job
@@ -111,6 +113,8 @@ class _Attempt:
         self._folder = folder
         self._check_hold = check_hold
         self._on_metrics = on_metrics
+        self._on_trouble = on_trouble
+        self._trouble = ""
         self._last: ProgressEvent | None = None
         with unit_of_work(workshop.database) as session:
             seq, self._reported_step = jobs.copied_events(session, job.id)
@@ -119,8 +123,10 @@ class _Attempt:
 
     def run(self) -> Outcome:
         try:
-            hyperparameters = self._validate_files()
-            self._train(self._spec(hyperparameters))
+            if self._is_trainer_at_work():
+                self._train(None)  # its files were good, and only it writes events now
+            else:
+                self._train(self._task(self._validate_files()))
             return self._publish()
         except _Cancelled:
             self._say("The job was cancelled")
@@ -136,6 +142,15 @@ class _Attempt:
                 jobs.fail(session, self._job.id, refused.code, refused.message, refused.param)
             is_adapter_refused = isinstance(refused, AdapterRefused)
             return Outcome("failed", refused.message, refused.code, is_adapter_refused=is_adapter_refused)
+
+    def _is_trainer_at_work(self) -> bool:
+        """Ask until there is an answer: a second trainer beside the first would undo its work."""
+        while (is_at_work := self._shop.trainers.is_at_work(self._job)) is None:
+            self._hear("The cluster cannot be asked whether the trainer works")
+            self._check_hold()
+            self._stop_if_cancelled()
+            time.sleep(_POLL_SECONDS)
+        return is_at_work
 
     def _validate_files(self) -> Hyperparameters:
         if self._job.state == "validating_files":
@@ -170,7 +185,7 @@ class _Attempt:
         return TrainingSpec(
             base_id=job.variant_id,
             model_id=job.model_id,
-            weights_dir=str(self._base_folder().absolute()),
+            weights_dir=str(self._shop.trainers.base_folder(job.weights_id).absolute()),
             training=self._data_file(job.training),
             validation=self._data_file(job.validation) if job.validation else None,
             n_epochs=hyperparameters.n_epochs,
@@ -184,25 +199,25 @@ class _Attempt:
     def _data_file(self, file: InputFile) -> DataFile:
         return DataFile(self._shop.store.name(Bucket.FILES), file.object_key, file.sha256)
 
-    def _base_folder(self) -> Path:
-        return weights.ensure_local(self._shop.store, self._job.weights_id, self._shop.weights_dir)
-
-    def _train(self, spec: TrainingSpec) -> None:
-        """Follow the trainer to its end."""
+    def _task(self, hyperparameters: Hyperparameters) -> TrainerJob:
+        """What the trainer is told, once the tenant has been told that it starts."""
+        spec = self._spec(hyperparameters)
         self._stop_if_cancelled()
         with unit_of_work(self._shop.database) as session:
             jobs.start(session, self._job.id)
         self._say("Training has started")
-        trainer_job = TrainerJob(
+        return TrainerJob(
             spec,
             self._prefix.bucket,
             self._prefix.prefix,
             first_seq=self._progress.next_seq,
             reported_step=self._reported_step,
-            parent_pid=os.getpid(),
         )
-        with running_trainer(trainer_job, self._folder, self._shop.python, self._shop.trainer_environment) as trainer:
-            code = self._follow(trainer)
+
+    def _train(self, task: TrainerJob | None) -> None:
+        """Follow the trainer to its end."""
+        with self._shop.trainers.training(self._job, task, self._folder) as training:
+            code = self._follow(training)
         self._copy_events()
         last = self._last
         if code == REFUSED and last is not None and last.level == "error":
@@ -210,13 +225,23 @@ class _Attempt:
         if code != 0:
             raise TrainerDied(f"the trainer ended with exit status {code}")
 
-    def _follow(self, trainer: subprocess.Popen[bytes]) -> int:
-        while (code := trainer.poll()) is None:
+    def _follow(self, training: Training) -> int:
+        while (code := training.poll()) is None:
+            self._hear(training.trouble())
             self._check_hold()
             self._copy_events()
-            self._stop_if_cancelled()
+            try:
+                self._stop_if_cancelled()
+            except _Cancelled:
+                training.stop()
+                raise
             time.sleep(_POLL_SECONDS)
         return code
+
+    def _hear(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._on_trouble(trouble)
 
     def _stop_if_cancelled(self) -> None:
         with unit_of_work(self._shop.database) as session:
@@ -230,7 +255,7 @@ class _Attempt:
             files.config,
             files.weights,
             base_id=self._job.variant_id,
-            base_shapes=tensor_shapes(self._base_folder()),
+            base_shapes=self._shop.trainers.base_shapes(self._job.weights_id),
             most_rank=RANK,
         )
         adapter = self._name(files, checked.rank)
@@ -257,6 +282,7 @@ class _Attempt:
 
     def _say(self, text: str, level: Literal["info", "error"] = "info") -> None:
         """An event of our own, in the same sequence as the trainer's."""
+        self._copy_events()  # what an ended trainer has said last
         at = self._progress.next_seq
         self._progress.message(text, level)
         self._progress.next_seq = at  # and then copied like every other

@@ -55,7 +55,7 @@ class TrainerJob:
     prefix: str  # of all objects that the trainer writes
     first_seq: int  # of the first event that this attempt writes
     reported_step: int  # steps up to this one were reported by an earlier attempt
-    parent_pid: int  # with whose end the trainer ends
+    parent_pid: int | None = None  # with whose end the trainer ends; None in a pod, which the cluster ends
 
     def to_json(self) -> str:
         """The file that `python -m training.trainer --job` reads."""

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,15 @@ def _publish_adapter(model: Any, spec: TrainingSpec, prefix: Prefix, folder: Pat
     prefix.put("adapter/manifest.json", json.dumps({"trained_tokens": trained_tokens, "files": files}).encode())
 
 
+def _reported_step(progress: ProgressLog, at_first: int) -> int:
+    """Pass over the events of trainers before us at the same task: a Job starts another pod when one is lost."""
+    step = at_first
+    while (event := progress.read_next()) is not None:
+        if event.type == "metrics":
+            step = max(step, event.data["step"])
+    return step
+
+
 def _end_with(parent_pid: int) -> None:
     """The kernel ends us with our parent, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -230,13 +239,20 @@ def _end_with(parent_pid: int) -> None:
 def main() -> int:
     """The process."""
     parser = argparse.ArgumentParser(prog="training.trainer", description="Train one adapter.")
-    parser.add_argument("--job", type=Path, required=True)
-    job = TrainerJob.from_json(parser.parse_args().job.read_text())
-    _end_with(job.parent_pid)
+    parser.add_argument("--job", type=Path, help="file that says what to train")
+    parser.add_argument("--job-text", help="the same as text, for a pod")
+    given = parser.parse_args()
+    job = TrainerJob.from_json(given.job_text or given.job.read_text())
+    if job.parent_pid is None:
+        # A pod's first process gets no signal that it has not asked for, and would work on until it is killed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    else:
+        _end_with(job.parent_pid)
     os.nice(_NICENESS)
     names = ("STUDIO_S3_ENDPOINT_URL", "STUDIO_S3_ACCESS_KEY", "STUDIO_S3_SECRET_KEY")
     prefix = Prefix(s3_client(*map(os.environ.get, names)), job.bucket, job.prefix)
     progress = ProgressLog(prefix, job.first_seq)
+    job = replace(job, reported_step=_reported_step(progress, job.reported_step))
     with tempfile.TemporaryDirectory(prefix="studio-training-") as folder:
         try:
             train(job, prefix, progress, Path(folder))

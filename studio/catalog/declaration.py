@@ -159,6 +159,26 @@ class ClusterDoor(_Declared):
         return self
 
 
+class DeclaredTraining(_Declared):
+    """How fine-tunes train in a cluster: as Jobs of one namespace (k8s/charts/training makes what they need there)."""
+
+    namespace: Slug = "training"
+    image: str = Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")  # k8s/images/trainer.Containerfile
+    weights_claim: Slug = "training-weights"  # of the bases, on the node's own disk
+    credentials: Slug = "training-s3"  # a Secret with the keys `s3-access-key` and `s3-secret-key`
+    cards: int = Field(1, ge=0)
+    cpus: int = Field(8, ge=1)
+    memory_gib: int = Field(64, ge=1)
+    scratch_gib: int = Field(50, ge=1)
+    hours_most: int = Field(24, ge=1)  # of one attempt, its wait for a card included
+    kept_hours: int = Field(24, ge=0)  # so long its log can be read
+    priority_class: Slug | None = "studio-training"
+    node_selector: dict[str, str] = {"studio.xpulink.ai/role": "training"}
+    tolerations: tuple[dict[str, str], ...] = ()
+    host_groups: tuple[int, ...] = ()  # numbers of `video` and `render` on the nodes
+    queue: Slug | None = None  # a LocalQueue of Kueue; None: Kubernetes alone decides
+
+
 class DeclaredCluster(_Declared):
     """The Kubernetes cluster of a site."""
 
@@ -170,6 +190,7 @@ class DeclaredCluster(_Declared):
     s3: ClusterDoor
     tenant: TenantShare = TenantShare()  # of every tenant that is not named below
     tenants: dict[Slug, TenantShare] = {}
+    training: DeclaredTraining | None = None  # None: fine-tunes train in a process beside their run
 
 
 class DeclaredCostRate(_Declared):

@@ -28,6 +28,7 @@ _KINDS: dict[str, Any] = {
     "NetworkPolicy": create_namespaced_resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     "Deployment": create_namespaced_resource("apps", "v1", "Deployment", "deployments"),
     "Job": create_namespaced_resource("batch", "v1", "Job", "jobs"),
+    "Pod": create_namespaced_resource("", "v1", "Pod", "pods"),
     "HorizontalPodAutoscaler": create_namespaced_resource(
         "autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers"
     ),
@@ -104,6 +105,12 @@ class Cluster:
                 self._client.replace(resource(manifest | {"metadata": merged}))
             else:
                 self._client.apply(resource(manifest), force=True)
+
+    def create(self, manifest: Manifest) -> None:
+        """Make an object that is not there. ClusterConflict when one of its name is."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        with _in_our_words(f"create {kind}/{name}"):
+            self._client.create(_KINDS[kind](manifest))
 
     def scale(self, name: str, namespace: str, replicas: int, seen: str) -> None:
         """Give a Deployment a number of pods, by its scale alone. ClusterConflict when it is not any more what it was

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from studio.cluster.connection import Cluster, ClusterConflict
+from studio.cluster.pods import trouble_of
 from studio.cluster.tenant_objects import Manifest
 from studio.db.fleet import DesiredReplicas
 from studio.errors import StudioError
@@ -24,7 +25,7 @@ DRIVER_LABEL = "studio.xpulink.ai/driver"
 VARIANT_ANNOTATION = "studio.xpulink.ai/variant-id"
 OURS = f"app.kubernetes.io/part-of=xpulink-ai-studio,{DRIVER_LABEL}=studio"
 
-Outcome = Literal["in order", "scaled", "busy", "starting", "conflict", "failed"]
+Outcome = Literal["in order", "scaled", "busy", "starting", "stuck", "conflict", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class ScaleState:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether nothing waits for a person."""
+        """Whether nothing keeps us from scaling it."""
         return self.outcome not in ("conflict", "failed")
 
 
@@ -107,4 +108,13 @@ def _drive_one(
         except StudioError as error:
             return state("failed", error.message)
         return state("scaled", f"{pods} -> {desired}", desired)
-    return state("in order") if ready == desired else state("starting", f"{ready} of {desired} ready")
+    if ready >= desired:
+        return state("in order")
+    trouble = trouble_of(cluster.list("Pod", metadata["namespace"], _selector(deployment)))
+    if trouble:
+        return state("stuck", trouble)
+    return state("starting", f"{ready} of {desired} ready")
+
+
+def _selector(deployment: Manifest) -> str:
+    return ",".join(f"{name}={value}" for name, value in deployment["spec"]["selector"]["matchLabels"].items())

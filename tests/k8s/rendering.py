@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -52,6 +54,13 @@ MONITORING: Values = {
         "logs": {"image": f"registry.example/alloy@{DIGEST}"},
     },
 }
+DATA: Values = {part: {"image": f"registry.example/{part}@{DIGEST}"} for part in ("postgres", "s3", "valkey", "backup")}
+EDGE: Values = {
+    "host": "api.example",
+    "upstream": {"service": "studio-gateway"},
+    "jwt": {"issuer": "https://id.example/realms/studio", "jwksUri": "https://id.example/realms/studio/certs"},
+}
+STUDIO: Values = {"data": DATA, "gateway": GATEWAY, "dagster": DAGSTER, "edge": EDGE, "monitoring": MONITORING}
 WINDOW: Values = {
     "timezone": "Europe/Berlin",
     "start": "30 7 * * 1-5",
@@ -73,6 +82,16 @@ def merged(*parts: Values) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(below, Mapping)
             result[key] = merged(below, value) if both and below is not None else value
     return result
+
+
+@cache
+def umbrella(folder: Path) -> Path:
+    """The chart `studio` with its dependencies beside it, in a folder of the test's: helm packs them into the chart."""
+    shutil.copytree(CHARTS, folder / "charts", ignore=shutil.ignore_patterns("*.tgz"))
+    chart = folder / "charts" / "studio"
+    answer = run_tool("helm", "dependency", "build", str(chart))
+    assert answer.returncode == 0, answer.stderr
+    return chart
 
 
 def template(chart: str, values: Values, *, namespace: str = "engines", helm: str = "helm") -> list[Document]:

@@ -16,7 +16,9 @@ from k8s.chart_readme import ValueUnexplained, readme
 from tests.k8s.rendering import (
     CHARTS,
     DAGSTER,
+    DATA,
     DIGEST,
+    EDGE,
     ENGINE,
     GATEWAY,
     HELMS,
@@ -110,6 +112,7 @@ CASES: dict[str, tuple[str, str, Values]] = {
                     }
                 },
                 "networkPolicy": {"apiServerCidrs": ["10.0.0.1/32"]},
+                "access": {"training": True},
             },
         ),
     ),
@@ -123,6 +126,83 @@ CASES: dict[str, tuple[str, str, Values]] = {
                 "access": {"fleet": False, "tenants": False},
                 "networkPolicy": {"enabled": False},
                 "secrets": {"s3_access_key": {"name": ""}},
+            },
+        ),
+    ),
+    "training": ("training", "training", {}),
+    "training-all": (
+        "training",
+        "training",
+        {"weights": {"localVolume": {"create": True, "node": "node-2"}}, "quota": {"cards": 0}},
+    ),
+    "training-bare": (
+        "training",
+        "training",
+        {"networkPolicy": {"enabled": False}, "priority": {"create": False}, "weights": {"storageClass": "local"}},
+    ),
+    "data": ("data", "studio", DATA),
+    "data-all": (
+        "data",
+        "studio",
+        merged(
+            DATA,
+            ON,
+            {
+                "node": "node-1",
+                "postgres": {"volume": {"path": "/var/lib/studio/postgres"}},
+                "s3": {"volume": {"path": "/var/lib/studio/s3"}},
+                "backup": {"endpointUrl": "https://s3.eu-central-1.amazonaws.com", "bucketPrefix": "x-"},
+                "networkPolicy": {
+                    "callers": ["other"],
+                    "destinations": [{"cidr": "10.1.0.0/24", "ports": [443]}],
+                },
+            },
+        ),
+    ),
+    "data-bare": (
+        "data",
+        "studio",
+        merged(
+            DATA,
+            {
+                "s3": {"enabled": False, "image": ""},
+                "valkey": {"enabled": False, "image": ""},
+                "backup": {"enabled": False, "image": ""},
+                "networkPolicy": {"enabled": False},
+                "postgres": {"volume": {"storageClass": "local-nvme"}},
+            },
+        ),
+    ),
+    "edge": ("edge", "studio", EDGE),
+    "edge-all": (
+        "edge",
+        "studio",
+        merged(
+            EDGE,
+            {
+                "waf": {
+                    "enabled": True,
+                    "image": f"registry.example/coraza@{DIGEST}",
+                    "sha256": DIGEST.removeprefix("sha256:"),
+                    "pullSecret": "registry",
+                    "config": {"directives_map": {"default": ["SecRuleEngine On"]}},
+                },
+                "finance": {"enabled": True, "host": "dagster.example"},
+                "limits": {"type": "Local"},
+                "trustedHops": 1,
+            },
+        ),
+    ),
+    "edge-bare": (
+        "edge",
+        "studio",
+        merged(
+            EDGE,
+            {
+                "gatewayClass": {"create": False},
+                "jwt": {"enabled": False},
+                "limits": {"enabled": False},
+                "tls": {"redirect": False},
             },
         ),
     ),
@@ -161,6 +241,7 @@ def judge(version: str, file: Path) -> subprocess.Popen[str]:
 def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
     fullest = (
         *(CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"]),
+        *(CASES["training-all"], CASES["data-all"]),
         WATCHING,
     )
     everything = [document for case in fullest for document in documents_of(case)]
@@ -197,19 +278,21 @@ def test_keda_knows_every_field_of_its_object() -> None:
 def pods(documents: list[Document]) -> Iterator[Document]:
     """Specs of all pods that the objects would make."""
     for document in documents:
-        template_ = document.get("spec", {}).get("template")
+        spec = document.get("spec", {})
+        template_ = spec.get("jobTemplate", {}).get("spec", spec).get("template")
         if template_ is not None:
             yield template_["spec"]
 
 
 # Whose pods may speak to the API server: `tests/k8s/test_dagster_chart.py` holds their rights to a table.
+WITHOUT_PODS = ("training", "edge")
 WITH_TOKEN = ("-launcher", "-code")
 
 
 @cases
 def test_pods_are_restricted_and_hold_no_token_that_they_do_not_need(case: str) -> None:
     found = list(pods(documents_of(CASES[case])))
-    assert found
+    assert found or CASES[case][0] in WITHOUT_PODS
     for pod in found:
         assert_restricted(pod)
         needs_token = CASES[case][0] == "dagster" and pod["serviceAccountName"].endswith(WITH_TOKEN)
@@ -221,7 +304,7 @@ def assert_restricted(pod: Document) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    allowed = {"configMap", "emptyDir", "persistentVolumeClaim"}
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     assert all(allowed & volume.keys() for volume in pod["volumes"])
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
         assert container["securityContext"] == {
@@ -250,10 +333,16 @@ def test_secrets_are_references(case: str) -> None:
 def test_every_object_says_where_it_belongs(case: str) -> None:
     chart, namespace, _ = CASES[case]
     for document in documents_of(CASES[case]):
-        everywhere = document["kind"] in {"PersistentVolume", "ClusterRole", "ClusterRoleBinding"}
-        # What the fleet may do to engines holds where they are.
-        elsewhere = document["metadata"]["name"].endswith("-fleet")
-        expected = None if everywhere else "engines" if elsewhere else namespace
+        everywhere = document["kind"] in {
+            "PersistentVolume",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "PriorityClass",
+            "GatewayClass",
+        }
+        # What the fleet may do to engines, and runs to fine-tunes, holds where those are.
+        elsewhere = {"fleet": "engines", "training": "training"} if chart == "dagster" else {}
+        expected = None if everywhere else elsewhere.get(document["metadata"]["name"].rsplit("-", 1)[-1], namespace)
         assert document["metadata"].get("namespace") == expected
         assert document["metadata"]["labels"]["app.kubernetes.io/name"] == chart
 

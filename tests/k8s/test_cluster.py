@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import dagster as dg
@@ -33,6 +34,7 @@ from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.rendering import DIGEST, ENGINE, merged, only, template
+from tests.k8s.wire import Wire
 from tests.orchestration.location import Location
 from tests.server import TestDatabase, free_port
 from tests.serving.gateway_process import GatewayProcess
@@ -218,6 +220,78 @@ def test_two_releases_of_one_variant_are_a_conflict(plane: ControlPlane, cluster
     assert [pods_of(plane, name, "twice") for name in names] == [1, 1]
 
 
+def test_pods_that_cannot_start_are_a_state_of_their_own_that_does_not_flap(
+    plane: ControlPlane, cluster: Cluster
+) -> None:
+    name = engine(plane, "stuck", "qwen3-32b-base")
+    selector = plane.object("deployment", name, "stuck")["spec"]["selector"]["matchLabels"]
+    container = {"name": "engine", "image": f"registry.example/vllm@{DIGEST}"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "stuck", "labels": selector}}
+    plane.succeed(
+        *("kubectl", "create", "--validate=false", "--filename", "-"),
+        text=json.dumps(pod | {"spec": {"containers": [container]}}),
+    )
+
+    def state(**container_state: Any) -> tuple[str, str]:
+        """What the driver says of it when the kubelet says this."""
+        seen = {"name": "engine", "image": "i", "imageID": "", "ready": False, "restartCount": 0} | container_state
+        scheduled = container_state.get("conditions", [])
+        status = {"phase": "Pending", "containerStatuses": [seen], "conditions": scheduled}
+        status = {"phase": "Pending", "conditions": scheduled} if scheduled else status
+        stored = plane.object("pod", "p", "stuck") | {"status": status}
+        path = "/api/v1/namespaces/stuck/pods/p/status"
+        plane.succeed("kubectl", "replace", "--raw", path, "--filename", "-", text=json.dumps(stored))
+        (found,) = drive(cluster, "stuck", {"qwen3-32b-base": 1})
+        return found.outcome, found.said
+
+    assert state(state={"waiting": {"reason": "ContainerCreating"}}) == ("starting", "0 of 1 ready")
+    # An image that cannot be pulled: two words of the kubelet's for one state.
+    for reason in ("ErrImagePull", "ImagePullBackOff"):
+        said = {"waiting": {"reason": reason, "message": "manifest unknown"}}
+        assert state(state=said) == ("stuck", f"engine: {reason}: manifest unknown")
+    # Weights with another checksum: the init container's own sentence, while it waits and while it runs again.
+    ended = {"terminated": {"exitCode": 1, "message": "qwen3-32b: model.safetensors has not the manifest's SHA-256"}}
+    waits: dict[str, Any] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+    runs: dict[str, Any] = {"running": {}}
+    for present in (waits, runs):
+        outcome, sentence = state(state=present, lastState=ended, restartCount=4)
+        assert outcome == "stuck"
+        assert "has not the manifest's SHA-256" in sentence
+    # A card that was lost: the next pod finds none.
+    lost = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient gpu"}
+    assert state(conditions=[lost]) == ("stuck", "Unschedulable: Insufficient gpu")
+
+
+def test_while_the_api_server_is_away_nothing_is_done_and_the_first_tick_after_it_catches_up(
+    plane: ControlPlane, worker: Engine, catalog: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "catalog"
+    shutil.copytree(REPOSITORY / "catalog", folder)
+    with (folder / "sites/local.yaml").open("a") as file:
+        file.write(CLUSTER_OF_THE_SITE.replace("dagster-engines", "away-engines"))
+    name = engine(plane, "away-engines", "smollm2-135m-instruct")
+    config = plane.kubeconfig.read_text()
+    port = config.split("https://127.0.0.1:")[1].split()[0]
+    wire = Wire(int(port))
+    (tmp_path / "kubeconfig").write_text(config.replace(f"127.0.0.1:{port}", f"127.0.0.1:{wire.port}"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with unit_of_work(worker) as session:
+        row = {"variant_id": "smollm2-135m-instruct", "replicas": 3, "reason": "open"}
+        session.execute(insert(DesiredReplicas).values(decided_at=datetime.now(UTC), **row))
+    with dg.DagsterInstance.ephemeral() as instance:
+        location = Location({"worker_database": worker, "cluster_site": ClusterSite(folder, "local")}, instance)
+        wire.cut()
+        for sensor in ("cluster_scale", "tenants_drifted"):
+            with location.tick(sensor) as said:
+                assert "could not be asked" in str(said.skip_message)
+        assert pods_of(plane, name, "away-engines") == 1
+        wire.mend()
+        with location.tick("cluster_scale") as said:
+            assert len(said.asset_events) == 3
+        assert pods_of(plane, name, "away-engines") == 3
+    wire.close()
+
+
 def test_a_deployment_that_was_changed_meanwhile_is_not_overwritten(plane: ControlPlane, cluster: Cluster) -> None:
     name = engine(plane, "changed", "qwen3-32b-base")
     seen = plane.object("deployment", name, "changed")["metadata"]["resourceVersion"]
@@ -266,6 +340,7 @@ def test_dagster_brings_tenants_and_pods_to_what_is_declared(
         with location.tick("cluster_scale") as said:
             assert [type(event).__name__ for event in said.asset_events] == [
                 "AssetMaterialization",
+                "AssetCheckEvaluation",
                 "AssetCheckEvaluation",
             ]
         assert pods_of(plane, name, "dagster-engines") == 2

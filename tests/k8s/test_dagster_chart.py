@@ -27,15 +27,20 @@ RIGHTS = {
     ("launcher", "studio", "events"): {"list"},
     ("code", "studio", "jobs.batch"): {"list", "delete"},
     ("code", "engines", "deployments.apps"): {"list"},
+    ("code", "engines", "pods"): {"list"},
     ("code", "engines", "deployments.apps/scale"): {"update"},
     ("code", "engines", "horizontalpodautoscalers.autoscaling"): {"list"},
     ("code", "engines", "scaledobjects.keda.sh"): {"list"},
+    ("code", "training", "jobs.batch"): {"create", "get", "delete"},
+    ("code", "training", "pods"): {"list"},
     ("code", "*", "namespaces"): {"get", "list", "patch", "create", "delete"},
     ("code", "*", "resourcequotas"): {"get", "patch", "create", "update"},
     ("code", "*", "limitranges"): {"get", "patch", "create", "update"},
     ("code", "*", "serviceaccounts"): {"get", "patch", "create", "update"},
     ("code", "*", "networkpolicies.networking.k8s.io"): {"get", "list", "patch", "create", "update", "delete"},
 }
+
+EVERYTHING = merged(DAGSTER, {"access": {"training": True}})
 
 
 def rights(documents: list[Document]) -> Iterator[tuple[tuple[str, str, str], set[str]]]:
@@ -56,7 +61,7 @@ def rights(documents: list[Document]) -> Iterator[tuple[tuple[str, str, str], se
 
 
 def test_the_rights_are_those_of_the_table() -> None:
-    assert dict(rights(template("dagster", DAGSTER, namespace="studio"))) == RIGHTS
+    assert dict(rights(template("dagster", EVERYTHING, namespace="studio"))) == RIGHTS
 
 
 def test_without_fleet_and_tenants_there_is_no_right_outside_the_namespace() -> None:
@@ -68,19 +73,19 @@ def test_without_fleet_and_tenants_there_is_no_right_outside_the_namespace() -> 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in ("studio", "engines", "tenant-acme"):
+        for namespace in ("studio", "engines", "training", "tenant-acme"):
             plane.succeed("kubectl", "create", "namespace", namespace)
         yield plane
 
 
 def test_the_server_gives_these_rights_and_no_more(plane: ControlPlane) -> None:
-    values = merged(DAGSTER, {"minKubeVersion": "0.0.0"})
+    values = merged(EVERYTHING, {"minKubeVersion": "0.0.0"})
     for tool, verb in (("helm", "install"), ("helm", "upgrade"), ("helm3", "upgrade")):
         arguments = (verb, "test", str(CHARTS / "dagster"), "--namespace", "studio", "--values", "-")
         plane.succeed(tool, *arguments, text=yaml.safe_dump(values))
 
     for identity in ("launcher", "code", "viewer"):
-        for namespace in ("studio", "engines", "tenant-acme"):
+        for namespace in ("studio", "engines", "training", "tenant-acme"):
             given = {
                 kind: verbs
                 for (who, where, kind), verbs in RIGHTS.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from k8s.bill_of_materials import bill
 from studio.settings import REPOSITORY
 
 IMAGES = REPOSITORY / "k8s" / "images"
@@ -89,3 +91,62 @@ def test_the_image_holds_all_that_its_processes_import(image: str, code: str, tm
     folder = contents(IMAGES / f"{image}.Containerfile", tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
+
+
+def test_the_trainers_image_holds_every_module_of_ours_that_it_reaches(tmp_path: Path) -> None:
+    """Read, not run: PyTorch is the vendor's and is not here."""
+    folder = contents(IMAGES / "trainer.Containerfile", tmp_path)
+    waiting, seen = ["training.trainer", "local.fetch_weights"], set()
+    while waiting:
+        if (module := waiting.pop()) in seen:
+            continue
+        seen.add(module)
+        path = folder.joinpath(*module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert file.is_file(), f"{module} is not in the image"
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (
+                "studio",
+                "training",
+                "local",
+            ):
+                below = [f"{node.module}.{one.name}" for one in node.names]
+                places = [folder.joinpath(*name.split(".")) for name in below]
+                is_module = [place.with_suffix(".py").is_file() or place.is_dir() for place in places]
+                waiting += [str(node.module), *(name for name, found in zip(below, is_module, strict=True) if found)]
+    assert {"training.checkpoints", "studio.weights", "training.examples"} <= seen
+    pins = set(PIN.findall((REPOSITORY / "requirements/trainer.lock").read_text()))
+    engine = set(PIN.findall((REPOSITORY / "requirements/engine.lock").read_text()))
+    platform = set(PIN.findall((REPOSITORY / "requirements/platform.lock").read_text()))
+    assert pins <= engine | platform, "what was tested, and no other version"
+    assert not {"torch", "transformers"} & {pin.partition("==")[0] for pin in pins}
+
+
+def test_a_bill_of_materials_lists_every_pin_with_its_hashes() -> None:
+    for image in ("gateway", "dagster", "exporter", "trainer"):
+        made = bill(image, f"registry.example/{image}@sha256:{'1f' * 32}", "c0ffee")
+        locks = {"trainer": ("trainer.lock",), "dagster": ("platform.lock", "invoice-rules.lock")}
+        pins = {
+            re.sub(r"\[.*\]", "", pin)
+            for lock in locks.get(image, ("platform.lock",))
+            for pin in PIN.findall((REPOSITORY / "requirements" / lock).read_text())
+        }
+        assert {f"{one['name']}=={one['version']}" for one in made["components"]} == pins
+        for one in made["components"]:
+            (reference,) = one["externalReferences"]
+            assert reference["hashes"], one["name"]
+    assert made == bill("trainer", f"registry.example/trainer@sha256:{'1f' * 32}", "c0ffee")
+
+
+def test_a_release_refuses_what_nobody_could_build_again(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(REPOSITORY / "k8s" / "images", clone / "k8s" / "images")
+    subprocess.run(["git", "init", "--quiet", str(clone)], check=True)
+    base = f"docker.io/library/python@sha256:{'1f' * 32}"
+    answer = subprocess.run(
+        [clone / "k8s/images/release", "gateway", base, "registry.example/gateway:0.1.0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, "an image is released from a commit" in answer.stderr) == (2, True)

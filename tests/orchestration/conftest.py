@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from studio.settings import Settings
 from tests.billing.books import CATALOG, Books
 from tests.orchestration.location import Location
 from tests.server import TestDatabase
+from training.process import LocalTrainers
+from training.run import Workshop
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,7 @@ def location(database: TestDatabase, objects: ObjectStore) -> Iterator[Location]
         "objects": objects,
         "catalog_files": CATALOG,
         "post": Post(None, None),
+        "workshop": Workshop(engine, objects, LocalTrainers(objects, Path(sys.executable), {}, Path("weights"))),
     }
     with dg.DagsterInstance.ephemeral() as instance:
         yield Location(resources, instance)

@@ -20,6 +20,7 @@ GROUPS = {
     "isolation",
     "notices",
     "objectives",
+    "objects",
     "usage",
 }
 GOLDEN = Path(__file__).with_name("definitions.golden.json")

@@ -27,8 +27,9 @@ from tests.training.desk import GOOD, Desk, push_weights
 from tests.training.stand_in import REFUSAL
 from training import jobs
 from training.jobs import HoldLost, NewAdapter
-from training.process import trainer_environment
-from training.run import Outcome, TrainerDied, Workshop, run_fine_tune
+from training.process import LocalTrainers, trainer_environment
+from training.run import Outcome, Workshop, run_fine_tune
+from training.trainers import TrainerDied
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def desk(
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     push_weights(store, model)
-    environment = trainer_environment(s3_settings)
-    return Desk(tenant, api_key.id, Workshop(worker, store, Path(sys.executable), environment, tmp_path / "weights"))
+    trainers = LocalTrainers(store, Path(sys.executable), trainer_environment(s3_settings), tmp_path / "weights")
+    return Desk(tenant, api_key.id, Workshop(worker, store, trainers))
 
 
 def with_trainer(desk: Desk, folder: Path, act: str) -> Workshop:
@@ -50,7 +51,8 @@ def with_trainer(desk: Desk, folder: Path, act: str) -> Workshop:
     python = folder / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.training.stand_in "{act}" "$4"\n')
     python.chmod(0o755)
-    return replace(desk.shop, python=python)
+    assert isinstance(desk.shop.trainers, LocalTrainers)
+    return replace(desk.shop, trainers=replace(desk.shop.trainers, python=python))
 
 
 def in_background(shop: Workshop, job_id: UUID) -> Callable[[], object]:

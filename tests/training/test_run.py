@@ -23,8 +23,9 @@ from tests.local.eventually import eventually
 from tests.training.conftest import BASE, put
 from tests.training.desk import GOOD, Desk, push_weights
 from training import jobs
-from training.process import trainer_environment
-from training.run import Outcome, TrainerDied, Workshop, run_fine_tune
+from training.process import LocalTrainers, trainer_environment
+from training.run import Outcome, Workshop, run_fine_tune
+from training.trainers import TrainerDied
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -43,8 +44,8 @@ def desk(
 ) -> Desk:
     """The catalog's chat model, with the tiny model's weights behind it."""
     push_weights(store, tiny_model)
-    environment = trainer_environment(s3_settings)
-    return Desk(tenant, api_key.id, Workshop(worker, store, s3_settings.engine_python, environment, tmp_path))
+    trainers = LocalTrainers(store, s3_settings.engine_python, trainer_environment(s3_settings), tmp_path)
+    return Desk(tenant, api_key.id, Workshop(worker, store, trainers))
 
 
 def test_a_job_becomes_an_adapter_that_its_tenant_may_call(desk: Desk) -> None:

@@ -1,0 +1,151 @@
+"""The acceptance script on a real API server with nodes made of nothing: it sees what is wrong, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from k8s.acceptance import machines, service
+from k8s.acceptance.__main__ import DAYS
+from k8s.acceptance.site import Check, Site, verdict
+from studio.settings import REPOSITORY
+from tests.k8s.control_plane import ControlPlane, assets, running
+from tests.k8s.rendering import DIGEST, TOOLS
+from tests.k8s.test_charts import assert_restricted
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+@pytest.fixture
+def site(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    return Site(kubectl=str(TOOLS / "kubectl"))
+
+
+def said(check: Check, site: Site) -> tuple[str, str]:
+    one = verdict("1-2", check, site)
+    return one.outcome, one.said
+
+
+def make(plane: ControlPlane, *documents: dict[str, Any]) -> None:
+    for document in documents:
+        plane.succeed("kubectl", "create", "--validate=false", "--filename", "-", text=json.dumps(document))
+
+
+def has_status(plane: ControlPlane, path: str, status: dict[str, Any]) -> None:
+    stored = json.loads(plane.succeed("kubectl", "get", "--raw", path)) | {"status": status}
+    plane.succeed("kubectl", "replace", "--raw", f"{path}/status", "--filename", "-", text=json.dumps(stored))
+
+
+def test_nodes_and_cards_are_judged_with_a_way_out(plane: ControlPlane, site: Site) -> None:
+    assert said(machines.nodes_are_ready, site) == (
+        "FAILED",
+        "there are 0 nodes, and the plan has two: kubeadm join",
+    )
+    ready = [{"type": "Ready", "status": "True"}]
+    for name in ("node-1", "node-2"):
+        labels = {"metax-tech.com/gpu.installed": "true"}
+        make(plane, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+    has_status(plane, "/api/v1/nodes/node-1", {"conditions": ready, "allocatable": {"metax-tech.com/gpu": "8"}})
+    assert "node-2 is not ready" in said(machines.nodes_are_ready, site)[1]
+    has_status(plane, "/api/v1/nodes/node-2", {"conditions": ready})
+    plane.succeed("kubectl", "taint", "nodes", "node-1", "node.kubernetes.io/not-ready-")
+    assert said(machines.nodes_are_ready, site) == ("passed", "node-1, node-2")
+    assert "node-2 offers no metax-tech.com/gpu" in said(machines.cards_are_offered, site)[1]
+    has_status(plane, "/api/v1/nodes/node-2", {"conditions": ready, "allocatable": {"metax-tech.com/gpu": "8"}})
+    assert said(machines.cards_are_offered, site) == ("passed", "node-1: 8, node-2: 8")
+    taint = "node-role.kubernetes.io/control-plane=:NoSchedule"
+    plane.succeed("kubectl", "taint", "nodes", "node-1", taint)
+    outcome, sentence = said(machines.cards_are_offered, site)
+    assert (outcome, "do not tolerate that: untaint it" in sentence) == ("FAILED", True)
+    assert said(machines.a_node_is_for_training, site)[0] == "FAILED"
+    plane.succeed("kubectl", "label", "node", "node-2", "studio.xpulink.ai/role=training")
+    assert said(machines.a_node_is_for_training, site) == ("passed", "node-2")
+
+
+def test_workloads_claims_and_namespaces_are_judged(plane: ControlPlane, site: Site) -> None:
+    assert said(machines.the_platform_is_ready, site)[0] == "FAILED"
+    for name in ("studio", "engines"):
+        make(plane, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    assert "does not enforce" in said(machines.namespaces_refuse_privileged_pods, site)[1]
+    for name in ("studio", "engines"):
+        plane.succeed("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    assert said(machines.namespaces_refuse_privileged_pods, site)[0] == "passed"
+    labels = {"app": "gateway"}
+    container = {"name": "gateway", "image": f"registry.example/gateway@{DIGEST}"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    make(
+        plane,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "gateway", "namespace": "studio"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+        },
+    )
+    path = "/apis/apps/v1/namespaces/studio/deployments/gateway"
+    has_status(plane, path, {"readyReplicas": 1, "replicas": 2})
+    assert "Deployment studio/gateway: 1 of 2 ready" in said(machines.the_platform_is_ready, site)[1]
+    has_status(plane, path, {"readyReplicas": 2, "replicas": 2})
+    assert said(machines.the_platform_is_ready, site) == ("passed", "1 workloads")
+    make(
+        plane,
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models", "namespace": "engines"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        },
+    )
+    assert "engines/models is Pending" in said(machines.claims_are_bound, site)[1]
+
+
+def test_tenants_and_training_are_judged(plane: ControlPlane, site: Site) -> None:
+    assert "bin/studio tenant apply" in said(service.tenants_are_fenced, site)[1]
+    labels = {"studio.xpulink.ai/tenant": "acme"}
+    make(plane, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tenant-acme", "labels": labels}})
+    assert said(service.tenants_are_fenced, site)[1] == (
+        "tenant-acme has no resourcequota tenant: bin/studio tenant apply"
+    )
+    assert said(service.fine_tunes_have_their_place, site)[0] == "FAILED"
+    assert "no engine runs" in said(service.each_deployment_has_one_driver, site)[1]
+    assert said(service.a_tenants_pod_reaches_s3_and_not_the_database, site)[0] == "not looked at"
+    pod = service._probe("probe", "tenant-acme", f"registry.example/gateway@{DIGEST}", {"s3": ("localhost", 1)})
+    assert_restricted(pod["spec"] | {"volumes": []} | {"containers": [_pulled(pod)]})
+    make(plane, pod)
+    ran = subprocess.run(
+        [sys.executable, "-c", pod["spec"]["containers"][0]["command"][2]], capture_output=True, text=True, check=True
+    )
+    assert json.loads(ran.stdout) == {"s3": False}
+
+
+def _pulled(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    return {**container, "imagePullPolicy": "IfNotPresent"}
+
+
+def test_the_command_names_what_failed_and_what_was_not_looked_at(plane: ControlPlane) -> None:
+    environment = {"KUBECONFIG": str(plane.kubeconfig), "PATH": str(TOOLS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s.acceptance", "--day", "6", "--day", "7"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(DAYS["6"]) + len(DAYS["7"]) + 1
+    assert lines[0].startswith("day 6    FAILED         fine tunes have their place: ")
+    assert "not looked at  a month can be billed: give STUDIO_GATEWAY_URL and STUDIO_API_KEY" in done.stdout
+    assert lines[-1] == "2 failed, 2 not looked at."
