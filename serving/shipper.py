@@ -130,7 +130,7 @@ class Shipper:
                 _beat(connection, self._journal.source_id, self.pending)
             if now >= self._next_adoption:
                 self._next_adoption = now + ADOPTION.total_seconds()
-                self._adopt_the_dead(connection)
+                adopt_the_dead(connection, self._journal.directory.parent, self._journal.directory)
             if self._news.wait(HEARTBEAT.total_seconds()) and not self._stopping.is_set():
                 time.sleep(GATHERING.total_seconds())
 
@@ -142,20 +142,22 @@ class Shipper:
             self.shipped_seq = last.source_seq
         self.level_at = clock.now()
 
-    def _adopt_the_dead(self, connection: psycopg.Connection) -> None:
-        for directory in self._journal.directory.parent.iterdir():
-            # A name with a dot is a journal that is just being born.
-            if directory.name.startswith(".") or directory == self._journal.directory:
-                continue
-            try:
-                source_id = UUID(directory.name)
-                file = lock(directory / FILE_NAME)
-            except (JournalLocked, FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
-                continue  # its gateway lives, another one has just adopted it, or it is no journal
-            try:
-                _adopt(connection, directory, source_id)
-            finally:
-                os.close(file)
+
+def adopt_the_dead(connection: psycopg.Connection, journal_dir: Path, own: Path | None = None) -> None:
+    """Ship and remove every journal below `journal_dir` whose gateway is gone; `own` is of the caller, who lives."""
+    for directory in journal_dir.iterdir():
+        # A name with a dot is a journal that is just being born.
+        if directory.name.startswith(".") or directory == own:
+            continue
+        try:
+            source_id = UUID(directory.name)
+            file = lock(directory / FILE_NAME)
+        except (JournalLocked, FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+            continue  # its gateway lives, another one has just adopted it, or it is no journal
+        try:
+            _adopt(connection, directory, source_id)
+        finally:
+            os.close(file)
 
 
 def _adopt(connection: psycopg.Connection, directory: Path, source_id: UUID) -> None:

@@ -77,6 +77,7 @@ CASES: dict[str, tuple[str, str, Values]] = {
                 "autoscaling": {"enabled": True, "scaleDown": True},
                 "secrets": {"valkey_url": {"name": "valkey"}},
                 "journal": {"storageClass": "local-nvme"},
+                "orphanedJournals": [9],
                 "networkPolicy": {"callers": ["edge"]},
             },
         ),
