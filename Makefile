@@ -116,6 +116,9 @@ lock: $(UV) ## Resolve all lock files anew (no index address is written)
 	  || exit 1; done
 	@$(UV) pip compile --quiet --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
 	  pyproject.toml --extra app --constraint requirements/app.lock -o requirements/platform.lock
+	@grep -E '^(accelerate|peft)==' requirements/engine.lock > build/trainer-pins.txt
+	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+	  --constraint requirements/platform.lock --constraint build/trainer-pins.txt requirements/trainer.in -o requirements/trainer.lock
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  requirements/models.in -o requirements/models.lock
 	@$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --no-emit-index-url --python-version 3.11 \

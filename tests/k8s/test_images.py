@@ -81,8 +81,10 @@ def test_images_get_what_was_tested_and_no_test_tools() -> None:
     [
         (
             "gateway",
-            "import serving.__main__, serving.batches.__main__, serving.state_metrics.__main__, local.fetch_weights,"
-            " serving.ship_journals",
+            (
+                "import serving.__main__, serving.batches.__main__, serving.state_metrics.__main__\n"
+                "import local.fetch_weights, serving.ship_journals"
+            ),
         ),
         ("dagster", "import orchestration.definitions"),
         ("exporter", "import k8s.exporter.__main__, k8s.device_plugin.__main__"),
