@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,8 +134,9 @@ def _pulled(pod: dict[str, Any]) -> dict[str, Any]:
     return {**container, "imagePullPolicy": "IfNotPresent"}
 
 
-def test_the_command_names_what_failed_and_what_was_not_looked_at(plane: ControlPlane) -> None:
-    environment = {"KUBECONFIG": str(plane.kubeconfig), "PATH": str(TOOLS)}
+def test_the_command_names_what_failed_and_what_was_not_looked_at(plane: ControlPlane, tmp_path: Path) -> None:
+    # HOME: kubectl keeps what it has found out there, and without one beside the code.
+    environment = {"KUBECONFIG": str(plane.kubeconfig), "PATH": str(TOOLS), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "k8s.acceptance", "--day", "6", "--day", "7"],
         cwd=REPOSITORY,
