@@ -11,7 +11,7 @@ export default defineConfig({
   expect: { timeout: 15_000 },
   reporter: "list",
   forbidOnly: true,
-  retries: 1, // a page is played twice before it counts as broken: machines of CI do other things, too
+  retries: 0, // what fails once in a while is broken
   use: {
     baseURL: process.env.CONSOLE_URL,
     locale: "en-GB",

@@ -1,13 +1,13 @@
 "use client";
 
 import { Collapsible } from "@base-ui/react/collapsible";
-import Link from "next/link";
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { useEffect, useState } from "react";
 import type { Catalog, CatalogModel, Tier } from "@/api/catalog";
 import { Copy } from "@/code/Copy";
 import { Samples } from "@/code/Samples";
 import type { Body } from "@/code/samples";
+import { Link } from "@/frame/Link";
 import { type Currency, money } from "@/money";
 import { Speed } from "./Speed";
 import { State } from "./State";

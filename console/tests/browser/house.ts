@@ -58,22 +58,33 @@ export async function isAccessible(page: Page) {
   expect(said).toEqual([]);
 }
 
-/** How far things have jumped since the page began, in the browser's own measure (0.1 is "needs improvement"). */
-export async function jumps(page: Page): Promise<number> {
-  return page.evaluate(
+/** Nothing has jumped since the page began, in the browser's own measure (0.1 is "needs improvement"). */
+export async function standsStill(page: Page) {
+  const { sum, moved } = await page.evaluate(
     () =>
-      new Promise<number>((tell) => {
+      new Promise<{ sum: number; moved: string[] }>((tell) => {
         let sum = 0;
+        const moved: string[] = [];
         const observer = new PerformanceObserver((list) => {
           for (const entry of list.getEntries()) {
-            const shift = entry as PerformanceEntry & { value: number; hadRecentInput: boolean };
-            if (!shift.hadRecentInput) sum += shift.value;
+            const shift = entry as PerformanceEntry & {
+              value: number;
+              hadRecentInput: boolean;
+              sources: { node: Node | null; previousRect: DOMRect; currentRect: DOMRect }[];
+            };
+            if (shift.hadRecentInput) continue;
+            sum += shift.value;
+            for (const { node, previousRect: was, currentRect: is } of shift.sources) {
+              const text = node?.textContent?.slice(0, 40) ?? "";
+              moved.push(`${node?.nodeName} "${text}": ${was.y}+${was.height} to ${is.y}+${is.height}`);
+            }
           }
         });
         observer.observe({ type: "layout-shift", buffered: true });
-        requestAnimationFrame(() => requestAnimationFrame(() => tell(sum)));
+        requestAnimationFrame(() => requestAnimationFrame(() => tell({ sum, moved })));
       }),
   );
+  expect(sum, moved.join("\n")).toBeLessThan(0.02);
 }
 
 export async function shot(page: Page, name: string, fullPage = true) {
@@ -89,8 +100,33 @@ export async function enter(page: Page, path: string, withKey = key) {
   await expect(page.getByPlaceholder("xpu_…")).toHaveCount(0);
 }
 
+/** Opens a page whose fonts and figures come late: after it has been painted without them. Nothing may jump as they come. */
+export async function openLate(page: Page, path: string) {
+  let release = () => {};
+  const painted = new Promise<void>((go) => {
+    release = go;
+  });
+  await page.route(/\.woff2$|\/v1\/(catalog|try-it)$|\/auth\/session$/, async (route) => {
+    await painted;
+    await route.continue();
+  });
+  await page.goto(path, { waitUntil: "commit" });
+  await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
+  release();
+  await page.waitForLoadState();
+}
+
 /** That the page has read the catalog. */
 export async function isRead(page: Page, path: string) {
+  if (path === "") {
+    // Its parts come as one nears them.
+    for (const part of await page.locator("[data-is-near]").all()) {
+      await part.scrollIntoViewIfNeeded();
+      await expect(part).toHaveAttribute("data-is-near", "true");
+      await expect(part.locator("[aria-busy=true]")).toHaveCount(0);
+    }
+    await page.evaluate(() => scrollTo(0, 0));
+  }
   if (path === "" || path === "/models") await expect(page.getByText("SmolLM2-135M-Instruct").first()).toBeVisible();
   if (path === "/playground") await expect(page.locator("select option").nth(2)).toBeAttached();
 }
