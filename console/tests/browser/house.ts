@@ -20,6 +20,16 @@ export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire"
   expect(answer.status).toBe(204);
 }
 
+/** That the gateway has heard of it: what the house does takes a moment to reach it. */
+export async function isInState(page: Page, tier: string, state: string) {
+  await expect(async () => {
+    const { models } = (await (await page.request.get("/v1/catalog")).json()) as {
+      models: { tiers: { id: string; state: string }[] }[];
+    };
+    expect(models.flatMap((model) => model.tiers).find((one) => one.id === tier)?.state).toBe(state);
+  }).toPass();
+}
+
 type House = { allowed: RegExp[] };
 
 /**

@@ -1,4 +1,4 @@
-import { CHAT, ECHO, enter, expect, isAccessible, key, knock, poorKey, SLEEPER, shot, test } from "./house";
+import { CHAT, ECHO, enter, expect, isAccessible, isInState, key, knock, poorKey, SLEEPER, shot, test } from "./house";
 
 const prompt = "Your message";
 
@@ -76,6 +76,7 @@ test("Enter does not send while an input method composes", async ({ page }) => {
 
 test("a cold model shows its ETA, the question goes by itself when it is warm", async ({ page }) => {
   await knock("sleep");
+  await isInState(page, SLEEPER, "starting");
   await enter(page, `/en/playground?model=${SLEEPER}`);
   await page.getByLabel("Longest answer").fill("5");
   await page.getByLabel(prompt).fill("Are you awake?");
