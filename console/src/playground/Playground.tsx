@@ -169,6 +169,7 @@ export function Playground() {
           ),
         ),
       showReceipt: setReceiptOf,
+      apiKey: key,
     };
   }
 

@@ -1,7 +1,7 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { test as base, expect, type Page } from "@playwright/test";
 
-export { expect };
+export { expect, type Page };
 
 export const locales = ["en", "de", "zh"] as const;
 export const pages = ["", "/models", "/playground", "/signin", "/imprint", "/privacy"] as const;
@@ -30,6 +30,14 @@ export async function isInState(page: Page, tier: string, state: string) {
   }).toPass();
 }
 
+/** What the ledger has for a request, exact; null when it knows of none. */
+export async function chargedFor(page: Page, requestId: string | null): Promise<string | null> {
+  const answer = await page.request.get(`/v1/receipts/${requestId}`, { headers: { authorization: `Bearer ${key}` } });
+  if (answer.status() === 404) return null;
+  const receipt = (await answer.json()) as { charged: boolean; amount: string };
+  return receipt.charged ? receipt.amount : null;
+}
+
 type House = { allowed: RegExp[] };
 
 /**
@@ -42,7 +50,8 @@ export const test = base.extend<House>({
   page: async ({ page, baseURL, allowed }, use) => {
     const faults: string[] = [];
     page.on("console", (message) => {
-      if (message.type() === "error" || message.type() === "warning") faults.push(`console: ${message.text()}`);
+      if (message.type() === "error" || message.type() === "warning")
+        faults.push(`console: ${message.text()} ${message.location().url}`);
     });
     page.on("pageerror", (error) => faults.push(`thrown: ${error.message}`));
     page.on("request", (request) => {
@@ -135,6 +144,8 @@ export async function isRead(page: Page, path: string) {
       await expect(part).toHaveAttribute("data-is-near", "true");
       await expect(part.locator("[aria-busy=true]")).toHaveCount(0);
     }
+    await expect(page.getByText("https://…")).toHaveCount(0);
+    await expect(page.getByText("08:00–18:00").first()).toBeVisible();
     await page.evaluate(() => scrollTo(0, 0));
   }
   if (path === "" || path === "/models") await expect(page.getByText("SmolLM2-135M-Instruct").first()).toBeVisible();

@@ -1,4 +1,5 @@
 import { expect, isAccessible, isRead, locales, openLate, pages, shot, standsStill, test } from "./house";
+import { speaks } from "./words";
 
 // Every page in every language, light and dark alternating; with CONSOLE_MATRIX=full each in both, wide and on a phone.
 const isFull = process.env.CONSOLE_MATRIX === "full";
@@ -27,5 +28,6 @@ for (const { path, locale, width, scheme } of cases) {
     await shot(page, `${name}-${locale}-${width}-${scheme}`);
     expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), "scrolls sideways").toBe(0);
     await isAccessible(page);
+    await speaks(page, locale);
   });
 }
