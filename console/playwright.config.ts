@@ -23,6 +23,7 @@ export default defineConfig({
   },
   projects: [
     { name: "plain", testMatch: "plain/*.spec.ts" },
+    { name: "pictures", testMatch: "pictures/*.spec.ts" },
     {
       name: "browser",
       testMatch: isFull ? "browser/**/*.spec.ts" : "browser/*.spec.ts",
