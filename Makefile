@@ -64,6 +64,10 @@ test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) $(CRDS_READY) ## The t
 browser: $(APP_READY) $(OIDC_READY) console ## The console in Chromium: all pages, languages, widths, light and dark; screenshots
 	@CONSOLE_MATRIX=full $(APP) -m pytest -m browser --timeout=1800 -s
 
+.PHONY: pictures
+pictures: $(APP_READY) $(OIDC_READY) console ## Take the console's pictures in docs/images anew
+	@$(APP) -m tests.console.pictures
+
 .PHONY: lighthouse
 lighthouse: $(APP_READY) $(OIDC_READY) $(LIGHTHOUSE_READY) console ## Lighthouse over the console's pages; prints the table of docs/benchmarks.md
 	@$(APP) -m tests.console.lighthouse

@@ -11,7 +11,7 @@ export default defineConfig({
   expect: { timeout: 15_000 },
   reporter: "list",
   forbidOnly: true,
-  retries: 1, // a page is played twice before it counts as broken: machines of CI do other things, too
+  retries: 0, // what fails once in a while is broken
   use: {
     baseURL: process.env.CONSOLE_URL,
     locale: "en-GB",
@@ -23,6 +23,7 @@ export default defineConfig({
   },
   projects: [
     { name: "plain", testMatch: "plain/*.spec.ts" },
+    { name: "pictures", testMatch: "pictures/*.spec.ts" },
     {
       name: "browser",
       testMatch: isFull ? "browser/**/*.spec.ts" : "browser/*.spec.ts",

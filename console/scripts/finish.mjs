@@ -20,12 +20,18 @@ const types = {
 };
 const most = { "": 200, models: 260, playground: 300 }; // kB of script, gzip
 
+// Pages that are read before they are used: their scripts begin after the first paint, see public/start.js.
+const readable = new Set(
+  ["", "/imprint", "/privacy", "/missing"].flatMap((name) => locales.map((one) => `${one}${name}.html`)),
+);
+
 const paths = {};
 const gzipped = {};
 for (const entry of readdirSync("out", { recursive: true, withFileTypes: true })) {
   if (!entry.isFile() || /\.(br|gz)$/.test(entry.name)) continue;
   const file = join(entry.parentPath ?? entry.path, entry.name).slice("out/".length);
   if (!/^(_next\/static|en|de|zh|[a-z-]+\.(js|svg|ico))/.test(file)) continue; // Next's own 404 and its index
+  if (readable.has(file)) writeFileSync(join("out", file), beginLater(readFileSync(join("out", file), "utf8")));
   const content = readFileSync(join("out", file));
   const type = types[extname(file)];
   if (!type) throw new Error(`no type is known for ${file}`);
@@ -66,6 +72,14 @@ rmSync(old, { recursive: true, force: true });
 if (existsSync(target)) renameSync(target, old);
 renameSync("out", target);
 rmSync(old, { recursive: true, force: true });
+
+function beginLater(html) {
+  const later = html
+    .replace(/<link rel="preload" as="script"[^>]*>/g, "")
+    .replace(/<script src="([^"]+)" async="">/g, '<script type="later" src="$1" async="">')
+    .replace(/<script src="([^"]+)" id="_R_" async="">/g, '<script type="later" src="$1" id="_R_" async="">');
+  return later.replace('<script src="/theme.js"></script>', '$&<script src="/start.js" async=""></script>');
+}
 
 function policyOf(html) {
   const inline = [...html.matchAll(/<script(?![^>]*\ssrc=)[^>]*>([\s\S]*?)<\/script>/g)].map((match) => match[1]);

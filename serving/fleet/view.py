@@ -65,6 +65,7 @@ class Variant:
     vision: bool = False  # whether its model reads images
     first_token_target_ms: int | None = None  # promised; what misses it pays the base price
     first_token_target_prompt_tokens: int | None = None  # for prompts of at most so many; None: all
+    warmup_stages: list[list[Decimal]] = field(default_factory=list)  # of the same: weights, start, first answer, s
     runs: str = ""  # weights, flags and environment of the engine: another text, other answers
 
     @property
@@ -78,6 +79,14 @@ class Variant:
         if not self.warmup_seconds:
             return UNMEASURED_WARMUP
         return timedelta(seconds=float(median(self.warmup_seconds)))
+
+    @property
+    def usual_stages(self) -> tuple[float, float, float] | None:
+        """Seconds that fetching weights, starting the engine and its first answer take; None: not measured."""
+        if not self.warmup_stages:
+            return None
+        weights, start, answer = (float(median(stage)) for stage in zip(*self.warmup_stages, strict=True))
+        return weights, start, answer
 
     @property
     def running(self) -> SiteVariant:
@@ -310,7 +319,9 @@ _VARIANTS = """
            concat_ws(' ', a.weights_id, a.engine_flags, a.engine_env) as runs,
            coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
            array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
-                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds
+                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds,
+           array(select array[w.weights_seconds, w.start_seconds, w.first_token_seconds] from warmups w
+                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_stages
     from model_variants v
     join models m on m.id = v.model_id
     join model_variants a on a.id = coalesce(v.served_by, v.id)

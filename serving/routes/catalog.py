@@ -61,6 +61,14 @@ class MeasuredSpeed(BaseModel):
     latest_at: datetime  # when the last of them ended
 
 
+class WarmupStages(BaseModel):
+    """What its last starts have spent their time on, in the order of the stages."""
+
+    weights_seconds: float  # fetched and verified
+    start_seconds: float  # of the engine's process
+    first_answer_seconds: float  # a test request, before callers are let in
+
+
 class CatalogTier(BaseModel):
     """What a caller writes into `model`."""
 
@@ -72,6 +80,7 @@ class CatalogTier(BaseModel):
     is_open: bool
     eta_seconds: int | None  # until it answers: 0 when warm, null when nothing will wake it
     usual_warmup_seconds: int  # from the decision to start it to its first answer, as measured here lately
+    usual_warmup_stages: WarmupStages | None  # null: no start has been measured yet
     opens_at: datetime | None  # null when it is open, or when it is not known to open
     closes_at: datetime | None  # null when it is closed, or when it is not known to close
     week: Week | None  # null: around the clock
@@ -171,6 +180,7 @@ def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health, speed: 
         is_open=variant.deployed and hours.decide(variant.running, hours_now).is_open,
         eta_seconds=as_sold.eta_seconds,
         usual_warmup_seconds=round(variant.expected_warmup.total_seconds()),
+        usual_warmup_stages=_stages(variant),
         opens_at=as_sold.opens_at,
         closes_at=fleet.closes_at(variant, now),
         week=_week(fleet, variant),
@@ -178,6 +188,13 @@ def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health, speed: 
         prices_per_million_tokens=as_sold.prices_per_million_tokens,
         first_token_target=_target(variant),
     )
+
+
+def _stages(variant: Variant) -> WarmupStages | None:
+    if variant.usual_stages is None:
+        return None
+    weights, start, answer = variant.usual_stages
+    return WarmupStages(weights_seconds=weights, start_seconds=start, first_answer_seconds=answer)
 
 
 def _target(variant: Variant) -> FirstTokenTarget | None:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 from local.objects import EmbeddedObjectStore
 from studio import clock
@@ -126,6 +127,13 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
         attach(house.operator, echo, ECHO)
         attach(house.operator, echo, SEER)
         sleeping = attach(house.operator, stub.url, SLEEPER, state="starting")
+
+        with house.database.superuser() as connection:
+            connection.execute(
+                "insert into warmups (id, replica_id, variant_id, started_at, weights_seconds, start_seconds,"
+                " first_token_seconds, ready_at) values (%s, %s, %s, now(), 20, 35, 5, now())",
+                [uuid4(), sleeping, SLEEPER],
+            )
 
         def become(state: str) -> None:
             # What a node agent says of its replicas.

@@ -45,6 +45,24 @@ def test_it_says_what_the_list_for_callers_says(stranger: httpx.Client, api: htt
             assert tier["model"][field] == model[field], field
 
 
+def test_the_stages_of_a_start_are_those_of_the_last_ones(stranger: httpx.Client, house: House) -> None:
+    with house.database.superuser() as connection:
+        replica = connection.execute("select id from replicas where variant_id = %s limit 1", [CHAT]).fetchone()
+        assert replica is not None
+        for weights in (10, 20, 60):
+            connection.execute(
+                "insert into warmups (id, replica_id, variant_id, started_at, weights_seconds, start_seconds,"
+                " first_token_seconds, ready_at) values (gen_random_uuid(), %s, %s, now(), %s, 30, 1.5, now())",
+                [replica[0], CHAT, weights],
+            )
+
+    def told() -> bool:
+        usual = tiers_of(stranger)[CHAT]["usual_warmup_stages"]
+        return bool(usual == {"weights_seconds": 20.0, "start_seconds": 30.0, "first_answer_seconds": 1.5})
+
+    wait_until(told)
+
+
 def test_a_price_that_begins_is_shown_without_a_restart(stranger: httpx.Client, house: House) -> None:
     with house.database.superuser() as connection, connection.transaction():
         connection.execute(

@@ -1,14 +1,15 @@
 "use client";
 
 import { Collapsible } from "@base-ui/react/collapsible";
-import Link from "next/link";
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { useEffect, useState } from "react";
 import type { Catalog, CatalogModel, Tier } from "@/api/catalog";
 import { Copy } from "@/code/Copy";
 import { Samples } from "@/code/Samples";
 import type { Body } from "@/code/samples";
+import { Link } from "@/frame/Link";
 import { type Currency, money } from "@/money";
+import { noticeNamed } from "./notices";
 import { Speed } from "./Speed";
 import { State } from "./State";
 import { WeekStrip } from "./WeekStrip";
@@ -20,6 +21,7 @@ export function ModelRow({ model, catalog, currency }: Properties) {
   const t = useTranslations("Models");
   const c = useTranslations("Catalog");
   const [isOpen, setOpen] = useState(false);
+  const known = model.notice ? noticeNamed(model.notice) : null;
 
   useEffect(() => {
     const look = () => {
@@ -57,7 +59,7 @@ export function ModelRow({ model, catalog, currency }: Properties) {
         </div>
         {model.notice ? (
           <p className="mx-5 mb-4 rounded-md border border-warn bg-warn-soft px-4 py-2.5 text-[0.875rem]">
-            <strong>{t("notice")}</strong> <span lang="en">{model.notice}</span>
+            <strong>{t("notice")}</strong> {known ? t(`notices.${known}`) : <span lang="en">{model.notice}</span>}
           </p>
         ) : null}
         <Collapsible.Panel>

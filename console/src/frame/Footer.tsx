@@ -1,6 +1,6 @@
-import Link from "next/link";
 import { getTranslations } from "next-intl/server";
 import type { Locale } from "@/i18n/locales";
+import { Link } from "./Link";
 
 /** Who runs this, and what is known about it. */
 export async function Footer({ locale }: { locale: Locale }) {

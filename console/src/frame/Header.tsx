@@ -1,9 +1,9 @@
-import Link from "next/link";
 import { getTranslations } from "next-intl/server";
 import type { Locale } from "@/i18n/locales";
 import { Words } from "@/i18n/Words";
 import { Account } from "@/session/Account";
 import { Languages } from "./Languages";
+import { Link } from "./Link";
 import { NavLink } from "./NavLink";
 import { ThemeSwitch } from "./ThemeSwitch";
 

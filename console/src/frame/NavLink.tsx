@@ -1,8 +1,8 @@
 "use client";
 
-import Link from "next/link";
 import { usePathname } from "next/navigation";
 import type { ReactNode } from "react";
+import { Link } from "./Link";
 
 /** A link that says when it is the present page. */
 export function NavLink({ href, children }: { href: string; children: ReactNode }) {

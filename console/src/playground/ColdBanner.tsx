@@ -46,6 +46,9 @@ export function ColdBanner({ offer, now, alternative, cancel, use }: Properties)
           <Progress.Indicator className="block h-full bg-warn transition-[width] duration-700" />
         </Progress.Track>
       </Progress.Root>
+      {tier.state === "starting" && eta !== null && tier.usual_warmup_stages ? (
+        <Stages stages={tier.usual_warmup_stages} elapsed={usual - eta} />
+      ) : null}
       <p className="mt-2 text-muted">{t("cold.free")}</p>
       <div className="mt-3 flex flex-wrap gap-2">
         {alternative ? (
@@ -58,5 +61,33 @@ export function ColdBanner({ offer, now, alternative, cancel, use }: Properties)
         </button>
       </div>
     </section>
+  );
+}
+
+const names = ["weights", "start", "answer"] as const;
+
+/** The stages of a start, as wide as they usually take. No replica says where it is, so the one at hand is reckoned, and said to be. */
+function Stages({ stages, elapsed }: { stages: NonNullable<Offer["tier"]["usual_warmup_stages"]>; elapsed: number }) {
+  const t = useTranslations("Playground");
+  const locale = useLocale();
+  const seconds = [stages.weights_seconds, stages.start_seconds, stages.first_answer_seconds];
+  const ends = seconds.map((_, place) => seconds.slice(0, place + 1).reduce((sum, one) => sum + one, 0));
+  const past = ends.findIndex((end) => elapsed < end);
+  const at = past < 0 ? names.length - 1 : past;
+  return (
+    <>
+      <ol className="mt-2 flex flex-wrap gap-x-5 gap-y-1" data-testid="stages">
+        {names.map((name, place) => (
+          <li
+            key={name}
+            aria-current={place === at ? "step" : undefined}
+            className={place < at ? "text-muted line-through" : place === at ? "font-semibold" : "text-muted"}
+          >
+            {t(`stages.${name}`)} <span className="numbers">{duration(locale, seconds[place] ?? 0)}</span>
+          </li>
+        ))}
+      </ol>
+      <p className="mt-1 text-[0.8125rem] text-muted">{t("stagesBy")}</p>
+    </>
   );
 }

@@ -18,7 +18,13 @@ export function FaultView({ turn, showReceipt }: { turn: Turn; showReceipt: ((re
       ) : null}
       {fault.retryAfterSeconds ? <p className="mt-1">{t("retryAfter", { seconds: fault.retryAfterSeconds })}</p> : null}
       <p className="mt-1 text-muted">
-        {fault.isFree ? t("notCharged") : fault.kind === "network" ? t("maybeCharged") : t("chargedForDelivered")}
+        {fault.isFree
+          ? t("notCharged")
+          : fault.kind === "network"
+            ? t("maybeCharged")
+            : fault.kind === "refused"
+              ? t("chargedForDelivered")
+              : null}
         {fault.code ? <code className="ml-2 font-mono">{fault.code}</code> : null}
         {fault.requestId ? (
           <code className="ml-2 font-mono" data-testid="fault-request">

@@ -61,7 +61,7 @@ export function Playground() {
     },
     [offers, names, isKeyGood],
   );
-  const abort = useRuns(session, setSession, key, coldFor);
+  const abort = useRuns(session, setSession, key, coldFor, catalog);
 
   const change = (part: Partial<Session>) => setSession((old) => ({ ...old, ...part }));
   const changeColumn = (place: number, to: (column: Column) => Column) =>
@@ -169,6 +169,7 @@ export function Playground() {
           ),
         ),
       showReceipt: setReceiptOf,
+      apiKey: key,
     };
   }
 

@@ -7,6 +7,7 @@ import { Copy } from "@/code/Copy";
 import type { Prices } from "@/money";
 import { isAlias } from "./blind";
 import { Calls } from "./Calls";
+import { Charge } from "./Charge";
 import type { ToolResult, Turn } from "./conversation";
 import { FaultView } from "./FaultView";
 import { LongText } from "./LongText";
@@ -24,6 +25,7 @@ export type TurnActions = {
   answer: (turn: Turn, results: ToolResult[]) => void;
   switchVersion: (turn: Turn, by: 1 | -1) => void;
   showReceipt: (requestId: string) => void;
+  apiKey: string; // in whose name the ledger is asked
 };
 
 type Properties = {
@@ -41,6 +43,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
   const [isRaw, setRaw] = useState(false);
   const isLong = turn.text.length > PLAIN_FROM;
   const isBlind = isAlias(turn.asked);
+  const isCounted = turn.state === "done" && turn.isFinal;
   const isOver = turn.state !== "running" && turn.state !== "waiting";
   const small = "button-quiet min-h-8 px-2.5 text-[0.8125rem]";
   return (
@@ -82,6 +85,9 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
           {turn.finish === "length" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByLength")}</p> : null}
           {turn.finish === "budget" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByBudget")}</p> : null}
           {turn.finish === "endless" ? <p className="mt-2 text-[0.875rem] text-warn">{t("endless")}</p> : null}
+          {turn.requestId && isOver && !isBlind && !isCounted ? (
+            <Charge requestId={turn.requestId} apiKey={actions.apiKey} />
+          ) : null}
           <div className="mt-2 border-t border-hairline pt-1">
             {isBlind ? (
               <p className="flex min-h-10 items-center text-[0.8125rem] text-muted">{t("hidden")}</p>
@@ -105,9 +111,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
                   {t("again")}
                 </button>
               ) : null}
-              {turn.state === "done" && turn.isFinal && !isBlind ? (
-                <span className="text-[0.8125rem] text-muted">{t("charged")}</span>
-              ) : null}
+              {isCounted && !isBlind ? <span className="text-[0.8125rem] text-muted">{t("charged")}</span> : null}
               {turn.requestId && !isBlind ? (
                 <>
                   {isOver && !turn.fault?.requestId ? (

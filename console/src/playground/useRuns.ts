@@ -5,13 +5,19 @@ import type { Offer } from "./offers";
 import { bodyOf } from "./parameters";
 import type { Session } from "./session";
 
-/** Sends what waits as soon as its model is warm, and writes down what comes. */
+/**
+ * Sends what waits as soon as its model is warm, and writes down what comes. A model that was asleep although the catalog
+ * said otherwise is asked again only after a later reading: the one at hand would send the question again and again.
+ */
 export function useRuns(
   session: Session,
   setSession: Dispatch<SetStateAction<Session>>,
   key: string,
   coldFor: (turn: Turn) => Offer | undefined | null,
+  catalog: { dataUpdatedAt: number; refetch: () => unknown },
 ) {
+  const asleepAt = useRef(new Map<string, number>());
+  const { dataUpdatedAt: readAt, refetch } = catalog;
   const running = useRef(new Map<string, AbortController>());
 
   const report = useCallback(
@@ -31,6 +37,7 @@ export function useRuns(
     for (const column of session.columns) {
       const turn = column.turns.at(-1);
       if (turn?.state !== "waiting" || coldFor(turn) !== undefined || running.current.has(turn.id)) continue;
+      if ((asleepAt.current.get(turn.id) ?? 0) >= readAt) continue;
       const abort = new AbortController();
       running.current.set(turn.id, abort);
       // What was said in another round was said by another model, or told who it was.
@@ -38,10 +45,15 @@ export function useRuns(
       const question = { ...turn, text: "" };
       run(question, bodyOf(turn.asked, session, [...before, question]), key, abort.signal, (one) => {
         // Gone cold between the look and the request: it waits as if it had been cold before.
-        report(one.fault?.code === "model_asleep" ? askedAgain(turn) : one);
+        const isAsleep = one.fault?.code === "model_asleep";
+        if (isAsleep) {
+          asleepAt.current.set(turn.id, Date.now());
+          refetch();
+        }
+        report(isAsleep ? askedAgain(turn) : one);
       }).finally(() => running.current.delete(turn.id));
     }
-  }, [session, key, coldFor, report]);
+  }, [session, key, coldFor, report, readAt, refetch]);
 
   // Who leaves the page for another of the console stops what runs: nobody would see it.
   useEffect(() => {

@@ -1,11 +1,11 @@
 "use client";
 
-import Link from "next/link";
 import { useLocale, useTranslations } from "next-intl";
 import { useEffect, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { type Session, safePath, signOut, takeLink, useSession } from "@/api/session";
 import { Trouble } from "@/catalog/Trouble";
+import { Link } from "@/frame/Link";
 import { TenantChoice } from "./TenantChoice";
 
 const reasons = ["denied", "expired", "refused", "away", "off", "link"] as const;

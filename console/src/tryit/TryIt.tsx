@@ -1,12 +1,12 @@
 "use client";
 
 import { useQuery } from "@tanstack/react-query";
-import Link from "next/link";
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { read } from "@/api/read";
 import { Refusal } from "@/api/refusal";
 import type { components } from "@/api/schema";
+import { Link } from "@/frame/Link";
 import { duration } from "@/time";
 import { type Answer, ask, nothing } from "./ask";
 
@@ -31,12 +31,16 @@ export function TryIt() {
   const [fault, setFault] = useState<Fault | null>(null);
   const [isRunning, setRunning] = useState(false);
   const running = useRef<AbortController>(null);
+  const box = useRef<HTMLTextAreaElement>(null);
   const { data: state, isError } = useQuery({
     queryKey: ["try-it"],
     queryFn: ({ signal }) => read<State>("/v1/try-it", { signal }),
     refetchInterval: 15_000,
   });
-  useEffect(() => () => running.current?.abort(), []);
+  useEffect(() => {
+    if (box.current) setPrompt(box.current.value); // what was typed before this script was there
+    return () => running.current?.abort();
+  }, []);
 
   async function run(event: FormEvent) {
     event.preventDefault();
@@ -71,6 +75,7 @@ export function TryIt() {
         </label>
         <textarea
           id="try-it-prompt"
+          ref={box}
           rows={2}
           maxLength={state?.most_characters ?? 400}
           className="field h-[4.25rem] w-full resize-none py-2"

@@ -1,7 +1,7 @@
 import { AxeBuilder } from "@axe-core/playwright";
 import { test as base, expect, type Page } from "@playwright/test";
 
-export { expect };
+export { expect, type Page };
 
 export const locales = ["en", "de", "zh"] as const;
 export const pages = ["", "/models", "/playground", "/signin", "/imprint", "/privacy"] as const;
@@ -20,6 +20,24 @@ export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire"
   expect(answer.status).toBe(204);
 }
 
+/** That the gateway has heard of it: what the house does takes a moment to reach it. */
+export async function isInState(page: Page, tier: string, state: string) {
+  await expect(async () => {
+    const { models } = (await (await page.request.get("/v1/catalog")).json()) as {
+      models: { tiers: { id: string; state: string }[] }[];
+    };
+    expect(models.flatMap((model) => model.tiers).find((one) => one.id === tier)?.state).toBe(state);
+  }).toPass();
+}
+
+/** What the ledger has for a request, exact; null when it knows of none. */
+export async function chargedFor(page: Page, requestId: string | null): Promise<string | null> {
+  const answer = await page.request.get(`/v1/receipts/${requestId}`, { headers: { authorization: `Bearer ${key}` } });
+  if (answer.status() === 404) return null;
+  const receipt = (await answer.json()) as { charged: boolean; amount: string };
+  return receipt.charged ? receipt.amount : null;
+}
+
 type House = { allowed: RegExp[] };
 
 /**
@@ -32,7 +50,8 @@ export const test = base.extend<House>({
   page: async ({ page, baseURL, allowed }, use) => {
     const faults: string[] = [];
     page.on("console", (message) => {
-      if (message.type() === "error" || message.type() === "warning") faults.push(`console: ${message.text()}`);
+      if (message.type() === "error" || message.type() === "warning")
+        faults.push(`console: ${message.text()} ${message.location().url}`);
     });
     page.on("pageerror", (error) => faults.push(`thrown: ${error.message}`));
     page.on("request", (request) => {
@@ -58,22 +77,33 @@ export async function isAccessible(page: Page) {
   expect(said).toEqual([]);
 }
 
-/** How far things have jumped since the page began, in the browser's own measure (0.1 is "needs improvement"). */
-export async function jumps(page: Page): Promise<number> {
-  return page.evaluate(
+/** Nothing has jumped since the page began, in the browser's own measure (0.1 is "needs improvement"). */
+export async function standsStill(page: Page) {
+  const { sum, moved } = await page.evaluate(
     () =>
-      new Promise<number>((tell) => {
+      new Promise<{ sum: number; moved: string[] }>((tell) => {
         let sum = 0;
+        const moved: string[] = [];
         const observer = new PerformanceObserver((list) => {
           for (const entry of list.getEntries()) {
-            const shift = entry as PerformanceEntry & { value: number; hadRecentInput: boolean };
-            if (!shift.hadRecentInput) sum += shift.value;
+            const shift = entry as PerformanceEntry & {
+              value: number;
+              hadRecentInput: boolean;
+              sources: { node: Node | null; previousRect: DOMRect; currentRect: DOMRect }[];
+            };
+            if (shift.hadRecentInput) continue;
+            sum += shift.value;
+            for (const { node, previousRect: was, currentRect: is } of shift.sources) {
+              const text = node?.textContent?.slice(0, 40) ?? "";
+              moved.push(`${node?.nodeName} "${text}": ${was.y}+${was.height} to ${is.y}+${is.height}`);
+            }
           }
         });
         observer.observe({ type: "layout-shift", buffered: true });
-        requestAnimationFrame(() => requestAnimationFrame(() => tell(sum)));
+        requestAnimationFrame(() => requestAnimationFrame(() => tell({ sum, moved })));
       }),
   );
+  expect(sum, moved.join("\n")).toBeLessThan(0.02);
 }
 
 export async function shot(page: Page, name: string, fullPage = true) {
@@ -89,8 +119,35 @@ export async function enter(page: Page, path: string, withKey = key) {
   await expect(page.getByPlaceholder("xpu_…")).toHaveCount(0);
 }
 
+/** Opens a page whose fonts and figures come late: after it has been painted without them. Nothing may jump as they come. */
+export async function openLate(page: Page, path: string) {
+  let release = () => {};
+  const painted = new Promise<void>((go) => {
+    release = go;
+  });
+  await page.route(/\.woff2$|\/v1\/(catalog|try-it)$|\/auth\/session$/, async (route) => {
+    await painted;
+    await route.continue();
+  });
+  await page.goto(path, { waitUntil: "commit" });
+  await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
+  release();
+  await page.waitForLoadState();
+}
+
 /** That the page has read the catalog. */
 export async function isRead(page: Page, path: string) {
+  if (path === "") {
+    // Its parts come as one nears them.
+    for (const part of await page.locator("[data-is-near]").all()) {
+      await part.scrollIntoViewIfNeeded();
+      await expect(part).toHaveAttribute("data-is-near", "true");
+      await expect(part.locator("[aria-busy=true]")).toHaveCount(0);
+    }
+    await expect(page.getByText("https://…")).toHaveCount(0);
+    await expect(page.getByText("08:00–18:00").first()).toBeVisible();
+    await page.evaluate(() => scrollTo(0, 0));
+  }
   if (path === "" || path === "/models") await expect(page.getByText("SmolLM2-135M-Instruct").first()).toBeVisible();
   if (path === "/playground") await expect(page.locator("select option").nth(2)).toBeAttached();
 }

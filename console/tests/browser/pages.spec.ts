@@ -1,4 +1,5 @@
-import { expect, isAccessible, isRead, jumps, locales, pages, shot, test } from "./house";
+import { expect, isAccessible, isRead, locales, openLate, pages, shot, standsStill, test } from "./house";
+import { speaks } from "./words";
 
 // Every page in every language, light and dark alternating; with CONSOLE_MATRIX=full each in both, wide and on a phone.
 const isFull = process.env.CONSOLE_MATRIX === "full";
@@ -19,13 +20,14 @@ for (const { path, locale, width, scheme } of cases) {
   test(`${name} in ${locale}, ${width}, ${scheme}`, async ({ page }) => {
     await page.setViewportSize(widths[width]);
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
-    await page.goto(`/${locale}${path}`);
+    await openLate(page, `/${locale}${path}`);
     await isRead(page, path);
     await page.evaluate(() => document.fonts.ready);
     expect(await page.locator("html").getAttribute("lang")).toContain(locale);
-    expect(await jumps(page)).toBeLessThan(0.02);
+    await standsStill(page);
     await shot(page, `${name}-${locale}-${width}-${scheme}`);
     expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), "scrolls sideways").toBe(0);
     await isAccessible(page);
+    await speaks(page, locale);
   });
 }

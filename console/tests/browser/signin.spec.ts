@@ -107,6 +107,7 @@ test("who is in two organisations chooses one before anything is sent, and may c
   await expect(page.getByText("Choose an organisation to send.")).toBeVisible();
   await expect(page.getByRole("button", { name: "Send" })).toBeDisabled();
   await page.getByRole("complementary").getByLabel("Organisation").selectOption("acme");
+  await expect(page.getByRole("button", { name: "Send" })).toBeEnabled();
   await page.getByLabel(prompt).press("Enter");
   await expect(page.getByTestId("answer")).toHaveText("for whom");
   await page

@@ -1,4 +1,17 @@
-import { CHAT, ECHO, enter, expect, isAccessible, knock, narrowKey, shot, spentKey, test } from "../house";
+import {
+  CHAT,
+  ECHO,
+  enter,
+  expect,
+  isAccessible,
+  isInState,
+  knock,
+  narrowKey,
+  SLEEPER,
+  shot,
+  spentKey,
+  test,
+} from "../house";
 
 const prompt = "Your message";
 
@@ -92,4 +105,36 @@ test("a price that changes is shown, and reckoned with, without a rebuild or a r
   }, ECHO);
   const cost = (4 * Number(prices.prompt) + 7.77) / 1e6; // one event is one token
   await expect(page.getByTestId("cost")).toHaveText(`€${cost.toFixed(6).replace(/0{1,4}$/, "")}`);
+});
+
+test.describe("a catalog that was true a second ago", () => {
+  test.use({ allowed: [/status of 503/] });
+
+  test("costs one refused request, and the question waits", async ({ page }) => {
+    await knock("sleep");
+    await isInState(page, SLEEPER, "starting");
+    let isOld = true;
+    await page.route("**/v1/catalog", async (route) => {
+      const catalog = await (await route.fetch()).json();
+      for (const tier of catalog.models.flatMap((model: { tiers: { id: string; state: string }[] }) => model.tiers)) {
+        if (isOld && tier.id === SLEEPER) Object.assign(tier, { state: "warm", eta_seconds: 0 });
+      }
+      await route.fulfill({ json: catalog });
+    });
+    let asked = 0;
+    page.on("request", (request) => {
+      if (!request.url().endsWith("/v1/chat/completions")) return;
+      isOld = false;
+      asked += 1;
+    });
+    await enter(page, `/en/playground?model=${SLEEPER}`);
+    await page.getByLabel("Longest answer").fill("5");
+    await page.getByLabel(prompt).fill("Are you awake?");
+    await page.getByLabel(prompt).press("Enter");
+    await expect(page.getByRole("region", { name: "Waiting for the model" })).toBeVisible();
+    expect(asked).toBe(1);
+    await knock("wake");
+    await expect(page.getByTestId("answered-by")).toHaveText(SLEEPER);
+    expect(asked).toBe(2);
+  });
 });

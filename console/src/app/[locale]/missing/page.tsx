@@ -1,6 +1,6 @@
 import type { Metadata } from "next";
-import Link from "next/link";
 import { getTranslations, setRequestLocale } from "next-intl/server";
+import { Link } from "@/frame/Link";
 import { Prose } from "@/frame/Prose";
 import type { Locale } from "@/i18n/locales";
 

@@ -1,0 +1,78 @@
+import { CHAT, expect, isAccessible, knock, shot, standsStill, test } from "../house";
+
+test("models are narrowed, compared and tried, and the address keeps what was asked", async ({ page }) => {
+  await page.goto("/en/models");
+  const rows = page.getByRole("main").locator("li[id]");
+  await expect(rows).toHaveCount(9);
+
+  // Base and fast side by side: price, measured speed, state.
+  const base = page.getByRole("region", { name: "SmolLM2-135M-Instruct, Base" });
+  const fast = page.getByRole("region", { name: "SmolLM2-135M-Instruct, Fast" });
+  for (const tier of [base, fast]) {
+    await expect(tier).toContainText(/Completion\s*€\d/i);
+    await expect(tier).toContainText(/\d+ ms/);
+    await expect(tier).toContainText(/\d+\s*(tokens|tok)/);
+  }
+  const big = page.locator("#deepseek-v2-236b");
+  await expect(big.locator(".bg-warn-soft")).toBeVisible();
+  await expect(big).toContainText("€4.80");
+
+  await page.getByLabel("Task").selectOption({ label: "Embedding" });
+  await expect(rows).toHaveCount(1);
+  await page.getByLabel("Task").selectOption("");
+  await page.getByLabel("State").selectOption("warm");
+  await expect(page.locator(`li[id] output`, { hasText: CHAT }).first()).toBeVisible();
+  await expect(big).toHaveCount(0);
+  await page.getByRole("searchbox").fill("no such model");
+  await expect(rows).toHaveCount(0);
+  await isAccessible(page);
+  await shot(page, "models-none", false);
+  await page.reload();
+  await expect(page.getByRole("searchbox")).toHaveValue("no such model");
+  await page.getByRole("button", { name: "Show all" }).click();
+  await expect(rows).toHaveCount(9);
+
+  await big.getByRole("button").first().click();
+  await expect(big.getByRole("link", { name: /licen[cs]e|deepseek/i }).first()).toHaveAttribute("href", /^https:/);
+  await expect(big).toContainText("curl");
+  await isAccessible(page);
+  await shot(page, "models-details", false);
+  await page.getByRole("link", { name: "Try SmolLM2-135M-Instruct, Fast" }).click();
+  await expect(page.getByLabel("Model", { exact: true })).toHaveValue(`${CHAT}-fast`);
+});
+
+test("a long list stays quick, an empty one says so", async ({ page }) => {
+  let copies = 40;
+  await page.route("**/v1/catalog", async (route) => {
+    const catalog = await (await route.fetch()).json();
+    const models = Array.from({ length: copies }, (_, copy) =>
+      catalog.models.map((model: { id: string }) => ({ ...model, id: `${model.id}-${copy}` })),
+    ).flat();
+    await route.fulfill({ json: { ...catalog, models } });
+  });
+  await page.goto("/de/models");
+  await expect(page.getByRole("main").locator("li[id]")).toHaveCount(360);
+  await standsStill(page);
+  await page.getByRole("searchbox").fill("deepseek");
+  await expect(page.getByRole("main").locator("li[id]")).toHaveCount(40);
+  copies = 0;
+  await page.goto("/en/models");
+  await expect(page.getByText("The catalog is empty", { exact: false })).toBeVisible();
+  await isAccessible(page);
+});
+
+test.describe("without a gateway", () => {
+  test.use({ allowed: [/ERR_CONNECTION|ERR_EMPTY_RESPONSE/] });
+
+  test("the list stays in view, says how old it is, and comes back by itself", async ({ page }) => {
+    await page.goto("/en/models");
+    await expect(page.getByRole("main").locator("li[id]")).toHaveCount(9);
+    await knock("kill");
+    await expect(page.getByRole("main").getByRole("alert")).toContainText("cannot be reached", { timeout: 30_000 });
+    await expect(page.getByRole("main").locator("li[id]")).toHaveCount(9);
+    await isAccessible(page);
+    await shot(page, "models-without-gateway", false);
+    await knock("start");
+    await expect(page.getByRole("main").getByRole("alert")).toHaveCount(0, { timeout: 30_000 });
+  });
+});
