@@ -30,7 +30,7 @@ from billing import (
 from billing.arrivals import Arrivals
 from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
-from billing.windows import Seal
+from billing.windows import Seal, SealKey
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.objects import ObjectStore
@@ -64,8 +64,12 @@ def usage_daily(
         seals = windows.seals(session, window_day=day)
     if not seals:
         raise dg.Failure(f"The day {day} is not sealed, so nothing of it can be counted.", allow_retries=False)
+    done: set[SealKey] = set()
+    if len(seals) > day_counting.FROM_SEALS:
+        with unit_of_work(worker_database) as session:
+            done = set(day_counting.count_day(session, day))
     for seal in seals:
-        if seal.state in ("sealed", "counted", "held"):
+        if seal.key not in done and seal.state in ("sealed", "counted", "held"):
             with unit_of_work(worker_database) as session:
                 usage.count(session, seal.key)
     with unit_of_work(worker_database) as session:
