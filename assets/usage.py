@@ -15,11 +15,22 @@ from sqlalchemy import Engine
 from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
-from billing import gpu_seconds, jumps, rate_archive, rated_lines, rating, reconcile, token_counts, usage, windows
+from billing import (
+    day_counting,
+    gpu_seconds,
+    jumps,
+    rate_archive,
+    rated_lines,
+    rating,
+    reconcile,
+    token_counts,
+    usage,
+    windows,
+)
 from billing.arrivals import Arrivals
 from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
-from billing.windows import Seal
+from billing.windows import Seal, SealKey
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.objects import ObjectStore
@@ -53,8 +64,12 @@ def usage_daily(
         seals = windows.seals(session, window_day=day)
     if not seals:
         raise dg.Failure(f"The day {day} is not sealed, so nothing of it can be counted.", allow_retries=False)
+    done: set[SealKey] = set()
+    if len(seals) > day_counting.FROM_SEALS:
+        with unit_of_work(worker_database) as session:
+            done = set(day_counting.count_day(session, day))
     for seal in seals:
-        if seal.state in ("sealed", "counted", "held"):
+        if seal.key not in done and seal.state in ("sealed", "counted", "held"):
             with unit_of_work(worker_database) as session:
                 usage.count(session, seal.key)
     with unit_of_work(worker_database) as session:
@@ -222,6 +237,14 @@ def events_equal_engine_counters(
 ) -> dg.AssetCheckResult:
     """Every engine of ours that worked on the day counted the same tokens as our usage events."""
     return _comparisons(worker_database, day_of(context), reconcile.ENGINES)
+
+
+@dg.asset_check(asset=rated_usage)
+def trained_tokens_are_the_trainers(
+    context: dg.AssetCheckExecutionContext, worker_database: dg.ResourceParam[Engine]
+) -> dg.AssetCheckResult:
+    """Every fine-tune is billed by the tokens that its trainer reported step by step, and counted again at its end."""
+    return _comparisons(worker_database, day_of(context), reconcile.TRAINERS)
 
 
 usage_daily_rows_fit = border_check(usage_daily, "usage_daily_rows_fit", usage_daily_schema, usage.daily_tokens)

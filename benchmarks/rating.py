@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.process import cpu_seconds
 from benchmarks.usage_day import UsageDay, usage_day
-from billing import archive, archive_format, rate_archive, rated_lines, usage, windows
+from billing import archive, archive_format, day_counting, rate_archive, rated_lines, windows
 from billing.rate_archive import PICO
 from local.objects import EmbeddedObjectStore
 from local.secrets import StackSecrets
@@ -112,11 +112,12 @@ def from_table(day: UsageDay) -> Rated:
     """Production's own way: count and rate every seal that is not done, in the transactions that it does it in."""
     with measured(day) as took:
         with unit_of_work(day.worker) as session:
-            seals = windows.seals(session, window_day=day.day, states=("sealed", "counted", "held"))
+            day_counting.count_day(session, day.day)
+        with unit_of_work(day.worker) as session:
+            if windows.seals(session, window_day=day.day, states=("sealed", "held")):
+                raise SystemExit("usage of the day has no price")
+            seals = windows.seals(session, window_day=day.day, states=("counted",))
         for seal in seals:
-            with unit_of_work(day.worker) as session:
-                if usage.count(session, seal.key).held_events:
-                    raise SystemExit(f"usage of the seal {seal.key} has no price")
             with unit_of_work(day.worker) as session:
                 rated_lines.rate_seal(session, seal.key)
     with unit_of_work(day.worker) as session:

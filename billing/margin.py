@@ -5,7 +5,8 @@ sum that would need it: never 0. Costs are in EUR; a tenant billed in another cu
 
 A replica's whole day is split by busy time (time in flight of the requests that it answered), so whoever uses a model
 also pays for its idle hours. One that answered nobody stands in a row without a tenant. Known limits: a rate that
-changes within a day counts from the next; an hour in which a card's power was unknown for over 1 % is not measured.
+changes within a day counts from the next; an hour in which a card's power was unknown for over 1 % is not measured;
+fine-tunes are left out, since nobody measures what training costs.
 """
 
 from __future__ import annotations
@@ -220,5 +221,5 @@ _ENERGY = text("""
 """)
 _REVENUE = text("""
     select tenant_id, variant_id, currency, sum(amount) as amount
-    from rated_lines where window_day = :day group by 1, 2, 3
+    from rated_lines where window_day = :day and unit <> 'training' group by 1, 2, 3
 """)

@@ -25,6 +25,7 @@ GERMAN_UNIT_NAMES = {
     "batch_completion": "Ausgabe-Token (Batch)",
     "batch_embedding": "Embedding-Token (Batch)",
     "reused": "Token wiederverwendeter Antworten",
+    "training": "Trainings-Token",
     "minimum_commitment": "Mindestabnahme",
     "quote_limit": "über der Grenze eines Angebots",
 }
@@ -38,6 +39,7 @@ CHINESE_UNIT_NAMES = {
     "batch_completion": "输出 Token（批量）",
     "batch_embedding": "向量 Token（批量）",
     "reused": "复用回答 Token",
+    "training": "训练 Token",
     "minimum_commitment": "最低消费",
     "quote_limit": "超出报价上限",
 }

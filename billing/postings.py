@@ -31,6 +31,7 @@ REVENUE_OF_UNIT = MappingProxyType(
         "batch_cached_prompt": "batch",
         "batch_completion": "batch",
         "batch_embedding": "batch",
+        "training": "training",
         "quote_limit": "batch",
         "minimum_commitment": "commitment",
     }

@@ -20,6 +20,7 @@ from billing import tiers as rules
 from billing.tiers import Tier
 from studio import clock, ids
 from studio.catalog.declaration import BATCH_UNITS, UNITS_BY_TASK
+from studio.catalog.reading import TAKES_ADAPTERS
 from studio.db.catalog import Commitment, Model, ModelVariant, Price, PriceTier
 from studio.db.tenancy import TenantBilling
 from studio.errors import Conflict, InvalidRequest, NotFound
@@ -187,13 +188,15 @@ def commitments_of(session: Session, tenant_id: UUID) -> list[Commitment]:
 
 
 def _require_unit(session: Session, variant_id: str, unit: str) -> None:
-    task = session.scalar(
-        select(Model.task).join(ModelVariant, ModelVariant.model_id == Model.id).where(ModelVariant.id == variant_id)
-    )
-    if task is None:
+    of_variant = select(Model.task, ModelVariant.engine_flags.contains([TAKES_ADAPTERS]))
+    found = session.execute(
+        of_variant.join(ModelVariant, ModelVariant.model_id == Model.id).where(ModelVariant.id == variant_id)
+    ).one_or_none()
+    if found is None:
         raise InvalidRequest(f"The catalog has no model {variant_id}.", param="model")
+    task, is_trained = found.tuple()
     units = UNITS_BY_TASK[task]
-    sold = (*units, *(BATCH_UNITS[one] for one in units), "reused")
+    sold = (*units, *(BATCH_UNITS[one] for one in units), "reused", *(["training"] if is_trained else []))
     if unit not in sold:
         raise InvalidRequest(f"{variant_id} is sold by {', '.join(sold)}; not by {unit!r}.", param="unit")
 

@@ -24,6 +24,7 @@ UNIT_NAMES = {
     "batch_completion": "batch completion tokens",
     "batch_embedding": "batch embedding tokens",
     "reused": "tokens of reused answers",
+    "training": "tokens of training",
 }
 # Units of invoice lines that no tokens stand behind.
 ADJUSTMENT_NAMES = {

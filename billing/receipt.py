@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from billing import invoice, rating, usage
 from billing.usage import PricedUnit
-from studio import ids
+from studio import ids, training_usage
 from studio.db.catalog import Price
 from studio.db.tenancy import Tenant
 from studio.db.usage import UsageEvent
@@ -28,6 +28,10 @@ _ENDS = {
     "engine_died": "the engine died; charged is what it had produced until then",
     "budget": "the budget ended the answer; charged is what was produced within it",
     "rejected": "the request was rejected",
+}
+_ENDS_OF_TRAINING = {
+    "complete": "the fine-tune was trained to its end; charged are the tokens that its trainer read, over all epochs",
+    "client_left": "the fine-tune was cancelled; charged are the tokens that its trainer had reported until then",
 }
 
 
@@ -57,6 +61,7 @@ def document_of(session: Session, tenant_id: UUID, event_id: UUID, key_id: str) 
         "tier_served": event.tier_served,
         "batch": None if event.batch_id is None else ids.to_wire(ids.BATCH, event.batch_id),
         "batch_line": event.batch_line,
+        "fine_tuning_job": event.request_id if _is_training(event) else None,
         "started_at": event.started_at.isoformat(),
         "first_token_at": None if event.first_token_at is None else event.first_token_at.isoformat(),
         "ended_at": event.ended_at.isoformat(),
@@ -88,7 +93,11 @@ def _charge(event: UsageEvent, tenant: Tenant, units: Sequence[PricedUnit]) -> t
         return False, "not charged: the tenant was billed by nobody at that time"
     if unpriced := [unit.unit for unit in units if unit.prices != 1]:
         return False, f"not charged so far: there is not exactly one price of {', '.join(unpriced)}; the usage is held"
-    return True, _ENDS[event.end_reason]
+    return True, (_ENDS_OF_TRAINING if _is_training(event) else _ENDS)[event.end_reason]
+
+
+def _is_training(event: UsageEvent) -> bool:
+    return event.endpoint == training_usage.ENDPOINT
 
 
 def _line(session: Session, unit: PricedUnit) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Reconciliation: two counts of the same thing, made independently, must agree before money depends on them.
 
-Engines against events (`engine_totals.py`, `gpu_seconds.py`), tokens counted against tokens rated, the table's rating
-against the archive's, invoice lines against invoice totals. Each comparison is
-a row that is never changed; the seal becomes `reconciled` only here.
+Engines and trainers against events (`engine_totals.py`, `gpu_seconds.py`, `trainer_totals.py`), tokens counted against
+tokens rated, the table's rating against the archive's, invoice lines against invoice totals. Each comparison is a row
+that is never changed; the seal becomes `reconciled` only here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
-from billing import engine_totals, gpu_seconds, rated_lines, usage, windows
+from billing import engine_totals, gpu_seconds, rated_lines, trainer_totals, usage, windows
 from billing.comparison import Comparison
 from billing.rate_archive import SealRating
 from billing.windows import SealKey
@@ -23,6 +23,7 @@ from studio.db.invoices import Invoice, InvoiceLine, Reconciliation
 
 ENGINES = engine_totals.KIND
 GPU_SECONDS = gpu_seconds.KIND
+TRAINERS = trainer_totals.KIND
 RATING = "tokens_counted_are_tokens_rated"
 ARCHIVE = "archive_rates_to_the_same"
 TOTALS = "lines_add_up_to_total"
@@ -35,7 +36,8 @@ def reconcile_seal(session: Session, key: SealKey, now: datetime, *more: Compari
     """
     seal = windows.lock(session, key)
     windows.require_state(seal, ("rated",), "Reconciling")
-    comparisons = [_rating(session, key), *engine_totals.of_seal(session, key, now), *more]
+    engines = engine_totals.of_seal(session, key, now)
+    comparisons = [_rating(session, key), *engines, *trainer_totals.of_seal(session, key), *more]
     _record(session, comparisons, now)
     if all(comparison.agrees for comparison in comparisons):
         windows.move(session, seal, "reconciled")
@@ -98,7 +100,7 @@ def seal_subjects(session: Session, window_day: date, kind: str) -> list[Compari
     if kind == ENGINES:
         rows = session.execute(_REPLICAS_OF_DAY, {"window_day": window_day})
         subjects = [ids.to_wire(ids.REPLICA, row.replica_id) for row in rows]
-    if kind == GPU_SECONDS:
+    if kind in (GPU_SECONDS, TRAINERS):
         of_day = Reconciliation.subject.startswith(f"{window_day}/")
         recorded = select(Reconciliation.subject).where(Reconciliation.kind == kind, of_day)
         subjects = list(session.scalars(recorded.distinct()))

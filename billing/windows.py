@@ -149,6 +149,14 @@ def move(session: Session, seal: Seal, to: State) -> None:
     )
 
 
+def move_all(session: Session, keys: Collection[SealKey], to: State) -> None:
+    """The same of many seals that the caller holds locked."""
+    if keys:
+        columns = (UsageWindow.window_day, UsageWindow.tenant_id, UsageWindow.seal_no)
+        of = tuple_(*columns).in_([(key.window_day, key.tenant_id, key.seal_no) for key in keys])
+        session.execute(update(UsageWindow).where(of).values(state=to).execution_options(synchronize_session=False))
+
+
 def require_state(seal: Seal, allowed: tuple[State, ...], step: str) -> None:
     """WindowInOtherState unless the seal is in one of `allowed`."""
     if seal.state not in allowed:

@@ -25,6 +25,7 @@ from studio.db.catalog import ModelVariant
 from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob
 from studio.db.tenancy import Tenant
 from studio.errors import Conflict
+from training import metering
 from training.progress import ProgressEvent
 
 MOST_FRUITLESS = 3
@@ -187,6 +188,7 @@ def succeed(session: Session, job: FineTune, adapter: NewAdapter, trained_tokens
     """The end of the job and its adapter, together. False when it had ended before: then nothing is served."""
     if not _change(session, job.id, state="succeeded", trained_tokens=trained_tokens, finished_at=clock.now()):
         return False
+    metering.insert_usage(session, job.id, clock.now(), is_cancelled=False)
     session.execute(
         insert(Adapter).values(
             id=adapter.id,
@@ -220,8 +222,10 @@ def give_up(session: Session, id: UUID) -> None:
 
 
 def cancel(session: Session, id: UUID) -> None:
-    """The end that was asked for."""
-    _change(session, id, state="cancelled", finished_at=clock.now())
+    """The end that was asked for. What was trained until then is billed."""
+    if _change(session, id, state="cancelled", finished_at=clock.now()):
+        tokens = metering.insert_usage(session, id, clock.now(), is_cancelled=True)
+        session.execute(update(FineTuningJob).where(FineTuningJob.id == id).values(trained_tokens=tokens))
 
 
 def add_event(session: Session, job: FineTune, event: ProgressEvent) -> None:

@@ -90,6 +90,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             accuracy = self.trainer.take_accuracy()
             if step > self._reported_step:
                 data = {"step": step, "total_steps": total, "train_loss": logs["loss"]}
+                data |= {"trained_tokens": int(state.num_input_tokens_seen)}  # what the job is billed by
                 text = f"Step {step}/{total}: training loss={logs['loss']:.3f}"
                 self._progress.metrics(text, data | {"train_mean_token_accuracy": round(accuracy, 4)})
         if "eval_loss" in logs and step > self._reported_step:
@@ -185,6 +186,7 @@ def _arguments(spec: TrainingSpec, training: Examples, has_validation: bool, fol
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
+        include_num_input_tokens_seen="non_padding",  # kept in checkpoints, so a resumed training counts on
         eval_strategy="epoch" if has_validation else "no",
         save_strategy="steps",
         save_steps=max(1, steps // _CHECKPOINTS),

@@ -20,7 +20,7 @@ from billing.documents.xml_text import percent
 from billing.tax import EU, in_euro
 from studio.money import CENT, Currency
 
-RULE_SET, VERSION = "own invariants", "1"
+RULE_SET, VERSION = "own invariants", "2"
 _EXEMPT = frozenset({"AE", "G", "O"})
 
 
@@ -53,7 +53,7 @@ def of_cii(snapshot: Snapshot, xml: bytes) -> list[Broken]:
 
 def of_ubl(snapshot: Snapshot, xml: bytes) -> list[Broken]:
     """Where a UBL file says something else than the snapshot. A UBL credit note has no place for a due date."""
-    expected = expected_facts(snapshot)
+    expected = expected_facts(snapshot) | {"currency of every amount": snapshot.currency}
     if snapshot.type == CREDIT_NOTE:
         expected.pop("BT-9 due on", None)
     return _differences("UBL-IS-SNAPSHOT", expected, reading.read_ubl(xml))
@@ -71,10 +71,14 @@ def expected_facts(snapshot: Snapshot) -> Facts:
         "BT-9 due on": snapshot.due_on,
         "BT-10 buyer reference": snapshot.buyer_reference,
         "BT-25 original": original.number if original else None,
+        "BT-26 original issued on": original.issued_on if original else None,
         "BT-27 seller": snapshot.seller["name"],
         "BT-31 seller's VAT id": None if is_outside else snapshot.seller.get("vat_id"),
+        "BT-40 seller's country": snapshot.seller["country"],
         "BT-44 buyer": snapshot.buyer["name"],
         "BT-48 buyer's VAT id": None if is_outside else snapshot.buyer.get("vat_id"),
+        "BT-55 buyer's country": snapshot.buyer.get("country"),
+        "BT-72 delivered on": snapshot.period_until,
         "BT-73 period from": snapshot.period_from,
         "BT-74 period until": snapshot.period_until,
         "BT-83 payment reference": snapshot.payment_reference,
@@ -110,6 +114,7 @@ def _line_terms(snapshot: Snapshot, line: Line) -> dict[str, object]:
         "BT-151 VAT category": snapshot.tax_category,
         "BT-152 VAT rate": None if snapshot.tax_category == "O" else percent(snapshot.tax_rate),
         "BT-153 name": line.name,
+        "BT-154 description": line.explanation,
     }
 
 

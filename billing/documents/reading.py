@@ -33,10 +33,16 @@ _CII_HEADER = {
     "BT-9 due on": f"{_SETTLEMENT}/ram:SpecifiedTradePaymentTerms/ram:DueDateDateTime/udt:DateTimeString",
     "BT-10 buyer reference": f"{_AGREEMENT}/ram:BuyerReference",
     "BT-25 original": f"{_SETTLEMENT}/ram:InvoiceReferencedDocument/ram:IssuerAssignedID",
+    "BT-26 original issued on": f"{_SETTLEMENT}/ram:InvoiceReferencedDocument/ram:FormattedIssueDateTime"
+    "/qdt:DateTimeString",
     "BT-27 seller": f"{_AGREEMENT}/ram:SellerTradeParty/ram:Name",
     "BT-31 seller's VAT id": f"{_AGREEMENT}/ram:SellerTradeParty/ram:SpecifiedTaxRegistration/ram:ID[@schemeID='VA']",
+    "BT-40 seller's country": f"{_AGREEMENT}/ram:SellerTradeParty/ram:PostalTradeAddress/ram:CountryID",
     "BT-44 buyer": f"{_AGREEMENT}/ram:BuyerTradeParty/ram:Name",
     "BT-48 buyer's VAT id": f"{_AGREEMENT}/ram:BuyerTradeParty/ram:SpecifiedTaxRegistration/ram:ID[@schemeID='VA']",
+    "BT-55 buyer's country": f"{_AGREEMENT}/ram:BuyerTradeParty/ram:PostalTradeAddress/ram:CountryID",
+    "BT-72 delivered on": "rsm:SupplyChainTradeTransaction/ram:ApplicableHeaderTradeDelivery"
+    "/ram:ActualDeliverySupplyChainEvent/ram:OccurrenceDateTime/udt:DateTimeString",
     "BT-73 period from": f"{_SETTLEMENT}/ram:BillingSpecifiedPeriod/ram:StartDateTime/udt:DateTimeString",
     "BT-74 period until": f"{_SETTLEMENT}/ram:BillingSpecifiedPeriod/ram:EndDateTime/udt:DateTimeString",
     "BT-83 payment reference": f"{_SETTLEMENT}/ram:PaymentReference",
@@ -66,6 +72,7 @@ _CII_LINE = {
     "BT-151 VAT category": "ram:SpecifiedLineTradeSettlement/ram:ApplicableTradeTax/ram:CategoryCode",
     "BT-152 VAT rate": "ram:SpecifiedLineTradeSettlement/ram:ApplicableTradeTax/ram:RateApplicablePercent",
     "BT-153 name": "ram:SpecifiedTradeProduct/ram:Name",
+    "BT-154 description": "ram:SpecifiedTradeProduct/ram:Description",
 }
 _SUPPLIER, _CUSTOMER = "cac:AccountingSupplierParty/cac:Party", "cac:AccountingCustomerParty/cac:Party"
 _SUBTOTAL, _TOTALS = "cac:TaxTotal/cac:TaxSubtotal", "cac:LegalMonetaryTotal"
@@ -78,10 +85,14 @@ _UBL_HEADER = {
     "BT-9 due on": "cbc:DueDate",
     "BT-10 buyer reference": "cbc:BuyerReference",
     "BT-25 original": "cac:BillingReference/cac:InvoiceDocumentReference/cbc:ID",
+    "BT-26 original issued on": "cac:BillingReference/cac:InvoiceDocumentReference/cbc:IssueDate",
     "BT-27 seller": f"{_SUPPLIER}/cac:PartyLegalEntity/cbc:RegistrationName",
     "BT-31 seller's VAT id": f"{_SUPPLIER}/cac:PartyTaxScheme[cac:TaxScheme='VAT']/cbc:CompanyID",
+    "BT-40 seller's country": f"{_SUPPLIER}/cac:PostalAddress/cac:Country/cbc:IdentificationCode",
     "BT-44 buyer": f"{_CUSTOMER}/cac:PartyLegalEntity/cbc:RegistrationName",
     "BT-48 buyer's VAT id": f"{_CUSTOMER}/cac:PartyTaxScheme[cac:TaxScheme='VAT']/cbc:CompanyID",
+    "BT-55 buyer's country": f"{_CUSTOMER}/cac:PostalAddress/cac:Country/cbc:IdentificationCode",
+    "BT-72 delivered on": "cac:Delivery/cbc:ActualDeliveryDate",
     "BT-73 period from": "cac:InvoicePeriod/cbc:StartDate",
     "BT-74 period until": "cac:InvoicePeriod/cbc:EndDate",
     "BT-83 payment reference": "cac:PaymentMeans/cbc:PaymentID",
@@ -108,6 +119,7 @@ _UBL_LINE = {
     "BT-151 VAT category": "cac:Item/cac:ClassifiedTaxCategory/cbc:ID",
     "BT-152 VAT rate": "cac:Item/cac:ClassifiedTaxCategory/cbc:Percent",
     "BT-153 name": "cac:Item/cbc:Name",
+    "BT-154 description": "cac:Item/cbc:Description",
 }
 
 
@@ -132,6 +144,11 @@ def read_ubl(xml: bytes) -> Facts:
         _add_tax(facts, amount)
     paths = {name: path.format(quantity=quantity) for name, path in _UBL_LINE.items()}
     _add_lines(facts, root.iterfind(f"cac:{kind}Line", _UBL), "cbc:ID", paths, _UBL)
+    totals_of_tax = root.findall("cac:TaxTotal/cbc:TaxAmount", _UBL)  # which may be in the tax office's
+    currencies = {
+        one.get("currencyID", "") for one in root.iter() if one not in totals_of_tax and "currencyID" in one.attrib
+    }
+    facts["currency of every amount"] = "|".join(sorted(currencies))
     return facts
 
 

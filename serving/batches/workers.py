@@ -110,7 +110,7 @@ def opened_after(session: Session, instant: datetime | None) -> int:
 
 
 def _is_worker() -> ColumnElement[bool]:
-    return UsageSource.kind == "transaction"
+    return (UsageSource.kind == "transaction") & UsageSource.name.startswith("batch worker ")
 
 
 def _open(worker_id: UUID) -> ColumnElement[bool]:

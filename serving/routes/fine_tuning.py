@@ -19,7 +19,7 @@ from serving import routing
 from serving.files import records
 from serving.keys import KeyRecord, require_model
 from serving.routes.caller import InferenceCaller, Parts
-from studio import clock, ids
+from studio import clock, ids, training_usage
 from studio.db.jobs import Adapter, FineTuningEvent, FineTuningJob
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, InvalidRequest, NotFound
@@ -106,6 +106,7 @@ class Job(BaseModel):
     validation_file: str | None
     result_files: list[str]
     trained_tokens: int | None
+    usage_request_id: str  # of the receipt of what was trained (`/v1/receipts/...`), once the job has ended
     error: JobError | None
     seed: int
     estimated_finish: int | None
@@ -290,6 +291,7 @@ def _job(job: FineTuningJob, fine_tuned_model: str | None, caller: KeyRecord) ->
         validation_file=job.validation_file_id and ids.to_wire(ids.FILE, job.validation_file_id),
         result_files=[],
         trained_tokens=job.trained_tokens,
+        usage_request_id=f"req_{training_usage.event_id(job.id, job.created_at).hex}",
         error=_error(job.error),
         seed=job.seed,
         estimated_finish=None,

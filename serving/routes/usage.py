@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 
 from serving.routes.caller import UsageCaller
 from serving.texts import key_id, storable
-from studio import clock, ids
+from studio import clock, ids, training_usage
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
 from studio.errors import InvalidRequest
@@ -73,7 +73,11 @@ def usage(
     start = start or end - timedelta(days=30)
     if not timedelta(0) < end - start <= timedelta(days=MOST_DAYS):
         raise InvalidRequest(f"`start` must be before `end`, by at most {MOST_DAYS} days.", param="start")
-    filters = [UsageEvent.usage_day_utc >= start, UsageEvent.usage_day_utc < end]
+    filters = [
+        UsageEvent.usage_day_utc >= start,
+        UsageEvent.usage_day_utc < end,
+        UsageEvent.endpoint != training_usage.ENDPOINT,  # tokens of no request: they are on the job
+    ]
     if model is not None:
         filters.append(UsageEvent.variant_id == storable(model, "model"))
     if key is not None:

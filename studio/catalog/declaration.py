@@ -29,6 +29,7 @@ PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
+TrainingUnit = Literal["training"]  # tokens that a fine-tune reads, over all its epochs
 ReusedUnit = Literal["reused"]  # tokens of answers that a cache of the gateway gave; nothing of a batch is reused
 BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -61,6 +62,7 @@ class PriceList(_Declared):
     completion: PricePerMillion | None = None
     embedding: PricePerMillion | None = None
     reused: PricePerMillion | None = None  # absent: answers of this variant are not cached
+    training: PricePerMillion | None = None  # of variants that can be fine-tuned
     tiers: dict[Unit, tuple[DeclaredTier, ...]] = {}  # cheaper above a volume of the month; batches at half of it
 
 
@@ -332,7 +334,7 @@ class PriceRow:
 
     variant_id: str
     currency: Currency
-    unit: Unit | BatchUnit | ReusedUnit
+    unit: Unit | BatchUnit | ReusedUnit | TrainingUnit
     per_million: Decimal
     valid_from: datetime
     valid_until: datetime | None
@@ -341,7 +343,7 @@ class PriceRow:
     tiers: tuple[tuple[int, Decimal], ...] = ()  # tokens of a month, and the price above them
 
     @property
-    def key(self) -> tuple[str, Currency, Unit | BatchUnit | ReusedUnit, datetime]:
+    def key(self) -> tuple[str, Currency, Unit | BatchUnit | ReusedUnit | TrainingUnit, datetime]:
         """What identifies a row for ever; the amount then never changes."""
         return self.variant_id, self.currency, self.unit, self.valid_from
 

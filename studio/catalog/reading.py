@@ -37,7 +37,8 @@ from studio.money import Currency
 WEIGHTS_HEADROOM = Decimal("1.15")
 BATCH_DIVISOR = 2  # a batch pays half
 PRICE_DECIMALS = 6
-ROWS_VERSION = b"3"  # another one whenever the same files give other rows, so that every installation applies them anew
+TAKES_ADAPTERS = "--enable-lora"  # what its engine is told where a variant can be fine-tuned
+ROWS_VERSION = b"4"  # another one whenever the same files give other rows, so that every installation applies them anew
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -232,6 +233,10 @@ def _price_rows(
                         )  # fmt: skip
                 if entry.reused is not None:
                     yield PriceRow(variant.id, currency, "reused", entry.reused, entry.valid_from, until, file, line)
+                if entry.training is not None:
+                    yield PriceRow(
+                        variant.id, currency, "training", entry.training, entry.valid_from, until, file, line
+                    )
 
 
 def _judge_units(
@@ -251,6 +256,10 @@ def _judge_units(
             yield Finding(file, line, f"{variant.id}: tiers of {unit}, which has no {currency} price")
         elif any(upper[0] <= lower[0] or upper[1] >= lower[1] for lower, upper in pairwise(steps)):
             yield Finding(file, line, f"{variant.id}: each tier of {unit} must begin later and cost less than the last")
+    takes_adapters = TAKES_ADAPTERS in variant.engine_flags
+    if takes_adapters != (entry.training is not None):
+        what = "is missing" if takes_adapters else f"is of no use without the engine flag {TAKES_ADAPTERS}"
+        yield Finding(file, line, f"{variant.id}: the {currency} price of training {what}")
     # What is reserved for a request, and expected of it, is its price at an engine: a hit must never be dearer.
     amounts = [amount for unit in UNITS_BY_TASK[task] if (amount := getattr(entry, unit)) is not None]
     if entry.reused is not None and any(entry.reused > amount for amount in amounts):

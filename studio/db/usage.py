@@ -53,7 +53,7 @@ class UsageColumns:
     variant_id: Mapped[str]
     tier_requested: Mapped[str]
     tier_served: Mapped[str]
-    replica_id: Mapped[UUID | None]  # None: no engine worked on it, all of it was reused
+    replica_id: Mapped[UUID | None]  # None: no engine of ours: all was reused, or a fine-tune
     started_at: Mapped[Instant]
     first_token_at: Mapped[datetime | None]
     ended_at: Mapped[Instant]
@@ -93,7 +93,7 @@ class UsageEvent(UsageColumns, Base):
             "reused_within_tokens",
         ),
         CheckConstraint(
-            "replica_id is not null"
+            "replica_id is not null or endpoint = '/v1/fine_tuning/jobs'"
             " or (reused_prompt_tokens = prompt_tokens and reused_completion_tokens = completion_tokens)",
             "without_engine_all_is_reused",
         ),

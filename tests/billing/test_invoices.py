@@ -221,6 +221,25 @@ class TestMonthClose:
         assert books.process(key) == "reconciled"
         assert self._close(books, LATER + timedelta(days=1)) == [(tenant, MONTH)]
 
+    @pytest.mark.parametrize(
+        ("zone", "over_at"),
+        [
+            ("Europe/Berlin", datetime(2026, 11, 30, 23, 15, tzinfo=UTC)),
+            # 23:00 of 30 November there is the 1st in Berlin, whose window closes a day later.
+            ("America/Los_Angeles", datetime(2026, 12, 1, 23, 15, tzinfo=UTC)),
+            # Over at 16:00 UTC, but the seller's November is not, nor the last window of it.
+            ("Asia/Shanghai", datetime(2026, 11, 30, 23, 15, tzinfo=UTC)),
+        ],
+    )
+    def test_a_month_is_over_where_the_buyer_is_and_where_the_seller_is(
+        self, books: Books, gateway: Gateway, zone: str, over_at: datetime
+    ) -> None:
+        tenant = books.tenant(time_zone=zone)
+        gateway.uses(tenant, NOON, prompt=200_000_000)
+        books.close_day(gateway, tenant, DAY)
+        assert self._close(books, over_at - timedelta(seconds=1)) == []
+        assert self._close(books, over_at) == [(tenant, MONTH)]
+
     def _close(self, books: Books, now: datetime) -> list[tuple[UUID, date]]:
         with books.as_role("worker") as session:
             requests = invoice_requests.request_closed_months(session, now)
