@@ -32,6 +32,16 @@ def steps(events: list[ProgressEvent]) -> list[tuple[int, float, float]]:
     ]
 
 
+def tokens(events: list[ProgressEvent]) -> list[int]:
+    """What had been read after each step."""
+    return [event.data["trained_tokens"] for event in events if event.type == "metrics"]
+
+
+def trained_tokens(ground: TrainingGround, name: str) -> int:
+    """What the trainer says at its end."""
+    return int(json.loads(ground.prefix(name).get("adapter/manifest.json") or b"")["trained_tokens"])
+
+
 def test_killed_and_resumed_equals_uninterrupted(ground: TrainingGround) -> None:
     with ground.trainer("whole") as trainer:
         assert trainer.wait(SECONDS) == 0
@@ -53,11 +63,14 @@ def test_killed_and_resumed_equals_uninterrupted(ground: TrainingGround) -> None
     assert any(event.message == "Training goes on from step 12" for event in after)
     assert steps(after) == steps(whole), "each step is told once, with the same numbers"
     assert ground.adapter("killed") == ground.adapter("whole"), "the same bits"
+    assert tokens(after) == tokens(whole), "and it is billed alike"
+    assert tokens(whole)[-1] == trained_tokens(ground, "whole"), "counted step by step, and once more at the end"
 
 
 def test_the_adapter_passes_our_own_check(ground: TrainingGround) -> None:
     data = as_jsonl(training_examples(10, seed=1))
     small = ground.with_data(data)
+    small = replace(small, spec=replace(small.spec, batch_size=16))  # two passes of which the second is not full
     with small.trainer("small") as trainer:
         assert trainer.wait(SECONDS) == 0
     prefix = small.prefix("small")
@@ -67,8 +80,8 @@ def test_the_adapter_passes_our_own_check(ground: TrainingGround) -> None:
     shapes = tensor_shapes(Path(ground.spec.weights_dir))
     checked = check_adapter(config, weights, base_id=BASE, base_shapes=shapes, most_rank=8)
     assert (checked.rank, checked.modules) == (4, 14), "seven modules in each of two layers"
-    manifest = json.loads(prefix.get("adapter/manifest.json") or b"")
-    assert manifest["trained_tokens"] > 2 * 10 * 50, "two epochs, prompts included"
+    assert trained_tokens(small, "small") > 2 * 10 * 50, "two epochs, prompts included"
+    assert tokens(small.events("small"))[-1] == trained_tokens(small, "small"), "padding is not billed"
 
 
 def test_examples_that_do_not_fit_are_reported_or_refused(ground: TrainingGround) -> None:
