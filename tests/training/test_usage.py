@@ -24,7 +24,7 @@ from studio.tenants import CreatedKey
 from tests.training.desk import Desk
 from training import jobs
 from training.jobs import NewAdapter
-from training.process import trainer_environment
+from training.process import LocalTrainers, trainer_environment
 from training.progress import ProgressEvent
 from training.run import Workshop
 
@@ -34,8 +34,8 @@ def desk(
     tmp_path: Path, worker: Engine, tenant: UUID, api_key: CreatedKey, store: ObjectStore, s3_settings: Settings
 ) -> Desk:
     """A tenant with a shop in which nobody trains."""
-    environment = trainer_environment(s3_settings)
-    return Desk(tenant, api_key.id, Workshop(worker, store, Path(sys.executable), environment, tmp_path))
+    trainers = LocalTrainers(store, Path(sys.executable), trainer_environment(s3_settings), tmp_path)
+    return Desk(tenant, api_key.id, Workshop(worker, store, trainers))
 
 
 def trained(desk: Desk, *reported: int, days_ago: int = 3) -> UUID:
