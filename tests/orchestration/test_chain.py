@@ -118,6 +118,7 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
         "events_equal_engine_counters": True,
         "archive_equals_table": True,
         "gpu_seconds_cover_events": True,
+        "trained_tokens_are_the_trainers": True,
         "usage_is_like_before": True,
         "prices_go_on": True,
         "archive_rates_to_the_same": True,
