@@ -114,10 +114,10 @@ def from_table(day: UsageDay) -> Rated:
         with unit_of_work(day.worker) as session:
             day_counting.count_day(session, day.day)
         with unit_of_work(day.worker) as session:
-            if windows.seals(session, window_day=day.day, states=("sealed", "held")):
-                raise SystemExit("usage of the day has no price")
-            seals = windows.seals(session, window_day=day.day, states=("counted",))
+            seals = windows.seals(session, window_day=day.day, states=("sealed", "held", "counted"))
         for seal in seals:
+            if seal.state != "counted":
+                raise SystemExit(f"usage of the seal {seal.key} has no price")
             with unit_of_work(day.worker) as session:
                 rated_lines.rate_seal(session, seal.key)
     with unit_of_work(day.worker) as session:
