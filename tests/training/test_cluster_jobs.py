@@ -35,6 +35,7 @@ from tests.training import adapters
 from tests.training.conftest import BASE
 from tests.training.desk import Desk, push_weights
 from training import jobs
+from training import run as fine_tune_run
 from training.adapter_check import stored_tensor_shapes, tensor_shapes
 from training.cluster import ClusterTrainers
 from training.job_manifest import FINE_TUNE_LABEL, StoreAccess, job_name
@@ -69,8 +70,17 @@ def wire(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def desk(wire: Wire, tmp_path: Path, worker: Engine, tenant: UUID, api_key: CreatedKey, store: ObjectStore) -> Desk:
-    """A base of two tensors, and a workshop that trains in the cluster."""
+def desk(
+    wire: Wire,
+    tmp_path: Path,
+    worker: Engine,
+    tenant: UUID,
+    api_key: CreatedKey,
+    store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Desk:
+    """A base of two tensors, and a workshop that trains in the cluster. Runs look ten times a second, not once."""
+    monkeypatch.setattr(fine_tune_run, "_POLL_SECONDS", 0.1)
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
