@@ -177,9 +177,8 @@ def rated_usage(
     day = day_of(context)
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, window_day=day, states=("counted", "rated"))
-    for seal in seals:
-        with unit_of_work(worker_database) as session:
-            rated_lines.rate_seal(session, seal.key)
+    with unit_of_work(worker_database) as session:
+        rated_lines.rate_seals(session, day, {seal.key for seal in seals})
     with unit_of_work(worker_database) as session:
         again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}

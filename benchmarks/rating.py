@@ -118,8 +118,8 @@ def from_table(day: UsageDay) -> Rated:
         for seal in seals:
             if seal.state != "counted":
                 raise SystemExit(f"usage of the seal {seal.key} has no price")
-            with unit_of_work(day.worker) as session:
-                rated_lines.rate_seal(session, seal.key)
+        with unit_of_work(day.worker) as session:
+            rated_lines.rate_seals(session, day.day, {seal.key for seal in seals})
     with unit_of_work(day.worker) as session:
         lines, tokens, total = session.execute(_RATED, {"day": day.day}).one().tuple()
     return Rated(lines, int(tokens), total, *took)

@@ -149,12 +149,27 @@ def move(session: Session, seal: Seal, to: State) -> None:
     )
 
 
+def lock_all(session: Session, window_day: date, keys: Collection[SealKey]) -> list[Seal]:
+    """Seals of one day, held as `lock` does, and in one order, so that two runs cannot wait for each other."""
+    query = (
+        select(UsageWindow)
+        .where(UsageWindow.window_day == window_day, UsageWindow.tenant_id.in_([key.tenant_id for key in keys]))
+        .order_by(UsageWindow.tenant_id, UsageWindow.seal_no)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return [seal for row in session.scalars(query) if (seal := _as_seal(row)).key in keys]
+
+
 def move_all(session: Session, keys: Collection[SealKey], to: State) -> None:
-    """The same of many seals that the caller holds locked."""
-    if keys:
-        columns = (UsageWindow.window_day, UsageWindow.tenant_id, UsageWindow.seal_no)
-        of = tuple_(*columns).in_([(key.window_day, key.tenant_id, key.seal_no) for key in keys])
-        session.execute(update(UsageWindow).where(of).values(state=to).execution_options(synchronize_session=False))
+    """Change the state of seals that the caller holds locked."""
+    parameters = {
+        "to": to,
+        "window_days": [key.window_day for key in keys],
+        "tenant_ids": [key.tenant_id for key in keys],
+        "seal_nos": [key.seal_no for key in keys],
+    }
+    session.execute(_MOVE_ALL, parameters)
 
 
 def require_state(seal: Seal, allowed: tuple[State, ...], step: str) -> None:
@@ -247,6 +262,13 @@ def _of_seal(key: SealKey) -> ColumnElement[bool]:
 
 
 _ONE_SEAL_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:window, 0))")
+
+_MOVE_ALL = text("""
+    update usage_windows w set state = :to
+    from unnest(cast(:window_days as date[]), cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[]))
+        as k (window_day, tenant_id, seal_no)
+    where w.window_day = k.window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
+""")
 
 # Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began has
 # events in it only if its clock was ahead and was set back. One that numbers its events in the transaction that inserts
