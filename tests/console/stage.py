@@ -1,7 +1,7 @@
 """The stage of the browser tests: a real gateway with the built console, real PostgreSQL, engines that answer.
 
 What only the house can do while a test runs (a model warms up, the gateway dies) is a knock on a door of the stage: a
-POST to `<doors>/<what>`.
+POST to `<doors>/<what>`, which answers with what there is to say.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Stage:
     doors: str
     key: str
     poor_key: str  # may read usage and nothing else
-    link: str  # signs in once
     spent_key: str  # has no credit left
     narrow_key: str  # may ask one thing at a time
 
@@ -61,7 +60,6 @@ class Stage:
             "CONSOLE_DOORS": self.doors,
             "CONSOLE_KEY": self.key,
             "CONSOLE_POOR_KEY": self.poor_key,
-            "CONSOLE_LINK": self.link,
             "CONSOLE_SPENT_KEY": self.spent_key,
             "CONSOLE_NARROW_KEY": self.narrow_key,
         }
@@ -98,7 +96,6 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
     folder.mkdir(exist_ok=True)
     with unit_of_work(house.operator) as session:
         poor = create_key(session, house.tenant_id, "poor", "tests", scopes=["usage"])
-        link = create_link(session, "laptop", "tests", tenants=["acme"], roles=["owner"], everywhere=[])
         spent = create_key(session, house.tenant_id, "spent", "tests")
         narrow = create_key(session, house.tenant_id, "narrow", "tests")
         session.flush()
@@ -144,6 +141,12 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
                     [state, state, sleeping],
                 )
 
+        def link() -> str:
+            # When it is wanted: one lives for a quarter of an hour, and the whole run takes longer.
+            with unit_of_work(house.operator) as session:
+                made = create_link(session, "laptop", "tests", tenants=["acme"], roles=["owner"], everywhere=[])
+            return f"{gateway.url}/en/signin#link={made.token}"
+
         def expire() -> None:
             with house.database.superuser() as connection:
                 connection.execute("update web_sessions set ended_at = now() where ended_at is null")
@@ -169,6 +172,7 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
 
         ways: dict[str, Callable[[], object]] = {
             "/expire": expire,
+            "/link": link,
             "/sleep": lambda: become("starting"),
             "/wake": lambda: become("ready"),
             "/kill": gateway.kill,
@@ -177,9 +181,8 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
             "/reprice": reprice,
         }
         with _doors(ways) as doors:
-            signing_in = f"{gateway.url}/en/signin#link={link.token}"
             try:
-                yield Stage(gateway.url, doors, house.key.text, poor.text, signing_in, spent.text, narrow.text)
+                yield Stage(gateway.url, doors, house.key.text, poor.text, spent.text, narrow.text)
             finally:
                 workers.kill()
 
@@ -188,9 +191,10 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
 def _doors(doors: dict[str, Callable[[], object]]) -> Iterator[str]:
     class Door(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            doors[self.path]()
-            self.send_response(204)
+            said = doors[self.path]()
+            self.send_response(200)
             self.end_headers()
+            self.wfile.write(said.encode() if isinstance(said, str) else b"")
 
         def log_message(self, format: str, *args: object) -> None:
             """Silent."""

@@ -15,9 +15,10 @@ export const SLEEPER = "baichuan2-13b-chat";
 export const CHAT = "smollm2-135m-instruct";
 
 /** What only the house can do, such as to let a model warm up. */
-export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire" | "drain" | "reprice") {
+export async function knock(door: "sleep" | "wake" | "kill" | "start" | "expire" | "drain" | "reprice" | "link") {
   const answer = await fetch(`${process.env.CONSOLE_DOORS}/${door}`, { method: "POST" });
-  expect(answer.status).toBe(204);
+  expect(answer.status).toBe(200);
+  return answer.text();
 }
 
 /** That the gateway has heard of it: what the house does takes a moment to reach it. */

@@ -74,7 +74,7 @@ test("a session that ends in mid-stream loses no word, and signing in again lead
 });
 
 test("a one-time link signs in once, and says so the second time", async ({ page }) => {
-  const link = process.env.CONSOLE_LINK ?? "";
+  const link = await knock("link");
   await page.goto(link);
   await expect(page).toHaveURL(/\/en\/playground$/);
   await expect(page.getByTestId("person")).toHaveText("laptop");

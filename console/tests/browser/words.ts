@@ -13,9 +13,12 @@ function english(locale: string): string[] {
     Object.entries(own).flatMap(([key, value]) =>
       typeof value === "string" ? [[...path, key].join(".")] : flat(value, [...path, key]),
     );
-  return flat(words.en ?? {})
+  const paths = flat(words.en ?? {});
+  const own = new Set(paths.map((path) => say(locale, path))); // "Prompt" is German, too
+  return paths
     .filter((path) => say("en", path) !== say(locale, path))
-    .map((path) => say("en", path));
+    .map((path) => say("en", path))
+    .filter((text) => !own.has(text));
 }
 
 /** Nothing that shows is said in English where the language says it otherwise. Names, code and the gateway's own sentences aside. */
