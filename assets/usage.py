@@ -53,10 +53,13 @@ def usage_daily(
         seals = windows.seals(session, window_day=day)
     if not seals:
         raise dg.Failure(f"The day {day} is not sealed, so nothing of it can be counted.", allow_retries=False)
-    for seal in seals:
-        if seal.state in ("sealed", "counted", "held"):
+    waiting = [seal.key for seal in seals if seal.state in ("sealed", "counted", "held")]
+    with unit_of_work(worker_database) as session:
+        counted = usage.count_together(session, day, waiting)
+    for key in waiting:
+        if key not in counted:
             with unit_of_work(worker_database) as session:
-                usage.count(session, seal.key)
+                usage.count(session, key)
     with unit_of_work(worker_database) as session:
         rows = usage.daily_tokens(session, day)
         seals = windows.seals(session, window_day=day)
@@ -162,9 +165,8 @@ def rated_usage(
     day = day_of(context)
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, window_day=day, states=("counted", "rated"))
-    for seal in seals:
-        with unit_of_work(worker_database) as session:
-            rated_lines.rate_seal(session, seal.key)
+    with unit_of_work(worker_database) as session:
+        rated_lines.rate_seals(session, day, [seal.key for seal in seals])
     with unit_of_work(worker_database) as session:
         again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}

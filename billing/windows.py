@@ -149,6 +149,29 @@ def move(session: Session, seal: Seal, to: State) -> None:
     )
 
 
+def lock_all(session: Session, window_day: date, keys: Collection[SealKey]) -> list[Seal]:
+    """Seals of one day, held as `lock` does, and in one order, so that two runs cannot wait for each other."""
+    query = (
+        select(UsageWindow)
+        .where(UsageWindow.window_day == window_day, UsageWindow.tenant_id.in_([key.tenant_id for key in keys]))
+        .order_by(UsageWindow.tenant_id, UsageWindow.seal_no)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return [seal for row in session.scalars(query) if (seal := _as_seal(row)).key in keys]
+
+
+def move_all(session: Session, keys: Collection[SealKey], to: State) -> None:
+    """Change the state of seals that the caller holds locked."""
+    parameters = {
+        "to": to,
+        "window_days": [key.window_day for key in keys],
+        "tenant_ids": [key.tenant_id for key in keys],
+        "seal_nos": [key.seal_no for key in keys],
+    }
+    session.execute(_MOVE_ALL, parameters)
+
+
 def require_state(seal: Seal, allowed: tuple[State, ...], step: str) -> None:
     """WindowInOtherState unless the seal is in one of `allowed`."""
     if seal.state not in allowed:
@@ -167,6 +190,14 @@ def over_seal(statement: str, *named: str) -> TextClause:
     Its parameters window_day, tenant_id and seal_no are the fields of a SealKey.
     """
     return text(f"with {', '.join((_SEALED, *named))} {statement}")
+
+
+def over_seals(statement: str, *named: str) -> TextClause:
+    """The same over some seals of one window day, each event with the number of its seal in the list `seals`.
+
+    The parameters are window_day and, of equal length, tenant_ids and seal_nos.
+    """
+    return text(f"with {', '.join((_SEALED_OF_SOME, *named))} {statement}")
 
 
 def over_day(statement: str, *named: str) -> TextClause:
@@ -240,6 +271,13 @@ def _of_seal(key: SealKey) -> ColumnElement[bool]:
 
 _ONE_SEAL_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:window, 0))")
 
+_MOVE_ALL = text("""
+    update usage_windows w set state = :to
+    from unnest(cast(:window_days as date[]), cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[]))
+        as k (window_day, tenant_id, seal_no)
+    where w.window_day = k.window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
+""")
+
 # Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began has
 # events in it only if its clock was ahead and was set back. One that numbers its events in the transaction that inserts
 # them has nothing to report besides; what it commits later gets a seal of its own. What was proven is not looked at
@@ -308,6 +346,23 @@ _SEALED = """
         where w.window_day = :window_day and w.tenant_id = :tenant_id and w.seal_no = :seal_no
           and e.tenant_id = :tenant_id
           and e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
+          and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
+          and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'
+    )"""
+_SEALED_OF_SOME = """
+    seals as (
+        select k.*
+        from unnest(cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[])) with ordinality
+            as k (tenant_id, seal_no, seal)
+    ),
+    sealed as (
+        select k.seal, e.*
+        from seals k
+        join usage_windows w on w.window_day = :window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
+        cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
+        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id
+             and e.source_seq >= r.from_seq and e.source_seq < r.until_seq
+        where e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
           and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
           and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'
     )"""
