@@ -40,7 +40,9 @@ def write_most(session: Session, window_day: date, keys: Sequence[SealKey]) -> d
     session.execute(_READ_IN_A_ROW)
     session.execute(_GROUP_MANY, _parameters(window_day, keys))
     session.execute(_AS_USUAL)
-    return _written(window_day, session.execute(_WRITE_MANY, {"window_day": window_day}))
+    written = _written(window_day, session.execute(_WRITE_MANY, {"window_day": window_day}))
+    session.execute(text("drop table counted_groups"))
+    return written
 
 
 def _parameters(window_day: date, keys: Sequence[SealKey]) -> dict[str, Any]:
