@@ -16,7 +16,6 @@ from assets.borders import border_check, rated_usage_schema, usage_daily_schema
 from assets.partitions import BERLIN_DAYS, day_of
 from assets.tables import table
 from billing import (
-    day_counting,
     gpu_seconds,
     jumps,
     rate_archive,
@@ -30,7 +29,7 @@ from billing import (
 from billing.arrivals import Arrivals
 from billing.comparison import Comparison
 from billing.token_counts import RequestCounts
-from billing.windows import Seal, SealKey
+from billing.windows import Seal
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 from studio.objects import ObjectStore
@@ -64,14 +63,13 @@ def usage_daily(
         seals = windows.seals(session, window_day=day)
     if not seals:
         raise dg.Failure(f"The day {day} is not sealed, so nothing of it can be counted.", allow_retries=False)
-    done: set[SealKey] = set()
-    if len(seals) > day_counting.FROM_SEALS:
-        with unit_of_work(worker_database) as session:
-            done = set(day_counting.count_day(session, day))
-    for seal in seals:
-        if seal.key not in done and seal.state in ("sealed", "counted", "held"):
+    waiting = [seal.key for seal in seals if seal.state in ("sealed", "counted", "held")]
+    with unit_of_work(worker_database) as session:
+        counted = usage.count_together(session, day, waiting)
+    for key in waiting:
+        if key not in counted:
             with unit_of_work(worker_database) as session:
-                usage.count(session, seal.key)
+                usage.count(session, key)
     with unit_of_work(worker_database) as session:
         rows = usage.daily_tokens(session, day)
         seals = windows.seals(session, window_day=day)
@@ -178,7 +176,7 @@ def rated_usage(
     with unit_of_work(worker_database) as session:
         seals = windows.seals(session, window_day=day, states=("counted", "rated"))
     with unit_of_work(worker_database) as session:
-        rated_lines.rate_seals(session, day, {seal.key for seal in seals})
+        rated_lines.rate_seals(session, day, [seal.key for seal in seals])
     with unit_of_work(worker_database) as session:
         again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}

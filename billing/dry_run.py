@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from billing import rating
-from billing.usage import KEPT, MEASURED, PRICED
+from billing.usage import MEASURED, PRICED
+from billing.usage_groups import KEPT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ single one. An event without exactly one price goes to quarantine and holds its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from decimal import Decimal
@@ -16,12 +16,14 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from billing import windows
-from billing.windows import SealKey, over_seal
+from billing import usage_groups, windows
+from billing.usage_groups import KEPT, Written
+from billing.windows import Seal, SealKey, over_seal
 from studio import ids
 from studio.db.usage import UsageDaily
 
 UNPRICED = "not exactly one price"
+MOST = 10  # a tenth of a day's events: from there on reading all of them costs less, benchmarks/rating.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def count(session: Session, key: SealKey) -> Counted:
     seal = windows.lock(session, key)
     windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
     session.execute(delete(UsageDaily).where(_of_seal(key)))
-    if (held := _held(session, key)) or session.execute(_COUNT, asdict(key)).scalar_one():
+    if (held := _held(session, key)) or not _is_even(session, seal):
         # Only now one event after another is looked at: almost every seal has nothing in question.
         session.execute(delete(UsageDaily).where(_of_seal(key)))
         session.execute(_QUARANTINE_UNPRICED, {**asdict(key), "reason": UNPRICED})
@@ -113,6 +115,28 @@ def count(session: Session, key: SealKey) -> Counted:
         raise RuntimeError(f"the seal {key} holds {seal.tokens} tokens but {tokens} were counted")
     windows.move(session, seal, "counted")
     return Counted(seal.events, tokens, 0)
+
+
+def count_together(session: Session, window_day: date, keys: Collection[SealKey]) -> set[SealKey]:
+    """Count seals of one day in one look at its events; those that became `counted`.
+
+    The others are as they were: with something in quarantine, or without exactly one price, each is for `count`, which
+    looks at one event after another. So are all of them where they are a small part of their day.
+    """
+    if not _are_most(session, window_day, keys):
+        return set()
+    seals = windows.lock_all(session, window_day, keys)
+    for seal in seals:
+        windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
+    in_question = set(session.scalars(_TENANTS_IN_QUESTION, {"tenant_ids": [seal.key.tenant_id for seal in seals]}))
+    plain = [seal for seal in seals if seal.key.tenant_id not in in_question and seal.tokens < 2**63]
+    _forget(session, window_day, [seal.key for seal in plain])
+    written = usage_groups.write_most(session, window_day, [seal.key for seal in plain])
+    nothing = Written(0, 0)
+    even = {seal.key for seal in plain if written.get(seal.key, nothing) == Written(seal.tokens, 0)}
+    _forget(session, window_day, [seal.key for seal in plain if seal.key not in even])
+    windows.move_all(session, even, "counted")
+    return even
 
 
 def count_again(session: Session, key: SealKey) -> list[PricedTokens]:
@@ -134,6 +158,24 @@ def _held(session: Session, key: SealKey) -> int:
         return 0
     session.execute(_RESOLVE_PRICED, {**asdict(key), "reason": UNPRICED})
     return int(session.execute(_HELD_EVENTS, asdict(key)).scalar_one())
+
+
+def _is_even(session: Session, seal: Seal) -> bool:
+    """Count the seal; whether each amount had exactly one price and nothing was left out or added twice."""
+    written = usage_groups.write(session, seal.key.window_day, [seal.key]).get(seal.key, Written(0, 0))
+    return not written.unpriced and written.tokens + discarded_tokens(session, seal.key) == seal.tokens
+
+
+def _are_most(session: Session, window_day: date, keys: Collection[SealKey]) -> bool:
+    """Whether seals hold so much of a day that reading all of it costs less than finding theirs."""
+    events = {seal.key: seal.events for seal in windows.seals(session, window_day=window_day)}
+    return sum(events[key] for key in keys) * MOST > sum(events.values())
+
+
+def _forget(session: Session, window_day: date, keys: Collection[SealKey]) -> None:
+    """What was counted of seals before."""
+    names = {"tenant_ids": [key.tenant_id for key in keys], "seal_nos": [key.seal_no for key in keys]}
+    session.execute(_FORGET, {"window_day": window_day, **names})
 
 
 def counted_tokens(session: Session, key: SealKey) -> int:
@@ -181,11 +223,6 @@ def _of_seal(key: SealKey) -> Any:
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
 # `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch with a quote is priced as at
 # the instant of the quote. A fast request whose first token came after its published target is missed: see `PRICED`.
-KEPT = """
-    kept as (
-        select s.* from sealed s
-        where not exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
-    )"""
 MEASURED = """
     measured as (
         select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
@@ -274,6 +311,16 @@ _HELD_EVENTS = over_seal("""
 
 _IN_QUESTION = text("select exists (select 1 from quarantine where tenant_id = :tenant_id and resolved_at is null)")
 
+_TENANTS_IN_QUESTION = text("""
+    select distinct tenant_id from quarantine
+    where tenant_id = any(cast(:tenant_ids as uuid[])) and (resolved_at is null or decision = 'discarded')
+""")
+_FORGET = text("""
+    delete from usage_daily d
+    using unnest(cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[])) as k (tenant_id, seal_no)
+    where d.window_day = :window_day and d.tenant_id = k.tenant_id and d.seal_no = k.seal_no
+""")
+
 _HAS_DISCARDED = text(
     "select exists (select 1 from quarantine where tenant_id = :tenant_id and decision = 'discarded')"
 )
@@ -281,24 +328,6 @@ _DISCARDED_TOKENS = over_seal("""
     select coalesce(sum(s.prompt_tokens + s.completion_tokens), 0) from sealed s
     where exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
 """)
-
-# What it returns is how many amounts have not exactly one price: then nothing of this counts.
-_COUNT = over_seal(
-    "select count(*) from priced where prices <> 1",
-    KEPT,
-    MEASURED,
-    PRICED,
-    """
-    written as (
-        insert into usage_daily (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,
-                                 time_zone, legal_entity_id, currency, events, tokens)
-        select cast(:window_day as date), tenant_id, cast(:seal_no as integer), variant_id, unit, price_id, billing_day,
-               basis, time_zone, legal_entity_id, currency, count(*), sum(tokens)
-        from priced
-        where prices = 1
-        group by tenant_id, variant_id, unit, price_id, billing_day, basis, time_zone, legal_entity_id, currency
-    )""",
-)
 
 _BY_KEY = over_seal(
     """

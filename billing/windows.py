@@ -151,14 +151,15 @@ def move(session: Session, seal: Seal, to: State) -> None:
 
 def lock_all(session: Session, window_day: date, keys: Collection[SealKey]) -> list[Seal]:
     """Seals of one day, held as `lock` does, and in one order, so that two runs cannot wait for each other."""
+    wanted = set(keys)
     query = (
         select(UsageWindow)
-        .where(UsageWindow.window_day == window_day, UsageWindow.tenant_id.in_([key.tenant_id for key in keys]))
+        .where(UsageWindow.window_day == window_day, UsageWindow.tenant_id.in_({key.tenant_id for key in keys}))
         .order_by(UsageWindow.tenant_id, UsageWindow.seal_no)
         .with_for_update()
         .execution_options(populate_existing=True)
     )
-    return [seal for row in session.scalars(query) if (seal := _as_seal(row)).key in keys]
+    return [seal for row in session.scalars(query) if (seal := _as_seal(row)).key in wanted]
 
 
 def move_all(session: Session, keys: Collection[SealKey], to: State) -> None:
@@ -190,6 +191,14 @@ def over_seal(statement: str, *named: str) -> TextClause:
     Its parameters window_day, tenant_id and seal_no are the fields of a SealKey.
     """
     return text(f"with {', '.join((_SEALED, *named))} {statement}")
+
+
+def over_seals(statement: str, *named: str) -> TextClause:
+    """The same over some seals of one window day, each event with the number of its seal in the list `seals`.
+
+    The parameters are window_day and, of equal length, tenant_ids and seal_nos.
+    """
+    return text(f"with {', '.join((_SEALED_OF_SOME, *named))} {statement}")
 
 
 def over_day(statement: str, *named: str) -> TextClause:
@@ -338,6 +347,23 @@ _SEALED = """
         where w.window_day = :window_day and w.tenant_id = :tenant_id and w.seal_no = :seal_no
           and e.tenant_id = :tenant_id
           and e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
+          and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
+          and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'
+    )"""
+_SEALED_OF_SOME = """
+    seals as (
+        select k.*
+        from unnest(cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[])) with ordinality
+            as k (tenant_id, seal_no, seal)
+    ),
+    sealed as (
+        select k.seal, e.*
+        from seals k
+        join usage_windows w on w.window_day = :window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
+        cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
+        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id
+             and e.source_seq >= r.from_seq and e.source_seq < r.until_seq
+        where e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
           and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'
           and e.started_at < cast(cast(:window_day as date) + 1 as timestamp) at time zone 'Europe/Berlin'
     )"""
