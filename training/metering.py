@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import BigInteger, cast, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from studio import ids, training_usage
@@ -22,7 +22,8 @@ def reported_tokens(session: Session, job_id: UUID) -> int:
     """How many tokens the trainer has said it read, over all epochs so far. Padding is none, examples that were cut
     count as they were cut.
     """
-    newest = select(func.max(FineTuningEvent.data["trained_tokens"].as_integer()))
+    # `as_integer` has 32 bits; the largest data set over the most epochs has more than twice as many tokens.
+    newest = select(func.max(cast(FineTuningEvent.data["trained_tokens"].as_string(), BigInteger)))
     return session.scalar(newest.where(FineTuningEvent.job_id == job_id, FineTuningEvent.type == "metrics")) or 0
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine, select, update
 
 from billing import archive, archive_format, rate_archive, rated_lines, receipt, reconcile, usage, windows
@@ -115,6 +117,32 @@ def test_a_job_that_succeeded_is_billed_by_the_token_and_once(desk: Desk) -> Non
     assert event.id == training_usage.event_id(job_id, job.created_at)
     assert document["fine_tuning_job"] == ids.to_wire(ids.FINE_TUNING_JOB, job_id)
     assert (document["charged"], document["amount"]) == (True, "1.800000000000")
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(100_000 * 1_024 * 50, ["succeed"])  # the largest job there can be
+@given(st.integers(1, 2**40), st.lists(st.sampled_from(["succeed", "cancel", "fail"]), min_size=1, max_size=4))
+def test_whatever_ends_a_job_and_however_often_it_is_billed_at_most_once(
+    desk: Desk, tokens: int, ends: list[str]
+) -> None:
+    job_id = trained(desk, tokens // 2, tokens)
+    for end in ends:
+        if end == "succeed":
+            succeed(desk, job_id, tokens)
+            continue
+        with unit_of_work(desk.shop.database) as session:
+            if end == "cancel":
+                jobs.cancel(session, job_id)
+            else:
+                jobs.fail(session, job_id, "server_error", "ours")
+    name = ids.to_wire(ids.FINE_TUNING_JOB, job_id)
+    billed = [event.prompt_tokens for event in events(desk) if event.request_id == name]
+    assert billed == ([] if ends[0] == "fail" else [tokens])
 
 
 def test_a_cancelled_job_pays_what_its_trainer_had_reported(desk: Desk) -> None:
