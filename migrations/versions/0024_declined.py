@@ -1,6 +1,6 @@
 """requests for credit can be declined; tenants read the figures of the monthly report
 
-Revision ID: 0026
+Revision ID: 0024
 Revises: 0023
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0026"
+revision = "0024"
 down_revision = "0023"
 branch_labels = None
 depends_on = None
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0026_declined_up.sql")
+    _run("0024_declined_up.sql")
 
 
 def downgrade() -> None:
-    _run("0026_declined_down.sql")
+    _run("0024_declined_down.sql")
 
 
 def _run(file: str) -> None:

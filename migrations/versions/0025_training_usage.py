@@ -1,7 +1,7 @@
 """fine-tunes are metered usage
 
-Revision ID: 0024
-Revises: 0026
+Revision ID: 0025
+Revises: 0024
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0024"
-down_revision = "0026"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0024_training_usage_up.sql")
+    _run("0025_training_usage_up.sql")
 
 
 def downgrade() -> None:
-    _run("0024_training_usage_down.sql")
+    _run("0025_training_usage_down.sql")
 
 
 def _run(file: str) -> None:
