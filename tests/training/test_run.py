@@ -151,8 +151,11 @@ def test_a_killed_trainer_leaves_the_job_to_the_next_run(desk: Desk) -> None:
 
 
 def _trainers() -> list[int]:
-    return [
-        pid
-        for pid in process_tree.descendants(os.getpid())
-        if b"training.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in process_tree.descendants(os.getpid()) if _is_trainer(pid)]
+
+
+def _is_trainer(pid: int) -> bool:
+    try:
+        return b"training.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return False
