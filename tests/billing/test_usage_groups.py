@@ -55,8 +55,8 @@ def test_groups_come_to_what_every_event_alone_comes_to(books: Books, seed: int,
     noon = start + timedelta(hours=12)
     gateway = books.gateway()
     tenants = [books.tenant(f"kunde-{n}", zone) for n, zone in enumerate(ZONES)]
-    for instant in (noon, start + timedelta(hours=drawn.uniform(1, 23))):
-        _list_price_changes(books, instant, drawn)
+    for unit in ("completion", "prompt", "batch_prompt", "batch_completion"):
+        _list_price_changes(books, unit, drawn.choice([noon, start + timedelta(hours=drawn.uniform(1, 23))]))
     _own_price(books, tenants[1], noon + timedelta(hours=drawn.uniform(0, 3)), drawn)
     _moves_to(books, tenants[2], day, "Europe/London")
     batches = [quoted_batch(books, tenants[0], "100")[0], ids.uuid7()]
@@ -145,16 +145,13 @@ def _rows(books: Books, statement: Any, key: SealKey) -> Counter[tuple[Any, ...]
         return Counter(tuple(row) for row in session.execute(statement, asdict(key)))
 
 
-def _list_price_changes(books: Books, at: datetime, drawn: random.Random) -> None:
+def _list_price_changes(books: Books, unit: str, at: datetime) -> None:
     with books.as_role("worker") as session:
-        unit = drawn.choice(["completion", "prompt"])
         old = session.scalars(
             select(Price).where(
                 Price.variant_id == CHAT, Price.unit == unit, Price.currency == "EUR", Price.valid_until.is_(None)
             )
         ).one()
-        if old.valid_from >= at:
-            return
         old.valid_until = at
         session.flush()
         dearer = old.per_million + Decimal("0.012347")
