@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.orm import Session
 
 from serving.batches import assembly, lifecycle, results, shards, sweep, validation, workers
@@ -367,7 +367,7 @@ class Drain:
         while True:
             try:
                 return await asyncio.to_thread(self._unit_of_work, work)
-            except OperationalError as error:
+            except (OperationalError, InternalError) as error:  # the latter: we fell asleep in a transaction
                 if time.monotonic() > give_up_at:
                     raise
                 log.warning("database_away", worker=str(self.id), error=str(error.orig).strip())
