@@ -54,11 +54,11 @@ class Auditor:
         self._url = database_url.replace("postgresql+psycopg://", "postgresql://")
 
     def events_of_key(self, prefix: str) -> tuple[int, int]:
-        """Events, and distinct ids, of one key."""
+        """Events, and distinct ids, of one key's requests. What a trainer read is metered, too, but is no request."""
         with psycopg.connect(self._url) as connection:
             row = connection.execute(
                 "select count(*), count(distinct id) from usage_events where api_key_id ="
-                " (select id from api_keys where prefix = %s)",
+                " (select id from api_keys where prefix = %s) and endpoint <> '/v1/fine_tuning/jobs'",
                 [prefix],
             ).fetchone()
         assert row is not None
@@ -69,6 +69,7 @@ class Auditor:
         with psycopg.connect(self._url) as connection:
             row = connection.execute(
                 "select count(*) from usage_events e where api_key_id = (select id from api_keys where prefix = %s)"
+                " and e.replica_id is not null"
                 " and not exists (select from engine_counters c where c.replica_id = e.replica_id"
                 " and c.requests = 0 and c.observed_at >= e.ended_at)",
                 [prefix],
@@ -199,7 +200,8 @@ _EVENT_AMOUNTS = """
         select e.id, e.variant_id, e.currency, e.started_at, u.tokens,
                case when e.batch_id is null then u.unit else 'batch_' || u.unit end as unit
         from events e cross join lateral (values
-            ('prompt', case when e.task <> 'embedding'
+            ('training', case when e.endpoint = '/v1/fine_tuning/jobs' then e.prompt_tokens else 0 end),
+            ('prompt', case when e.task <> 'embedding' and e.endpoint <> '/v1/fine_tuning/jobs'
                        then e.prompt_tokens - e.cached_tokens - e.reused_prompt_tokens else 0 end),
             ('cached_prompt', case when e.task <> 'embedding' then e.cached_tokens else 0 end),
             ('completion', e.completion_tokens - e.reused_completion_tokens),
