@@ -38,11 +38,10 @@ def write(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[S
 def write_most(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[SealKey, Written]:
     """The same for most seals of a day, in one look at all of its events; of their tenants none may be discarded."""
     session.execute(_READ_IN_A_ROW)
-    session.execute(_GROUP_MANY, _parameters(window_day, keys))
+    groups = session.execute(_GROUP_MANY, _parameters(window_day, keys)).all()
     session.execute(_AS_USUAL)
-    written = _written(window_day, session.execute(_WRITE_MANY, {"window_day": window_day}))
-    session.execute(text("drop table counted_groups"))
-    return written
+    columns = {name: [getattr(group, name) for group in groups] for name in _GROUP_COLUMNS}
+    return _written(window_day, session.execute(_WRITE_MANY, {"window_day": window_day, **columns}))
 
 
 def _parameters(window_day: date, keys: Sequence[SealKey]) -> dict[str, Any]:
@@ -190,11 +189,18 @@ _WRITE = """
 """
 _GROUPED = (_DAYS, _SPANS, _SERVED, _ADDED, _PRICED)
 _WRITE_FEW = over_seals(_WRITE, KEPT, *_GROUPED, _WRITTEN)
-_GROUP_MANY = text(
-    "create temp table counted_groups on commit drop as "  # noqa: S608 (what is put in are our own statements)
-    + over_seals("select * from priced_groups", "kept as (select * from sealed)", *_GROUPED).text
+_GROUP_MANY = over_seals("select * from priced_groups", "kept as (select * from sealed)", *_GROUPED)
+# What was grouped goes there and back: only the reading is to be done in a row, not the checks of what is written.
+_GROUP_COLUMNS = {
+    "tenant_id": "uuid", "seal_no": "integer", "variant_id": "text", "unit": "text", "price_id": "uuid",
+    "billing_day": "date", "basis": "text", "time_zone": "text", "legal_entity_id": "text", "currency": "text",
+    "events": "bigint", "tokens": "numeric", "prices": "bigint",
+}  # fmt: skip
+_GROUPS = ", ".join(f"cast(:{name} as {type}[])" for name, type in _GROUP_COLUMNS.items())
+_WRITE_MANY = text(
+    f"with priced_groups as (select * from unnest({_GROUPS}) as g ({', '.join(_GROUP_COLUMNS)})),"  # noqa: S608
+    f" {_WRITTEN} {_WRITE}"
 )
-_WRITE_MANY = text(f"with priced_groups as (select * from counted_groups), {_WRITTEN} {_WRITE}")  # noqa: S608
 # A day's events lie side by side and each tenant's apart, so for most of a day reading all of them in a row is the
 # cheap way, and few groups need no sorting. PostgreSQL cannot know how few they are.
 _READ_IN_A_ROW = text("""
