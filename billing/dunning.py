@@ -25,6 +25,8 @@ from studio.db.notices import Mail, MailAttempt
 from studio.db.payments import DunningLevel, DunningNotice
 from studio.db.tenancy import LegalEntity, Tenant
 
+MAIL_KEY = func.concat("dunning ", DunningNotice.id)  # what the mail of a notice is known by
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -122,7 +124,7 @@ def notices(session: Session, limit: int) -> list[Notice]:
     mailed_at = (
         select(func.max(MailAttempt.began_at))
         .join(Mail, Mail.id == MailAttempt.mail_id)
-        .where(Mail.key == func.concat("dunning ", DunningNotice.id), MailAttempt.outcome == "sent")
+        .where(Mail.key == MAIL_KEY, MailAttempt.outcome == "sent")
         .scalar_subquery()
     )
     columns = (

@@ -13,24 +13,20 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from billing import holds, mail_outbox, receivables
+from billing.dunning import MAIL_KEY
 from billing.mail_outbox import Attachment
 from studio.db.invoices import Invoice, InvoiceDocument
 from studio.db.notices import Mail
 from studio.db.payments import DunningNotice
 
 
-def key_of(notice_id: UUID) -> str:
-    """Of the mail that carries a notice."""
-    return f"dunning {notice_id}"
-
-
 def write(session: Session, now: datetime) -> list[UUID]:
     """A mail for each notice that has none yet and is still owed; the mails. The amount is what is open now."""
     other = aliased(DunningNotice)
     newest = select(func.max(other.level)).where(other.invoice_id == DunningNotice.invoice_id).scalar_subquery()
-    written_already = select(Mail.id).where(Mail.key == func.concat("dunning ", DunningNotice.id)).exists()
+    written_already = select(Mail.id).where(Mail.key == MAIL_KEY).exists()
     query = (
-        select(DunningNotice, Invoice, InvoiceDocument)
+        select(DunningNotice, Invoice, InvoiceDocument, MAIL_KEY)
         .join(Invoice, Invoice.id == DunningNotice.invoice_id)
         .outerjoin(InvoiceDocument, (InvoiceDocument.invoice_id == Invoice.id) & (InvoiceDocument.kind == "pdf"))
         .where(DunningNotice.recorded_at > now - mail_outbox.NEWS, DunningNotice.level == newest, ~written_already)
@@ -40,11 +36,11 @@ def write(session: Session, now: datetime) -> list[UUID]:
     held = {hold.tenant_id for hold in holds.holds(session)} if found else set()
     owed = {
         one.invoice_id: one.open
-        for one in receivables.standings(session, invoice_ids=[invoice.id for _, invoice, _ in found])
+        for one in receivables.standings(session, invoice_ids=[invoice.id for _, invoice, _, _ in found])
         if one.open > 0
     }
     written = []
-    for notice, invoice, document in found:
+    for notice, invoice, document, key in found:
         if notice.invoice_id not in owed or notice.tenant_id in held:
             continue
         facts = {
@@ -55,8 +51,6 @@ def write(session: Session, now: datetime) -> list[UUID]:
         if document is not None:
             attachment = Attachment(document.object_key, f"{invoice.number}.pdf", document.sha256)
         written.append(
-            mail_outbox.write(
-                session, "dunning", key_of(notice.id), notice.tenant_id, invoice.buyer, facts, now, attachment
-            )
+            mail_outbox.write(session, "dunning", key, notice.tenant_id, invoice.buyer, facts, now, attachment)
         )
     return [mail_id for mail_id in written if mail_id is not None]

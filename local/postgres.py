@@ -116,12 +116,7 @@ class EmbeddedPostgres:
                 self._ensure_role(connection, f"studio_{role}", self.secrets.database[role])
             _ensure_database(connection, "studio", "studio_owner")
             _ensure_database(connection, "dagster", "studio_dagster")
-            readers = [role for role in DATABASE_ROLES if role != "dagster"]
-            connection.execute(
-                sql.SQL("grant connect on database studio to {}").format(
-                    sql.SQL(", ").join(sql.Identifier(f"studio_{role}") for role in readers)
-                )
-            )
+            admit_our_roles(connection, "studio")
 
     def _ensure_role(self, connection: psycopg.Connection, role: str, password: str) -> None:
         if not connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
@@ -143,6 +138,15 @@ class EmbeddedPostgres:
             autocommit=True,
             connect_timeout=2,
         )
+
+
+def admit_our_roles(connection: psycopg.Connection, database: str) -> None:
+    """Who may enter a database of the studio: its owner and our roles, and nobody may make temporary tables there."""
+    readers = [f"studio_{role}" for role in DATABASE_ROLES if role != "dagster"]
+    name = sql.Identifier(database)
+    connection.execute(sql.SQL("revoke all on database {} from public").format(name))
+    roles = sql.SQL(", ").join(map(sql.Identifier, readers))
+    connection.execute(sql.SQL("grant connect on database {} to {}").format(name, roles))
 
 
 def _ensure_database(connection: psycopg.Connection, name: str, owner: str) -> None:

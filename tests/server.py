@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from local.ports import is_free
-from local.postgres import SUPERUSER, EmbeddedPostgres
+from local.postgres import SUPERUSER, EmbeddedPostgres, admit_our_roles
 from local.secrets import StackSecrets
 from studio.settings import REPOSITORY, DatabaseRole
 
@@ -86,6 +86,7 @@ class TestServer:
         with _superuser(self.postgres, "postgres") as connection:
             statement = sql.SQL("create database {} template {} owner studio_owner")
             connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+            admit_our_roles(connection, name)  # a copy has the tables' rights of its template, and none of its own
 
 
 def migrate(url: str, target: str = "head", direction: str = "upgrade") -> None:
