@@ -118,6 +118,7 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "select reason from payment_matches"),
     ("gateway", "select * from write_offs"),
     ("gateway", "select * from dunning_notices"),
+    ("worker", "create temporary table aside (n integer)"),
     ("operator", "update payments set amount = 1"),
     ("operator", "delete from payment_matches"),
     ("operator", "update write_off_decisions set is_approved = true"),
