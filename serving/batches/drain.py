@@ -362,13 +362,19 @@ class Drain:
         self._on_progress(await self._write(lambda session: lifecycle.progress(session, batch_id)))
 
     async def _write(self, work: Callable[[Session], Result]) -> Result:
-        """A unit of work in a thread. A database that is away is waited for as long as a lease holds."""
-        give_up_at = time.monotonic() + self._pace.lease.total_seconds()
+        """A unit of work in a thread. A database that is away is waited for as long as a lease holds.
+
+        The wait begins with the first failure, not with the work: who was frozen in a transaction finds it ended by the
+        server long after it had begun.
+        """
+        give_up_at: float | None = None
         while True:
             try:
                 return await asyncio.to_thread(self._unit_of_work, work)
             except (OperationalError, InternalError) as error:  # the latter: we fell asleep in a transaction
-                if time.monotonic() > give_up_at:
+                now = time.monotonic()
+                give_up_at = give_up_at or now + self._pace.lease.total_seconds()
+                if now > give_up_at:
                     raise
                 log.warning("database_away", worker=str(self.id), error=str(error.orig).strip())
                 await asyncio.sleep(self._pace.look.total_seconds())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from decimal import Decimal
 
 import openai
+import psycopg
 import pytest
 from openai.types import Batch
 
@@ -117,7 +119,7 @@ def test_a_worker_that_sleeps_through_its_lease_doubles_nothing(
         batch = submit(sdk, (line(f"z-{n}", max_tokens=20) for n in range(160)))
         sleeper = batch_workers.start()
         wait_until(lambda: _completed(sdk, batch) >= 20, 60)
-        sleeper.send_signal(signal.SIGSTOP)
+        _freeze_in_a_transaction(sleeper, house)
         batch_workers.drain()  # the lease runs out, as the test's pace has it, while the rest is done
         done = wait_for_state(sdk, batch, "completed")
         sleeper.send_signal(signal.SIGCONT)
@@ -336,3 +338,17 @@ def _model(sdk: openai.OpenAI, batch: Batch) -> tuple[str, str | None]:
 def _completed(sdk: openai.OpenAI, batch: Batch) -> int:
     counts = sdk.batches.retrieve(batch.id).request_counts
     return counts.completed if counts else 0
+
+
+def _freeze_in_a_transaction(worker: subprocess.Popen[bytes], house: House) -> None:
+    """Its next beat waits for a lock, and gets it when the worker cannot go on any more."""
+    with house.database.superuser() as holder, house.database.superuser() as watcher, holder.transaction():
+        holder.execute("lock table batch_shards in exclusive mode")
+        wait_until(lambda: _has_a_waiter(watcher), 30)
+        worker.send_signal(signal.SIGSTOP)
+
+
+def _has_a_waiter(watcher: psycopg.Connection) -> bool:
+    waiting = "select exists (select from pg_locks where not granted and relation = 'batch_shards'::regclass)"
+    ((is_there,),) = watcher.execute(waiting)
+    return bool(is_there)
