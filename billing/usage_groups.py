@@ -96,7 +96,7 @@ _SPANS = """
                   where (h.tenant_id is null or h.tenant_id = t.tenant_id) and h.currency = t.currency
                     and h.at > d.starts and h.at < d.ends) i) c
     )"""
-_SERVED = """
+SERVED = """
     served as materialized (
         select row_number() over () as served, v.model_id, v.tier, v.id as variant_id,
                m.task = 'embedding' as embeds, base.id as base_id,
@@ -108,7 +108,7 @@ _SERVED = """
              and v.first_token_target_ms is not null
     )"""
 # Grouped by few and small keys. An event without terms has no span, and an unknown model no number: without a price.
-_ADDED = """
+ADDED = """
     added as (
         select s.seal, p.span, v.served, s.batch_id is not null as is_batch, b.quote_id,
                s.endpoint = '/v1/fine_tuning/jobs' as is_training,
@@ -130,7 +130,7 @@ _ADDED = """
         group by s.seal, p.span, v.served, is_batch, b.quote_id, is_training, is_late
     )"""
 # A quote's prices are those of its instant; a base price is taken where it is the lower one: as in `usage.PRICED`.
-_PRICED = """
+PRICED = """
     units as (
         select k.tenant_id, k.seal_no, v.variant_id, case when a.is_late then v.base_id end as base_id,
                p.billing_day, p.time_zone, p.legal_entity_id, p.currency, coalesce(q.priced_at, p.starts) as priced_at,
@@ -187,7 +187,7 @@ _WRITE = """
     from priced_groups
     group by tenant_id, seal_no
 """
-_GROUPED = (_DAYS, _SPANS, _SERVED, _ADDED, _PRICED)
+_GROUPED = (_DAYS, _SPANS, SERVED, ADDED, PRICED)
 _WRITE_FEW = over_seals(_WRITE, KEPT, *_GROUPED, _WRITTEN)
 _GROUP_MANY = over_seals("select * from priced_groups", "kept as (select * from sealed)", *_GROUPED)
 # What was grouped goes there and back: only the reading is to be done in a row, not the checks of what is written.

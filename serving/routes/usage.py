@@ -1,16 +1,21 @@
-"""`/v1/usage`: what the caller's own tenant has used, by day, model, key and tag. What it cost: `organization.py`."""
+"""`/v1/usage`: what the caller's own tenant has used, by day, hour, model, key and tag, and what that cost."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from psycopg.errors import QueryCanceled
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy.exc import OperationalError
 
+from billing.rating import price_text
+from billing.usage_costs import Dimension, GroupCost, usage_costs
 from serving.routes.caller import UsageCaller
 from serving.texts import key_id, storable
 from studio import clock, ids, training_usage
@@ -20,22 +25,33 @@ from studio.errors import InvalidRequest
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 MOST_DAYS = 366
+MOST_DAYS_OF_HOURS = 31
+PATIENCE = timedelta(seconds=20)  # with costs: each request is looked at
 # Far from where the calendar ends, so that days can be added and taken away.
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(9000, 12, 31))]
 
-Dimension = Literal["day", "model", "key", "tag"]
 _COLUMNS: Mapping[Dimension, Any] = {
     "day": UsageEvent.usage_day_utc,
+    "hour": func.date_trunc("hour", UsageEvent.started_at, "UTC"),
     "model": UsageEvent.variant_id,
     "key": UsageEvent.api_key_id,
     "tag": UsageEvent.tag,
 }
 
 
+class UsageCost(BaseModel):
+    """What a group costs, net and exact, as its requests' receipts say; volume tiers and the like are of a month."""
+
+    currency: str | None
+    amount: str
+    unpriced_tokens: int  # not in the amount: they have no price yet
+
+
 class UsageRow(BaseModel):
     """The requests of one group. What is not grouped by is null; so is the tag of requests without one."""
 
     day: date | None
+    hour: datetime | None
     model: str | None
     key: str | None
     tag: str | None
@@ -44,6 +60,7 @@ class UsageRow(BaseModel):
     cached_tokens: int
     completion_tokens: int
     reused_tokens: int  # of prompt and completion, what our caches gave: at a price of its own
+    costs: list[UsageCost] | None  # by currency; null unless asked for
 
 
 class UsageReport(BaseModel):
@@ -62,17 +79,23 @@ def usage(
     caller: UsageCaller,
     start: Annotated[Day | None, Query(description="first UTC day; 30 days before `end` if absent")] = None,
     end: Annotated[Day | None, Query(description="UTC day after the last; tomorrow if absent")] = None,
-    group_by: Annotated[str, Query(description="any of day, model, key, tag, with commas between")] = "day,model",
+    group_by: Annotated[str, Query(description="any of day, hour, model, key, tag, with commas between")] = "day,model",
     model: Annotated[str | None, Query(description="only this one")] = None,
     key: Annotated[str | None, Query(description="only this API key, by its id")] = None,
     tag: Annotated[str | None, Query(description="only requests with this `x-studio-tag`")] = None,
+    costs: Annotated[
+        bool, Query(description="also what each group costs, net, before what is of a whole month")
+    ] = False,
 ) -> UsageReport:
-    """Requests and tokens of each group."""
+    """Requests and tokens of each group, and what they cost if asked for."""
     dimensions = _dimensions(group_by)
     end = end or clock.now().date() + timedelta(days=1)
     start = start or end - timedelta(days=30)
     if not timedelta(0) < end - start <= timedelta(days=MOST_DAYS):
         raise InvalidRequest(f"`start` must be before `end`, by at most {MOST_DAYS} days.", param="start")
+    if "hour" in dimensions and end - start > timedelta(days=MOST_DAYS_OF_HOURS):
+        raise InvalidRequest(f"By hour, at most {MOST_DAYS_OF_HOURS} days are shown at once.", param="start")
+    key_uuid = None if key is None else key_id(key, "key")
     filters = [
         UsageEvent.usage_day_utc >= start,
         UsageEvent.usage_day_utc < end,
@@ -80,15 +103,37 @@ def usage(
     ]
     if model is not None:
         filters.append(UsageEvent.variant_id == storable(model, "model"))
-    if key is not None:
-        filters.append(UsageEvent.api_key_id == key_id(key, "key"))
+    if key_uuid is not None:
+        filters.append(UsageEvent.api_key_id == key_uuid)
     if tag is not None:
         filters.append(UsageEvent.tag == storable(tag, "tag"))
+    priced: list[GroupCost] | None = None
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
         rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
-    return UsageReport(
-        object="list", start=start, end=end, group_by=dimensions, data=[_row(dimensions, row) for row in rows]
-    )
+        if costs:
+            session.execute(_LIMIT, {"patience": f"{PATIENCE.total_seconds():.0f}s"})
+            try:
+                priced = usage_costs(
+                    session, caller.tenant_id, start, end, dimensions, model=model, key=key_uuid, tag=tag
+                )
+            except OperationalError as error:
+                if not isinstance(error.orig, QueryCanceled):
+                    raise
+                raise InvalidRequest(
+                    "That is too much usage to be priced at once: ask for fewer days, or for one model, key or tag.",
+                    param="costs",
+                ) from error
+    by_group = None if priced is None else _by_group(priced)
+    data = [_row(dimensions, row, by_group) for row in rows]
+    return UsageReport(object="list", start=start, end=end, group_by=dimensions, data=data)
+
+
+def _by_group(priced: list[GroupCost]) -> dict[tuple[Any, ...], list[UsageCost]]:
+    found: dict[tuple[Any, ...], list[UsageCost]] = defaultdict(list)
+    for cost in priced:
+        amount = price_text(cost.amount)
+        found[cost.group].append(UsageCost(currency=cost.currency, amount=amount, unpriced_tokens=cost.unpriced_tokens))
+    return found
 
 
 def _dimensions(group_by: str) -> list[Dimension]:
@@ -121,9 +166,15 @@ def _grouped(tenant_id: UUID, dimensions: list[Dimension], filters: list[ColumnE
     )
 
 
-def _row(dimensions: list[Dimension], row: Mapping[Any, Any]) -> UsageRow:
+def _row(
+    dimensions: list[Dimension], row: Mapping[Any, Any], costs: Mapping[tuple[Any, ...], list[UsageCost]] | None
+) -> UsageRow:
     absent = dict.fromkeys(_COLUMNS.keys() - set(dimensions))
-    shown = {**absent, **row}
+    of_group = None if costs is None else costs.get(tuple(row[name] for name in dimensions), [])
+    shown = {**absent, **row, "costs": of_group}
     if shown["key"] is not None:
         shown["key"] = ids.to_wire(ids.API_KEY, shown["key"])
     return UsageRow.model_validate(shown)
+
+
+_LIMIT = text("select set_config('statement_timeout', :patience, true)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert, select, text
 
-from billing import price_book, quarantine, usage, windows
+from billing import price_book, quarantine, rating, usage, windows
 from billing.usage import MEASURED, PRICED
+from billing.usage_costs import Dimension, GroupCost, usage_costs
 from billing.usage_groups import KEPT
 from billing.windows import SealKey, over_seal
 from studio import clock, ids
@@ -85,6 +86,8 @@ def test_groups_come_to_what_every_event_alone_comes_to(books: Books, seed: int,
         entries = session.execute(select(Quarantined.id, Quarantined.event_id)).all()
     assert {event for _, event in entries} == set().union(*unpriced.values())
 
+    _costs_the_same_however_it_is_grouped(books, tenants[0], day, expected[keys[0]])
+
     with books.as_role("operator") as session:
         for entry, _ in entries:
             quarantine.decide(
@@ -94,6 +97,31 @@ def test_groups_come_to_what_every_event_alone_comes_to(books: Books, seed: int,
         with books.as_role("worker") as session:
             assert usage.count(session, key).held_events == 0
         assert _rows(books, COUNTED, key) == _rows(books, EACH_ALONE, key) == expected[key]
+
+
+def _costs_the_same_however_it_is_grouped(
+    books: Books, tenant: UUID, day: date, rated: Counter[tuple[Any, ...]]
+) -> None:
+    """With the tenant's own eyes: by model as it is rated, and in all as much by anything else."""
+    with books.as_role("auditor") as session:
+        prices = {price.id: price.per_million for price in session.scalars(select(Price))}
+    by_model: dict[str, Decimal] = defaultdict(Decimal)
+    for model, _, price_id, *_, tokens in rated.elements():
+        by_model[model] += rating.rate(tokens, prices[price_id])
+    with books.as_role("gateway") as session:
+        session.execute(text("select set_config('studio.tenant_id', :tenant, true)"), {"tenant": str(tenant)})
+
+        def costs(*dimensions: Dimension) -> list[GroupCost]:
+            return usage_costs(session, tenant, day - timedelta(days=2), day + timedelta(days=2), dimensions)
+
+        shown = costs("model")
+        assert {cost.group[0]: cost.amount for cost in shown} == by_model
+        assert {(cost.currency, cost.unpriced_tokens) for cost in shown} == {("EUR", 0)}
+        for dimensions in ((), ("day", "model"), ("hour", "key"), ("tag", "hour", "model")):
+            assert sum(cost.amount for cost in costs(*dimensions)) == sum(by_model.values())
+        assert len(costs("hour")) > 10
+        (chat,) = usage_costs(session, tenant, day - timedelta(days=2), day + timedelta(days=2), (), model="chat")
+        assert chat.amount == by_model["chat"]
 
 
 def test_a_small_part_of_a_day_is_left_to_be_counted_one_by_one(books: Books) -> None:

@@ -98,6 +98,25 @@ def test_receipts_come_to_what_was_rated(desk: Desk) -> None:
     assert own["why"] == "the request was answered to its end"
 
 
+def test_usage_shows_what_its_receipts_come_to(desk: Desk) -> None:
+    def usage(**asked: str) -> list[dict[str, Any]]:
+        params = {"start": "2026-03-10", "end": "2026-03-11", "group_by": "model,hour", "costs": "true"} | asked
+        headers = {"authorization": f"Bearer {desk.keys['kunde']}"}
+        answer = httpx.get(f"{desk.url}/v1/usage", params=params, headers=headers)
+        assert answer.status_code == 200, answer.text
+        rows: list[dict[str, Any]] = answer.json()["data"]
+        return rows
+
+    chat, fast = usage()
+    own, reused, quick = (Decimal(desk.document(name)["amount"]) for name in ("own", "reused", "fast"))
+    assert (chat["model"], chat["hour"], chat["requests"]) == ("chat", "2026-03-10T11:00:00Z", 3)
+    assert [(cost["currency"], Decimal(cost["amount"])) for cost in chat["costs"]] == [("EUR", own + reused)]
+    one_more = Decimal("0.064") / 10**6  # the request "unpriced" has an answer of one token, which has a price
+    assert (Decimal(fast["costs"][0]["amount"]), fast["costs"][0]["unpriced_tokens"]) == (quick + one_more, 3)
+    assert usage(costs="false", group_by="")[0]["costs"] is None
+    assert usage(start="2026-03-01", end="2026-03-02") == []
+
+
 @pytest.mark.parametrize(
     ("request_", "why"),
     [("nothing", "not charged: no tokens were used"), ("unpriced", "there is not exactly one price of reused")],
