@@ -40,14 +40,11 @@ def volume(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def fill(volume: Path) -> Path:
-    """Takes all the room that is left."""
-    filler = volume / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
+def grow(path: Path, step: int) -> None:
+    """A file, until its volume takes no more of it."""
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while file.write(b"\n" * step):
             pass
-    assert shutil.disk_usage(volume).free == 0
-    return filler
 
 
 def test_a_full_disk_refuses_work_and_loses_nothing_and_room_ends_it(
@@ -72,8 +69,11 @@ def test_a_full_disk_refuses_work_and_loses_nothing_and_room_ends_it(
         with outage(database):
             for _ in range(5):
                 assert ask().status_code == 200
-            filler = fill(volume)
-            # The file has a little room yet, up to the end of its page.
+            filler = volume / "filler"
+            grow(filler, 4096)
+            grow(gateway.log_path, 1)  # to the end of its page
+            assert shutil.disk_usage(volume).free == 0
+            # The journal has a little room yet, too.
             wait_until(lambda: ask(stream=True).text.count('"error"') == 1)
             refused = ask()
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
