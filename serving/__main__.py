@@ -27,6 +27,7 @@ from serving.cross_check.checker import CrossCheck
 from serving.engines import Engines
 from serving.feed import Feed
 from serving.fleet.view import FleetView
+from serving.full_disk import end_when_there_is_room
 from serving.gateway import Gateway
 from serving.idempotency.application import forget_expired
 from serving.idempotency.store import Store
@@ -129,6 +130,7 @@ async def run(config: Settings) -> None:
         forget_expired(answers),
         probe_forever(gateway.engines, view),
         _ships(shipper, lifecycle),
+        end_when_there_is_room(journal, shipper),
     )
     background = [asyncio.create_task(work) for work in works]
     serving_internal = asyncio.create_task(internal.serve())

@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -46,11 +47,14 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 
 class JournalBroken(ServiceUnavailable):
-    """The disk refused usage: nothing that costs money may be served until the gateway is started on a sound disk."""
+    """The disk refused usage: nothing that costs money may be served until the gateway is started on a sound disk
+    (`full_disk.py`)."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Usage cannot be recorded at the moment, so no requests are taken.", retry_after=timedelta(seconds=30)
+            "Usage cannot be recorded at the moment, so no requests are taken. Nothing of this one is billed; send it"
+            " again later.",
+            retry_after=timedelta(seconds=30),
         )
 
 
@@ -90,7 +94,7 @@ class Journal:
     async def append(self, event: UsageEvent) -> None:
         """Returns when the event is durable. The event stays even if the caller is cancelled while it waits.
 
-        JournalBroken: it is not known whether the event is kept, and no later one will be taken.
+        JournalBroken: the event is not kept, unless even taking it back has failed, and no later one will be taken.
         """
         if self.broken:
             raise JournalBroken
@@ -121,6 +125,7 @@ class Journal:
                 # After a failed sync the kernel may call the lost pages clean, so trying again would only seem to work.
                 self.broken = True
                 log.error("journal_broken", path=str(self.path), error=str(error))
+                await loop.run_in_executor(self._thread, self._take_back)
                 self._waiting = batch + self._waiting
                 break
             self.durable_bytes += len(data)
@@ -139,7 +144,13 @@ class Journal:
         self._write(data)
         self._sync()
 
-    # The only two functions that touch the disk after the start: a test puts a disk that forgets in their place.
+    def _take_back(self) -> None:
+        """Parts of what failed may stand in the file, whole records even. Their callers are told that they pay nothing,
+        so whoever adopts the journal must not find them."""
+        with suppress(OSError):
+            os.ftruncate(self._file, self.durable_bytes)
+
+    # The only two functions that write to the disk after the start: a test puts a disk that forgets in their place.
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

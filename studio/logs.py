@@ -6,12 +6,14 @@ parameters), so its stack and its types are logged, and its words only where the
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 
@@ -26,12 +28,28 @@ def configure(format: Format = "console", level: str = "INFO", *, whole_process:
     structlog.configure(
         processors=[*_shared(), _renderer(format)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     if whole_process:
         _adopt_libraries(format)
         sys.excepthook = _last_words
+
+
+class _Lossy(io.TextIOBase):
+    """A stream whose disk may be full: a line that cannot be written is lost, and the work that told of it goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def stack_of(error: BaseException) -> str:

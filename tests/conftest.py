@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +22,15 @@ from studio.settings import REPOSITORY, settings
 from studio.tenants import Billing, CreatedKey, create_key, create_tenant
 from tests.local.servers import running_objects
 from tests.server import TestDatabase, TestServer, running_server
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """One seed for all processes of this run, said before anything can fail or hang."""
+    if hasattr(session.config, "workerinput"):
+        return  # it has inherited the seed
+    seed = os.environ.get("STUDIO_CHAOS_SEED") or str(random.randrange(1 << 30))
+    os.environ["STUDIO_CHAOS_SEED"] = seed
+    session.config.get_terminal_writer().line(f"STUDIO_CHAOS_SEED={seed} repeats what this run leaves to chance")
 
 
 @pytest.fixture(scope="session")

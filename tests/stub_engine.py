@@ -35,6 +35,7 @@ class StubEngine:
         die_after: int | None = None,
         cached: int = 0,
         remember: bool = False,
+        ignore_limit: int | None = None,
         port: int = 0,
     ) -> None:
         self._arguments = [
@@ -43,6 +44,8 @@ class StubEngine:
         ]
         if remember:
             self._arguments.append("--remember")
+        if ignore_limit is not None:
+            self._arguments += ["--ignore-limit", str(ignore_limit)]
         if die_after is not None:
             self._arguments += ["--die-after", str(die_after)]
 

@@ -27,6 +27,7 @@ def main() -> None:
         action="store_true",
         help="a prompt that comes again was cached",
     )
+    parser.add_argument("--ignore-limit", type=int, metavar="N", help="write N tokens, whatever `max_tokens` says")
     arguments = parser.parse_args()
     behaviour = Behaviour(
         model=arguments.model,
@@ -35,6 +36,7 @@ def main() -> None:
         die_after_tokens=arguments.die_after,
         cached_tokens=arguments.cached,
         remembers_prompts=arguments.remember,
+        writes_always=arguments.ignore_limit,
     )
     try:
         uvloop.run(run(behaviour, arguments.port))

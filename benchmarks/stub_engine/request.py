@@ -168,6 +168,7 @@ class Reader:
     model: str  # of a request that names none
     cached_tokens: int
     seen: set[tuple[str | None, str]] | None = None  # completions' prompts by their salt, if they are remembered
+    writes_always: int | None = None  # tokens of each choice; None: as many as asked for
     requests: int = 0
 
     def chat(self, body: bytes) -> Generation:
@@ -238,7 +239,7 @@ class Reader:
             model=asked.model or self.model,
             prompts=prompts,
             choices=len(prompts) * (asked.n or 1),
-            max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=self.writes_always or max_tokens or DEFAULT_MAX_TOKENS,
             cached_tokens=min(self.cached_tokens, sum(prompts)),
             stream=bool(asked.stream),
             include_usage=options.include_usage,

@@ -40,6 +40,7 @@ class Behaviour:
     die_after_tokens: int | None = None
     cached_tokens: int = 0
     remembers_prompts: bool = False  # and says of a completion's prompt that comes again that it was cached
+    writes_always: int | None = None  # so many tokens for each choice, whatever limit was sent
 
 
 class Engine:
@@ -48,7 +49,7 @@ class Engine:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         seen: set[tuple[str | None, str]] | None = set() if behaviour.remembers_prompts else None
-        self.reader = Reader(behaviour.model, behaviour.cached_tokens, seen)
+        self.reader = Reader(behaviour.model, behaviour.cached_tokens, seen, behaviour.writes_always)
         self.counters = Counters()
         self.adapters: dict[str, str] = {}  # paths by name
 

@@ -146,6 +146,7 @@ def _answered(
         ) from error
     is_cut = reservation is not None and reservation.ended(counts)
     if reservation is not None:
+        counts = reservation.bounded(counts)
         reservation.settle(counts)
     if is_cut:
         answers.mark_budget_stop(content["choices"])

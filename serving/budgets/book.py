@@ -86,6 +86,14 @@ class Reservation:
         """Whether the money, and not the caller's own limit, is what ended the answer."""
         return self.is_short and counts.completion >= (self.max_tokens or 0) * self.choices
 
+    def bounded(self, counts: TokenCounts) -> TokenCounts:
+        """What may be billed of `counts`: as many tokens as were set aside. An engine that wrote more did so against
+        its limit, and its caller's money is not there for it."""
+        most = counts.completion if self.max_tokens is None else self.max_tokens * self.choices
+        if counts.completion <= most:
+            return counts
+        return msgspec.structs.replace(counts, completion=most, reasoning=min(counts.reasoning, most))
+
     def settle(self, counts: TokenCounts) -> None:
         """Pay what was used and give back the rest."""
         for purse, asked, _ in self.parts:

@@ -20,7 +20,8 @@ from serving.tokens.client import Client
 from serving.tokens.metering import record
 from serving.tokens.patching import EventPatcher
 from serving.tokens.request import Request, about
-from serving.tokens.usage import StreamMeter, read_usage
+from serving.tokens.second_line import SecondLine, closing_event
+from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.weighing import work_of
 from serving.tokens.wire import cache_salt, engine_body
 from serving.usage_event import EndReason
@@ -104,6 +105,12 @@ class Relay:
             counts = read_usage(content["usage"], self._request.call.choices_per_prompt)
             if reuse is not None:
                 content, counts = reuse.completed(content, counts)
+            if (billed := _bounded(counts, self._request, answer)) != counts:
+                counts = billed
+                content["usage"] |= {
+                    "completion_tokens": counts.completion,
+                    "total_tokens": counts.prompt + counts.completion,
+                }
         except (ValueError, KeyError, TypeError) as error:
             log.error("engine_answer_unreadable", replica=str(answer.replica.id), **about(self._request))
             raise ServiceUnavailable(
@@ -132,6 +139,7 @@ class Relay:
         if reason == "engine_died":
             log.warning("stream_broke_off", replica=str(answer.replica.id), **about(self._request))
         if (counts := stream.meter.counts()) is not None:
+            counts = _bounded(counts, self._request, answer)
             try:
                 await record(self._gateway, self._request, answer.replica.id, counts, stream.first_token_at, reason)
             except JournalBroken as error:
@@ -154,11 +162,11 @@ class _Stream:
         self._request = request
         self._dialect = request.dialect
         self._sample = request.sample
-        reservation = request.reservation
-        self._affordable = reservation.max_tokens if reservation is not None and reservation.is_short else None
+        self._second_line = SecondLine.of(request.reservation)
         self._events = answers.WholeEvents()
         # A budget that is about to end is looked for in each event, and the text of a sample is read from it.
-        is_plain = self._affordable is None and self._sample is None
+        is_short = request.reservation is not None and request.reservation.is_short
+        is_plain = not is_short and self._sample is None
         self._patcher = EventPatcher.of(request.call, request.dialect) if is_plain else None
         self._is_done = False
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
@@ -194,6 +202,8 @@ class _Stream:
         events, at = self._events.feed(data), 0
         while at < len(events) and not (self._is_done or self._refusal):
             run = None if self._patcher is None else self._patcher.patch(events, at)
+            if run is not None and self._second_line is not None and self._second_line.is_near(run.usage):
+                self._patcher = run = None  # from here on one by one
             if run is not None:
                 visible.append(run.visible)
                 self.meter.note(run.usage)
@@ -217,12 +227,14 @@ class _Stream:
             if "error" in event:
                 self._refusal = self._read_error(event["error"], payload)
                 return b""
+            if self._second_line is not None and not self._second_line.take(event):
+                return b""
             self.meter.observe(event)
             if self._sample is not None:
                 self._sample.observe(event)  # before the dialect, which may change it
-            if self._affordable is not None and event["usage"]["completion_tokens"] == self._affordable:
-                answers.mark_budget_stop(event["choices"])
             visible = self._dialect.event(event)
+            if self._second_line is not None and self._second_line.ends_the_stream:
+                visible += self._end_here(event)
         except (ValueError, KeyError, TypeError):
             # Not what an engine speaks. The caller gets an end, and pays for what was right before it.
             log.error("engine_event_unreadable", replica=str(self._answer.replica.id), **about(self._request))
@@ -232,10 +244,35 @@ class _Stream:
             self._patcher.learn(payload)
         return visible
 
+    def _end_here(self, last: dict[str, Any]) -> bytes:
+        """As an engine ends a stream, which this one did not. It hears at once that nobody reads on."""
+        counts, reservation = self.meter.counts(), self._request.reservation
+        assert counts is not None  # a running usage has brought us here
+        assert reservation is not None  # whose limit was reached
+        log.warning("engine_writes_beyond_its_limit", replica=str(self._answer.replica.id), **about(self._request))
+        self._is_done = True
+        self._answer.half_close()
+        return self._dialect.event(closing_event(last, reservation.bounded(counts)))
+
     def _read_error(self, error: dict[str, Any], payload: bytes) -> StudioError:
         status = error.get("code")
         status = status if isinstance(status, int) else 500
         return answers.engine_error(status, payload, self._request.target, self._answer.replica)
+
+
+def _bounded(counts: TokenCounts, request: Request, answer: Answer) -> TokenCounts:
+    """What is billed: never more than what was set aside, even where an engine has written more."""
+    if request.reservation is None:
+        return counts
+    billed = request.reservation.bounded(counts)
+    if billed != counts:
+        log.warning(
+            "tokens_beyond_the_limit_not_billed",
+            replica=str(answer.replica.id),
+            tokens=counts.completion - billed.completion,
+            **about(request),
+        )
+    return billed
 
 
 def _broke_off(what: str) -> ServiceUnavailable:

@@ -25,6 +25,7 @@ class Event:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int
     end_reason: str
     engine_prompt_tokens: int
     reused_prompt_tokens: int
@@ -35,9 +36,9 @@ class Event:
 def events(database: TestDatabase, key_id: UUID | None = None) -> list[Event]:
     """All of them, or those of a key, by source and number."""
     query = """
-        select request_id, endpoint, variant_id, prompt_tokens, cached_tokens, completion_tokens, end_reason,
-               coalesce(engine_prompt_tokens, prompt_tokens), reused_prompt_tokens, reused_completion_tokens,
-               replica_id is not null
+        select request_id, endpoint, variant_id, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
+               end_reason, coalesce(engine_prompt_tokens, prompt_tokens), reused_prompt_tokens,
+               reused_completion_tokens, replica_id is not null
         from usage_events where %(key)s::uuid is null or api_key_id = %(key)s order by source_id, source_seq
     """
     with database.superuser() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ import orjson
 from studio import clock
 from tests.serving.gateway_process import CHAT
 
-ROUNDS = int(os.environ.get("STUDIO_CHAOS_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("STUDIO_CHAOS_ROUNDS", "5"))
 SEED = int(os.environ.get("STUDIO_CHAOS_SEED") or random.randrange(1 << 30))
 CLIENTS = 16
 
@@ -70,7 +70,7 @@ async def load(url: str, key: str, dice: random.Random, delivered: Delivered) ->
         yield
 
 
-async def some_answers(delivered: Delivered, dice: random.Random) -> None:
+async def some_answers(delivered: Sized, dice: random.Random) -> None:
     """Until each client could have got one, and then to a moment that nobody expects."""
     wanted = len(delivered) + CLIENTS + 1
     async with asyncio.timeout(60):

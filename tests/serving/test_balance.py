@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from datetime import timedelta
+from math import ceil
 from typing import Literal
 from uuid import UUID
 
@@ -227,6 +228,33 @@ class TestFull:
                 house.take()
             promises.append(refused.value.seconds)
         assert promises == pytest.approx([0.95, 1.9, 2.85], abs=0.01)
+
+    def test_who_comes_back_when_told_finds_a_place(self) -> None:
+        """A crowd comes at once to an engine that ends two answers a second. Who is sent away comes back after the
+        whole seconds of its `Retry-After`, and the promise is kept: none is sent away again."""
+        house = House(replica(slots=2))
+        held: deque[Place] = deque()
+
+        def half_a_second() -> None:
+            house.now += 0.5
+            if held:
+                held.popleft().leave(house.now, answered=True)
+
+        for _ in range(80):  # a steady day, by which the rate is known
+            held.append(house.take())
+            half_a_second()
+        back_at: list[float] = []
+        for _ in range(40):
+            try:
+                held.append(house.take())
+            except Full as refused:
+                back_at.append(house.now + ceil(refused.seconds))
+        assert len(back_at) == 40 - 4
+        latest = max(back_at)
+        assert latest - house.now < 25  # and not by promising too little: 36 answers take 18 s
+        while house.now < latest:
+            half_a_second()
+            held.extend(house.take() for due in back_at if due == house.now)
 
     def test_without_a_measurement_the_promise_is_careful_and_never_beyond_two_minutes(self) -> None:
         one = replica(slots=1)

@@ -43,14 +43,22 @@ def test_every_kind_of_request_is_one_event(
             sdk.completions.create(model=CHAT, prompt=["one", "two words"], n=2, max_tokens=7)
             list(sdk.completions.create(model=CHAT, prompt="one two", n=3, max_tokens=4, stream=True))
             sdk.embeddings.create(model=EMBEDDING, input=["one", "two words"])
-            wait_until(lambda: len(events(database)) == 5)
-            found = [(e.variant_id, e.prompt_tokens, e.cached_tokens, e.completion_tokens) for e in events(database)]
+            thinking: list[Any] = [{"role": "user", "content": "think 4 words"}]
+            sdk.chat.completions.create(model=CHAT, messages=thinking, max_tokens=9)
+            list(sdk.chat.completions.create(model=CHAT, messages=thinking, max_tokens=9, stream=True))
+            wait_until(lambda: len(events(database)) == 7)
+            found = [
+                (e.variant_id, e.prompt_tokens, e.cached_tokens, e.completion_tokens, e.reasoning_tokens)
+                for e in events(database)
+            ]
             assert found == [
-                (CHAT, 3, 2, 5),
-                (CHAT_FAST, 3, 2, 6),
-                (CHAT, 3, 2, 28),
-                (CHAT, 2, 2, 12),
-                (EMBEDDING, 3, 0, 0),
+                (CHAT, 3, 2, 5, 0),
+                (CHAT_FAST, 3, 2, 6, 0),
+                (CHAT, 3, 2, 28, 0),
+                (CHAT, 2, 2, 12, 0),
+                (EMBEDDING, 3, 0, 0, 0),
+                (CHAT, 3, 2, 9, 4),
+                (CHAT, 3, 2, 9, 4),
             ]
             counters = engine.counters()
             assert sum(event.engine_prompt_tokens for event in events(database)) == counters.prompt_tokens

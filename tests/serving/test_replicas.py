@@ -17,12 +17,13 @@ from sqlalchemy import update
 from studio.db.fleet import Replica
 from studio.db.sessions import unit_of_work
 from tests.server import free_port
+from tests.serving import ledger
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
 from tests.stub_engine import StubEngine
 
 DYING, FULL, WAKING = "qwen3-32b", "qwen2.5-vl-7b", "deepseek-v2-236b"
-SLEEPING, LEFT = "baichuan2-13b-chat", "qwen2-vl-72b"
+SLEEPING, LEFT, DRAINED = "baichuan2-13b-chat", "qwen2-vl-72b", "codellama-13b"
 
 
 def ask(api: httpx.Client, model: str, *, wait: str | None = None, max_tokens: int = 1) -> httpx.Response:
@@ -85,6 +86,34 @@ def test_a_full_engine_refuses_early_and_says_when_to_come_back(
         assert 1 <= int(refused.headers["retry-after"]) <= 120
         assert {one.result().status_code for one in held} == {200}
         assert ask(api, FULL).status_code == 200
+
+
+def test_a_draining_replica_ends_the_stream_that_it_has_begun_and_gets_nothing_new(
+    api: httpx.Client, house: House
+) -> None:
+    tokens, path = 120, "/v1/completions"
+
+    def is_served() -> bool:
+        return api.post(path, json={"model": DRAINED, "prompt": "hi", "max_tokens": 1}).status_code == 200
+
+    body = {"model": DRAINED, "prompt": "hi", "max_tokens": tokens, "stream": True}
+    with StubEngine(tokens_per_second=50) as engine:
+        draining = attach(house.operator, engine.url, DRAINED)
+        wait_until(is_served)
+        with api.stream("POST", path, json=body, timeout=30) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            with unit_of_work(house.operator) as session:
+                session.execute(update(Replica).where(Replica.id == draining).values(state="draining"))
+            wait_until(lambda: not is_served())
+            assert engine.counters().requests_running == 1
+            rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert sum('"text":"word ' in line for line in rest) == tokens - 1  # and the first was read before
+    id = answer.headers["x-request-id"]
+    wait_until(lambda: any(event.request_id == id for event in ledger.events(house.database)))
+    (event,) = (event for event in ledger.events(house.database) if event.request_id == id)
+    assert (event.completion_tokens, event.end_reason) == (tokens, "complete")
 
 
 class TestMaxWait:
