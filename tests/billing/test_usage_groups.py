@@ -22,7 +22,7 @@ from studio import clock, ids
 from studio.db.catalog import Price
 from studio.db.usage import Quarantined, UsageStaging
 from tests.billing.books import CHAT, Books, Gateway
-from tests.billing.test_quotes import quoted_batch
+from tests.billing.test_quotes import QUOTED, quoted_batch, quoted_fine_tune, training_is_sold
 
 DAY = date(2026, 12, 10)
 CLOCKS_CHANGE = date(2026, 11, 1)  # in Havana, at one o'clock: its midnight is there twice
@@ -62,6 +62,9 @@ def test_groups_come_to_what_every_event_alone_comes_to(books: Books, seed: int,
     batches = [quoted_batch(books, tenants[0], "100")[0], ids.uuid7()]
     for tenant in tenants:
         _uses(books, gateway, [_drawn_event(books, tenant, batches, start, drawn) for _ in range(60)])
+    training_is_sold(books, "10", QUOTED - timedelta(days=60))
+    training_is_sold(books, "11", start + timedelta(hours=drawn.uniform(1, 23)))
+    _uses(books, gateway, [_drawn_fine_tune(books, tenants[n % 2], start, drawn) for n in range(12)])
     unknown = [books.event(tenants[3], noon, prompt=9, variant="nobody-knows") for _ in range(2)]
     _uses(books, gateway, [*unknown, books.event(tenants[3], noon, variant="nobody-knows")])  # the last has no tokens
     gateway.reports(windows.closes_at(day))
@@ -124,6 +127,14 @@ def _drawn_event(
         reused_completion=completion if reused else 0,
         first_token_after=drawn.choice([None, timedelta(milliseconds=500), timedelta(milliseconds=501)]),
     )  # fmt: skip
+
+
+def _drawn_fine_tune(books: Books, tenant: UUID, start: datetime, drawn: random.Random) -> dict[str, Any]:
+    """With a quote from before the day or from within it, or with none."""
+    at, tokens = start + timedelta(hours=drawn.uniform(0, 24)), drawn.choice([1, 5_000])
+    quoted_at = drawn.choice([QUOTED - timedelta(days=40), at - timedelta(hours=drawn.uniform(0, 23))])
+    job, _ = quoted_fine_tune(books, tenant, at, tokens, "100", quoted_at)
+    return books.event(tenant, at, prompt=tokens, fine_tune=job if drawn.random() < 0.8 else ids.uuid7())
 
 
 def _uses(books: Books, gateway: Gateway, events: list[dict[str, Any]]) -> None:
