@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +29,7 @@ from studio.db.sessions import engine_for, tenant_scope, unit_of_work
 from studio.db.usage import UsageEvent
 from studio.fine_tuning.hyperparameters import Hyperparameters
 from studio.objects import Bucket
+from studio.settings import REPOSITORY
 from studio.signing import is_signed
 from studio.tenants import create_key
 from tests.conftest import new_tenant
@@ -283,6 +288,24 @@ class TestQuoted:
         key = {"authorization": f"Bearer {other.api_key}"}
         hidden = api.post("/v1/quotes", json={"training_file": uploaded, "model": CHAT}, headers=key)
         assert (hidden.status_code, hidden.json()["error"]["param"]) == (400, "training_file")
+
+
+def test_the_command_trains_only_if_the_quote_is_within_what_is_given(
+    gateway: GatewayProcess, house: House, tmp_path: Path
+) -> None:
+    data = tmp_path / "orders.jsonl"
+    data.write_bytes(examples(*["word " * 2_000] * 10))
+    shell = os.environ | {"STUDIO_GATEWAY_URL": gateway.url, "STUDIO_API_KEY": house.key.text}
+
+    def studio(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "local", "finetune", *arguments, str(data), "--model", CHAT, "--epochs", "1"]
+        return subprocess.run(argv, cwd=REPOSITORY, env=shell, capture_output=True, text=True, check=False)
+
+    assert "1.54 EUR at most, net" in studio("quote").stdout
+    refused = studio("create", "--at-most", "1.53")
+    assert refused.returncode != 0
+    assert "The fine-tune may cost 1.54 EUR, more than 1.53; nothing was run." in " ".join(refused.stderr.split())
+    assert json.loads(studio("create", "--at-most", "1.54", "--json").stdout)["quote_id"].startswith("qte_")
 
 
 def test_a_budget_that_is_wholly_spent_takes_no_job(gateway: GatewayProcess, house: House, file: str) -> None:
