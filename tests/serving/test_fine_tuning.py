@@ -231,10 +231,11 @@ class TestQuoted:
 
         order = {"model": CHAT, "training_file": uploaded, "quote_id": quote["id"]}
         elsewhere = self.upload(gateway, house, examples(*["three"] * 10))
-        for change, words in [
+        changes: list[tuple[dict[str, Any], str]] = [
             ({"training_file": elsewhere}, "another file"),
             ({"hyperparameters": {"n_epochs": 3}}, "for 2 epochs, and 3 are asked for"),
-        ]:
+        ]
+        for change, words in changes:
             refused = api.post(JOBS, json=order | change)
             assert (refused.status_code, refused.json()["error"]["param"]) == (400, "quote_id")
             assert words in refused.json()["error"]["message"]
