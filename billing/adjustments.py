@@ -23,9 +23,9 @@ def shortfall(committed: Decimal, used: Decimal, adjusted: Decimal) -> Decimal:
 
 
 def above_limit(max_cost: Decimal, billed: Decimal, adjusted: Decimal) -> Decimal:
-    """What is given back, as a number of zero or less, so that a quoted batch comes to `max_cost` at most.
+    """What is given back, as a number of zero or less, so that what was quoted comes to `max_cost` at most.
 
-    `billed`: all lines of the batch in all invoices, as printed; `adjusted`: earlier lines of this kind.
+    `billed`: all lines of it in all invoices, as printed; `adjusted`: earlier lines of this kind.
     """
     return (min(max_cost - billed, Decimal(0)) - adjusted).quantize(CENT)
 

@@ -1,7 +1,8 @@
-"""Quotes: the most that a batch can cost, from counted prompts, bounded answers and the prices of one instant. Pure.
+"""Quotes: the most that a batch can cost, from counted prompts, bounded answers and the prices of one instant, and what
+a fine-tune costs, from the tokens of its examples. Pure.
 
-The prices hold for the batch whatever happens to the price book afterwards (`usage.py` prices its events as at that
-instant), and what its lines come to above the figure is given back on the invoice (`terms.py`).
+The prices hold for what was quoted whatever happens to the price book afterwards (`usage.py` prices its events as at
+that instant), and what its lines come to above the figure is given back on the invoice (`terms.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from studio.errors import InvalidRequest
 from studio.money import CENT
 
 EMBEDDING_UNITS = ("batch_embedding",)
+TRAINING_UNITS = ("training",)
 ANSWER_UNITS = ("batch_prompt", "batch_cached_prompt", "batch_completion")
 
 
@@ -38,6 +40,11 @@ def max_cost(lines: Sequence[LineBound], prices: Mapping[str, Decimal]) -> Decim
     prompt = rating.rate(sum(line.prompt_tokens for line in lines), prompt_price)
     completion = rating.rate(sum(line.completion_tokens for line in lines), prices.get("batch_completion", Decimal(0)))
     return rating.exact_sum([prompt, completion]).quantize(CENT, ROUND_CEILING)
+
+
+def training_cost(tokens: int, prices: Mapping[str, Decimal]) -> Decimal:
+    """What a fine-tune that reads so many tokens costs, net, in whole cents, rounded up."""
+    return rating.rate(tokens, prices["training"]).quantize(CENT, ROUND_CEILING)
 
 
 def require_prices(found: Mapping[str, Decimal | None], model: str) -> dict[str, Decimal]:

@@ -24,10 +24,10 @@ from sqlalchemy.orm import Session, aliased
 
 from billing import archive, archive_format
 from billing.windows import SealKey
-from studio import clock, ids
+from studio import clock, ids, training_usage
 from studio.db.catalog import Model, ModelVariant, Price, Quote
 from studio.db.invoices import RatedLine
-from studio.db.jobs import Batch
+from studio.db.jobs import Batch, FineTuningJob
 from studio.db.tenancy import TenantBilling
 from studio.db.usage import Quarantined
 from studio.objects import ObjectStore
@@ -48,6 +48,7 @@ class Book:
     # id, tenant (None: of the list), currency, variant, unit, millionths of a unit per million tokens, start, end
     prices: Sequence[tuple[Any, ...]]
     quotes: Sequence[tuple[Any, ...]]  # batch, quote, the instant that it is priced at
+    quoted_fine_tunes: Sequence[tuple[Any, ...]]  # the same with the event of a fine-tune of the window
     discarded: Sequence[tuple[UUID]]  # events that a person has decided to bill to nobody
 
 
@@ -104,6 +105,11 @@ def book_of(session: Session, window_day: date) -> Book:
     quotes = session.execute(
         select(Batch.id, Quote.id, Quote.priced_at).join(Quote, Quote.id == Batch.quote_id)
     ).tuples()
+    fine_tunes = session.execute(
+        select(FineTuningJob.id, FineTuningJob.created_at, Quote.id, Quote.priced_at)
+        .join(Quote, Quote.id == FineTuningJob.quote_id)
+        .where(FineTuningJob.created_at >= start, FineTuningJob.created_at < end)
+    ).tuples()
     discarded = session.execute(
         select(Quarantined.event_id).where(Quarantined.decision == "discarded", Quarantined.event_id.is_not(None))
     ).tuples()
@@ -125,6 +131,10 @@ def book_of(session: Session, window_day: date) -> Book:
             for p in prices
         ],
         quotes=[(batch_id, ids.to_wire(ids.QUOTE, quote_id), at) for batch_id, quote_id, at in quotes],
+        quoted_fine_tunes=[
+            (training_usage.event_id(job_id, created_at), ids.to_wire(ids.QUOTE, quote_id), at)
+            for job_id, created_at, quote_id, at in fine_tunes
+        ],
         discarded=[(event_id,) for (event_id,) in discarded if event_id is not None],
     )
 
@@ -139,11 +149,13 @@ def rate_files(duckdb: DuckDBPyConnection, files: str, book: Book) -> None:
         ("variants", book.variants),
         ("spans", book.spans),
         ("prices", book.prices),
-        ("quotes", book.quotes),
+        ("quotes", [*book.quotes, *book.quoted_fine_tunes]),
         ("discarded", book.discarded),
     ):
         _load(duckdb, name, rows)
-    duckdb.execute(_ADD.format(files=files, kept=_NOT_DISCARDED if book.discarded else "true"))
+    kept = _NOT_DISCARDED if book.discarded else "true"
+    quoted = _BATCH_OR_FINE_TUNE if book.quoted_fine_tunes else "e.batch_id"
+    duckdb.execute(_ADD.format(files=files, kept=kept, quoted=quoted))
     duckdb.execute(_PRICE)
 
 
@@ -237,7 +249,7 @@ _TABLES = {
         "micros": "bigint",
         **_INSTANTS,
     },
-    "quotes": {"batch_id": "uuid", "quote": "varchar", "priced_at": "timestamptz"},
+    "quotes": {"of_id": "uuid", "quote": "varchar", "priced_at": "timestamptz"},
     "discarded": {"id": "uuid"},
     "rated": {
         "tenant_id": "uuid", "seal_no": "integer", "variant_id": "varchar", "unit": "varchar", "price_id": "uuid",
@@ -245,6 +257,8 @@ _TABLES = {
     },
 }  # fmt: skip
 _NOT_DISCARDED = "e.id not in (select id from discarded)"
+# Only where there is one: a day's ids are as many bytes as all that is read of it otherwise.
+_BATCH_OR_FINE_TUNE = "case when e.endpoint = '/v1/fine_tuning/jobs' then e.id else e.batch_id end"
 
 # Slots and spans are numbered by their rows, so that ten million events are grouped by integers. Sums of BIGINT are
 # HUGEINT in duckdb: they cannot overflow, and a division, which would give a float, is nowhere.
@@ -262,7 +276,7 @@ _ADD = """
     join variants v on v.model_id = e.model_id and v.tier = e.tier_served
     join spans p on p.variant_id = v.variant_id and p.currency = s.currency
          and e.started_at >= p.starts and e.started_at < p.ends
-    left join quotes q on q.batch_id = e.batch_id
+    left join quotes q on q.of_id = {quoted}
     where {kept}
     group by all
 """

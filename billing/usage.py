@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from billing import usage_groups, windows
-from billing.usage_groups import KEPT, Written
+from billing.usage_groups import JOB_OF_EVENT, KEPT, Written
 from billing.windows import Seal, SealKey, over_seal
 from studio import ids
 from studio.db.usage import UsageDaily
@@ -221,9 +221,10 @@ def _of_seal(key: SealKey) -> Any:
 
 
 # One row per event, unit and matching price: exactly one where all is well. The tier that served decides the price.
-# `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch with a quote is priced as at
-# the instant of the quote. A fast request whose first token came after its published target is missed: see `PRICED`.
-MEASURED = """
+# `billing_day` is civil time in the tenant's own zone, which the dated terms name. A batch or a fine-tune with a quote
+# is priced as at the instant of the quote. A fast request whose first token came after its published target is missed:
+# see `PRICED`.
+MEASURED = f"""
     measured as (
         select s.id, s.tenant_id, s.api_key_id, s.started_at, v.id as variant_id, t.legal_entity_id, t.currency,
                t.time_zone,
@@ -234,7 +235,8 @@ MEASURED = """
                base.id as base_id
         from kept s
         left join batches b on b.id = s.batch_id
-        left join quotes q on q.id = b.quote_id
+        left join fine_tuning_jobs j on j.id = {JOB_OF_EVENT}
+        left join quotes q on q.id = coalesce(b.quote_id, j.quote_id)
         left join model_variants v on v.model_id = s.model_id and v.tier = s.tier_served
         left join model_variants base on base.model_id = s.model_id and base.tier = 'base' and v.tier = 'fast'
              and s.batch_id is null and s.first_token_at - s.admitted_at > v.first_token_target_ms * interval '1 ms'
@@ -252,7 +254,7 @@ MEASURED = """
             ('completion', s.completion_tokens - s.reused_completion_tokens),
             ('reused', s.reused_prompt_tokens + s.reused_completion_tokens)) as u (unit, tokens)
         where u.tokens > 0
-    )"""
+    )"""  # noqa: S608 (what is put in is our own statement)
 # A missed request pays the base tier's price where that is the lower one. Materialized: it is joined with the
 # quarantine, for each entry of which it would be computed anew otherwise.
 PRICED = """

@@ -107,10 +107,13 @@ SERVED = """
         left join model_variants base on base.model_id = v.model_id and base.tier = 'base' and v.tier = 'fast'
              and v.first_token_target_ms is not null
     )"""
+# The job that a fine-tune's usage is of, and so its quote. Null, and so nothing to look for, for every request.
+JOB_OF_EVENT = """case when s.endpoint = '/v1/fine_tuning/jobs' and s.request_id ~ '^ftjob-[0-9a-f]{32}$'
+                    then substr(s.request_id, 7)::uuid end"""
 # Grouped by few and small keys. An event without terms has no span, and an unknown model no number: without a price.
-ADDED = """
+ADDED = f"""
     added as (
-        select s.seal, p.span, v.served, s.batch_id is not null as is_batch, b.quote_id,
+        select s.seal, p.span, v.served, s.batch_id is not null as is_batch, coalesce(b.quote_id, j.quote_id) as quote,
                s.endpoint = '/v1/fine_tuning/jobs' as is_training,
                coalesce(v.base_id is not null and s.batch_id is null and s.first_token_at - s.admitted_at > v.target
                         and s.prompt_tokens <= coalesce(v.target_prompt, s.prompt_tokens), false) as is_late,
@@ -125,10 +128,11 @@ ADDED = """
                sum(s.reused_prompt_tokens + s.reused_completion_tokens) as reused_tokens
         from kept s
         left join batches b on b.id = s.batch_id
+        left join fine_tuning_jobs j on j.id = {JOB_OF_EVENT}
         left join served v on v.model_id = s.model_id and v.tier = s.tier_served
         left join spans p on p.seal = s.seal and s.started_at >= p.starts and s.started_at < p.ends
-        group by s.seal, p.span, v.served, is_batch, b.quote_id, is_training, is_late
-    )"""
+        group by s.seal, p.span, v.served, is_batch, quote, is_training, is_late
+    )"""  # noqa: S608 (what is put in is our own statement)
 # A quote's prices are those of its instant; a base price is taken where it is the lower one: as in `usage.PRICED`.
 PRICED = """
     units as (
@@ -141,7 +145,7 @@ PRICED = """
         join seals k on k.seal = a.seal
         left join spans p on p.span = a.span
         left join served v on v.served = a.served
-        left join quotes q on q.id = a.quote_id
+        left join quotes q on q.id = a.quote
         cross join lateral (values
             (case when a.is_training then 'training' when coalesce(v.embeds, false) then 'embedding' else 'prompt' end,
              a.prompt_events, a.prompt_tokens),

@@ -13,7 +13,7 @@ import msgspec
 
 from serving.fleet.calendar import in_words
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
-from studio.errors import ModelAsleep, ModelNotFound, ServiceUnavailable
+from studio.errors import InvalidRequest, ModelAsleep, ModelNotFound, ServiceUnavailable
 
 _ADAPTER_LOADING = timedelta(seconds=2)
 
@@ -56,6 +56,14 @@ def target_named(fleet: Fleet, name: str, tenant_id: UUID) -> Target:
     if adapter.tenant_id != tenant_id or adapter.variant_id not in fleet.variants:
         raise ModelNotFound(name)
     return Target(fleet.variants[adapter.variant_id], adapter)
+
+
+def tunable_target(fleet: Fleet, name: str, tenant_id: UUID) -> Target:
+    """The same, where it can be trained on examples. InvalidRequest for an adapter, or a model that takes none."""
+    target = target_named(fleet, name, tenant_id)
+    if target.adapter is not None or not target.variant.takes_adapters:
+        raise InvalidRequest(f"The model `{name}` cannot be fine-tuned here.", param="model")
+    return target
 
 
 def is_ready(fleet: Fleet, target: Target) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from studio import clock, ids
 from studio.db.budgets import Budget, BudgetAccount, BudgetDraw
 from studio.db.tenancy import TenantBilling
-from studio.errors import NotFound
+from studio.errors import InsufficientQuota, NotFound
 from studio.tenants import audit
 
 Kind = Literal["prepaid", "monthly"]
@@ -81,6 +81,32 @@ def standings(session: Session, tenant_id: UUID) -> list[Standing]:
     zone = clock.zone(_billing(session, tenant_id).time_zone)
     month = clock.now().astimezone(zone).date().replace(day=1)
     return [_standing(session, budget, month if budget.kind == "monthly" else _began(budget)) for budget in budgets]
+
+
+def require_free(session: Session, tenant_id: UUID, api_key_id: UUID) -> None:
+    """InsufficientQuota where nothing at all is left of a budget that work of this key would meet."""
+    for one in standings(session, tenant_id):
+        if one.api_key_id in (None, api_key_id) and not one.free:
+            of_key = one.api_key_id is not None
+            raise InsufficientQuota(
+                f"The {named(one.kind, of_key=of_key)} is used up: 0 of {one.amount.normalize():f} {one.currency} is"
+                f" left here. To go on, {way_out(one.kind, of_key=of_key)}."
+            )
+
+
+def named(kind: Kind, *, of_key: bool) -> str:
+    """A budget in words, for whoever spends it."""
+    what = {"prepaid": "credit", "monthly": "budget of this month"}[kind]
+    return f"{what} of {'this API key' if of_key else 'your organization'}"
+
+
+def way_out(kind: Kind, *, of_key: bool) -> str:
+    """What to do when it is used up."""
+    what = {
+        "prepaid": "ask your operator for more credit",
+        "monthly": "raise it, or wait for the next month",
+    }[kind]
+    return f"use another key, or {what}" if of_key else what
 
 
 def _standing(session: Session, budget: Budget, period: date) -> Standing:

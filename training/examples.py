@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from training import lines as jsonl
+from studio.fine_tuning import lines as jsonl
 
 IGNORED = -100  # torch's own word for a label that does not count
 

@@ -207,9 +207,10 @@ def succeed(session: Session, job: FineTune, adapter: NewAdapter, trained_tokens
 
 
 def fail(session: Session, id: UUID, code: str, message: str, param: str | None = None) -> None:
-    """The end, with the reason that the tenant reads."""
+    """The end, with the reason that the tenant reads. What it held of budgets is free again."""
     error = {"code": code, "message": message, "param": param}
-    _change(session, id, state="failed", error=error, finished_at=clock.now())
+    if _change(session, id, state="failed", error=error, finished_at=clock.now()):
+        metering.close_source(session, id, clock.now())
 
 
 def give_up(session: Session, id: UUID) -> None:

@@ -18,22 +18,24 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from studio import ids, weights
+from studio import clock, ids, weights
 from studio.db.sessions import unit_of_work
-from studio.errors import InvalidRequest
+from studio.errors import InsufficientQuota, InvalidRequest
+from studio.fine_tuning.dataset import count_examples
+from studio.fine_tuning.hyperparameters import CONTEXT_TOKENS, RANK, Hyperparameters
 from studio.objects import Bucket, ObjectStore
-from training import jobs
+from training import budget_hold, jobs
 from training.adapter_check import AdapterRefused, check_adapter
 from training.adapter_files import AdapterFiles
+from training.budget_hold import BudgetShort
 from training.checkpoints import Checkpoints
-from training.dataset import count_examples
-from training.hyperparameters import CONTEXT_TOKENS, RANK, Hyperparameters
 from training.jobs import FineTune, InputFile, NewAdapter
 from training.progress import Prefix, ProgressEvent, ProgressLog
 from training.spec import REFUSED, DataFile, TrainerJob, TrainingSpec
 from training.trainers import TrainerDied, Trainers, Training
 
 _POLL_SECONDS = 1.0
+_BUDGET_PATIENCE_SECONDS = 5.0  # for what running gateways give back, as requests have it
 
 Ending = Literal["succeeded", "failed", "cancelled", "already over"]
 OnMetrics = Callable[[Mapping[str, Any]], None]
@@ -115,6 +117,8 @@ class _Attempt:
         self._on_metrics = on_metrics
         self._on_trouble = on_trouble
         self._trouble = ""
+        self._is_held = False  # what it costs, in every budget that it meets
+        self._short_since: float | None = None
         self._last: ProgressEvent | None = None
         with unit_of_work(workshop.database) as session:
             seq, self._reported_step = jobs.copied_events(session, job.id)
@@ -135,7 +139,7 @@ class _Attempt:
             return Outcome("cancelled")
         except weights.WeightsCorrupt:
             raise  # ours to mend: the job stays open
-        except InvalidRequest as refused:
+        except (InvalidRequest, InsufficientQuota) as refused:
             if self._last is None or self._last.message != refused.message:  # else the trainer has said it
                 self._say(refused.message, level="error")
             with unit_of_work(self._shop.database) as session:
@@ -219,6 +223,8 @@ class _Attempt:
         with self._shop.trainers.training(self._job, task, self._folder) as training:
             code = self._follow(training)
         self._copy_events()
+        while not self._hold_money() and self._short_since is not None:
+            time.sleep(_POLL_SECONDS)
         last = self._last
         if code == REFUSED and last is not None and last.level == "error":
             raise InvalidRequest(last.message, code="invalid_training_file", param=last.data["param"])
@@ -231,12 +237,26 @@ class _Attempt:
             self._check_hold()
             self._copy_events()
             try:
+                self._hold_money()
                 self._stop_if_cancelled()
-            except _Cancelled:
+            except (_Cancelled, InsufficientQuota):
                 training.stop()
                 raise
             time.sleep(_POLL_SECONDS)
         return code
+
+    def _hold_money(self) -> bool:
+        """Whether the budgets hold what the trainer has said it will read. BudgetShort where they never will."""
+        if self._is_held:
+            return True
+        try:
+            with unit_of_work(self._shop.database) as session:
+                self._is_held = budget_hold.hold(session, self._job.id, clock.now())
+        except BudgetShort as short:
+            self._short_since = self._short_since or time.monotonic()
+            if not short.may_come_back or time.monotonic() > self._short_since + _BUDGET_PATIENCE_SECONDS:
+                raise
+        return self._is_held
 
     def _hear(self, trouble: str) -> None:
         if trouble != self._trouble:

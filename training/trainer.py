@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 
 from studio.adapters import ADAPTER_FILES
 from studio.s3 import s3_client
+from studio.training_usage import TOKENS_TO_TRAIN
 from training.chat_templates import training_template
 from training.checkpoints import Checkpoints
 from training.examples import IGNORED, Examples, pad, read_examples
@@ -113,6 +114,10 @@ def train(job: TrainerJob, prefix: Prefix, progress: ProgressLog, folder: Path) 
 
     training = examples(spec.training, "training_file")
     validation = examples(spec.validation, "validation_file") if spec.validation else None
+    tokens = training.tokens * spec.n_epochs
+    if not job.reported_step:  # else an earlier attempt has said it
+        text = f"The training reads {tokens:,} tokens: the {training.tokens:,} of its examples {spec.n_epochs} times"
+        progress.message(text, data={TOKENS_TO_TRAIN: tokens})  # by which budgets hold the job
     checkpoints = Checkpoints(prefix, _environment(spec))
     reporter = Reporter(progress, checkpoints, job.reported_step)
     torch.manual_seed(spec.seed)  # the adapter's first weights
@@ -130,7 +135,7 @@ def train(job: TrainerJob, prefix: Prefix, progress: ProgressLog, folder: Path) 
     if newest is not None:
         progress.message(f"Training goes on from step {newest[0]}")
     trainer.train(resume_from_checkpoint=str(newest[1]) if newest else None)
-    _publish_adapter(trainer.model, spec, prefix, folder / "adapter", training.tokens * spec.n_epochs)
+    _publish_adapter(trainer.model, spec, prefix, folder / "adapter", tokens)
 
 
 def _examples(

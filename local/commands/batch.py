@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.api import Api, ApiRefused
+from local.commands._quoting import quote_within, sentence
 from local.commands._tenant_key import Key
 from local.output import AsJson, console, show
 
@@ -39,7 +38,8 @@ def submit(
     api = Api.from_environment(key=key)
     order = {"input_file_id": api.upload(file, "batch"), "endpoint": endpoint, "completion_window": window}
     if at_most is not None:
-        order["quote_id"] = _quote_within(api, order["input_file_id"], endpoint, at_most)
+        what = {"input_file_id": order["input_file_id"], "endpoint": endpoint}
+        order["quote_id"] = quote_within(api, what, at_most, "batch")
     batch = api.post("/v1/batches", order)
     if wait:
         batch = _wait(api, batch, quiet=as_json)
@@ -58,9 +58,7 @@ def quote(
     """Upload a file and ask what a batch of it costs at most. Nothing is run."""
     api = Api.from_environment(key=key)
     found = api.post("/v1/quotes", {"input_file_id": api.upload(file, "batch"), "endpoint": endpoint})
-    until = datetime.fromtimestamp(found["expires_at"], UTC)
-    price = f"{found['max_cost']} {found['currency']} at most, net, until {until:%Y-%m-%d %H:%M} UTC"
-    show(found, as_json, f"{found['id']}: {price}.")
+    show(found, as_json, sentence(found))
 
 
 @app.command()
@@ -96,18 +94,6 @@ def cancel(batch: BatchId, key: Key = None, as_json: AsJson = False) -> None:
     """Stop a batch. What is answered stays, and is billed."""
     found = Api.from_environment(key=key).post(f"/v1/batches/{batch}/cancel")
     show(found, as_json, _sentence(found))
-
-
-def _quote_within(api: Api, file_id: str, endpoint: str, at_most: str) -> str:
-    try:
-        limit = Decimal(at_most)
-    except InvalidOperation as error:
-        raise typer.BadParameter(f"{at_most!r} is no amount: write it as 5.00", param_hint="--at-most") from error
-    found = api.post("/v1/quotes", {"input_file_id": file_id, "endpoint": endpoint})
-    if Decimal(found["max_cost"]) > limit:
-        price = f"{found['max_cost']} {found['currency']}"
-        raise ApiRefused(f"The batch may cost {price}, more than {limit}; nothing was run. The quote is {found['id']}.")
-    return str(found["id"])
 
 
 def _wait(api: Api, batch: dict[str, Any], quiet: bool) -> dict[str, Any]:

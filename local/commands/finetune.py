@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from local.api import Api
+from local.commands._quoting import quote_within, sentence
 from local.commands._tenant_key import Key
 from local.output import AsJson, progress, show, show_rows
 
@@ -31,6 +32,9 @@ def create(
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Multiplies the usual learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and examples give the same model.")] = None,
+    at_most: Annotated[
+        str | None, typer.Option(help="Ask for a quote first, and train only if it is no more than this, net.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
     key: Key = None,
     as_json: AsJson = False,
@@ -41,21 +45,38 @@ def create(
     hyperparameters = {name: value for name, value in chosen.items() if value is not None}
     with progress(f"Uploading {file.name}", quiet=as_json):
         file_id = api.upload(file, "fine-tune")
-    job = api.post(
-        _JOBS,
-        {
-            "model": model,
-            "training_file": file_id,
-            "suffix": suffix,
-            "seed": seed,
-            "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
-        },
-    )
+    order = {
+        "model": model,
+        "training_file": file_id,
+        "suffix": suffix,
+        "seed": seed,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+    }
+    if at_most is not None:
+        what = {"training_file": file_id, "model": model, "n_epochs": epochs}
+        order["quote_id"] = quote_within(api, what, at_most, "fine-tune")
+    job = api.post(_JOBS, order)
     if wait:
         job = _until_it_ends(api, job["id"], as_json)
     show(job, as_json, _sentence(job))
     if job["status"] == "failed":
         raise typer.Exit(1)
+
+
+@app.command()
+def quote(
+    file: Annotated[Path, typer.Argument(help="JSON lines, each with `messages`.", exists=True, dir_okay=False)],
+    model: Annotated[str, typer.Option(help="The base model.")],
+    epochs: Annotated[int | None, typer.Option(help="How often the examples are read.")] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload examples and ask what a fine-tune on them costs at most. Nothing is trained."""
+    api = Api.from_environment(key=key)
+    with progress(f"Uploading {file.name}", quiet=as_json):
+        file_id = api.upload(file, "fine-tune")
+    found = api.post("/v1/quotes", {"training_file": file_id, "model": model, "n_epochs": epochs})
+    show(found, as_json, sentence(found))
 
 
 @app.command()

@@ -17,6 +17,7 @@ import msgspec
 from serving.fleet.view import Price
 from serving.tokens.usage import TokenCounts
 from studio import clock
+from studio.budgets import named, way_out
 from studio.errors import InsufficientQuota
 
 PER = Decimal(1_000_000)  # tokens to a price
@@ -43,22 +44,14 @@ class Budget:
 
     def exhausted(self, available: Decimal, needed: Decimal) -> InsufficientQuota:
         """The refusal of a request for whose prompt not even enough is left."""
-        whose = "this API key" if self.api_key_id else "your organization"
-        what, way_out, code = {
-            "prepaid": ("credit", "ask your operator for more credit", "credit_balance_exhausted"),
-            "monthly": (
-                "budget of this month",
-                "raise it, or wait for the next month",
-                "organization_spend_limit_exceeded",
-            ),
-        }[self.kind]
+        code = {"prepaid": "credit_balance_exhausted", "monthly": "organization_spend_limit_exceeded"}[self.kind]
         if self.api_key_id:
-            way_out = f"use another key, or {way_out}"
             code = code.replace("organization_", "project_")
+        of_key = self.api_key_id is not None
         return InsufficientQuota(
-            f"The {what} of {whose} is used up: {_shown(max(available, Decimal(0)))} of {_shown(self.amount)}"
-            f" {self.currency} is left here, and this request may cost {_shown(needed)} {self.currency} for its prompt"
-            f" alone. To go on, {way_out}.",
+            f"The {named(self.kind, of_key=of_key)} is used up: {_shown(max(available, Decimal(0)))} of"
+            f" {_shown(self.amount)} {self.currency} is left here, and this request may cost {_shown(needed)}"
+            f" {self.currency} for its prompt alone. To go on, {way_out(self.kind, of_key=of_key)}.",
             code=code,
         )
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from serving.files import records
 from serving.keys import require_endpoint
 from serving.routes.caller import InferenceCaller
-from serving.routes.quotes import find_quote
+from serving.routes.quotes import quote_for
 from serving.routes.stores import TenantDatabase
 from serving.texts import STORABLE
 from serving.tokens.wire import BATCHED
@@ -161,7 +161,7 @@ def create_batch(body: BatchCreate, caller: InferenceCaller, database: TenantDat
             metadata_=body.metadata,
             created_at=now,
             expires_at=now + window,
-            quote_id=None if body.quote_id is None else _quoted(session, body, source.id, now),
+            quote_id=body.quote_id and quote_for(session, body.quote_id, source.id, body.endpoint, now).id,
         )
         session.add(row)
         try:
@@ -218,16 +218,6 @@ def cancel_batch(batch_id: str, caller: InferenceCaller, database: TenantDatabas
             raise Conflict(f"The batch {batch_id} is {row.state}, so it cannot be cancelled any more.")
         audit_own(session, caller.actor, "batch.cancel", batch_id)
         return _wire(session, [row])[0]
-
-
-def _quoted(session: Session, body: BatchCreate, file_id: UUID, now: datetime) -> UUID:
-    assert body.quote_id is not None
-    quote = find_quote(session, body.quote_id)
-    if (quote.input_file_id, quote.endpoint) != (file_id, body.endpoint):
-        raise InvalidRequest(f"The quote {body.quote_id} is for another file or endpoint.", param="quote_id")
-    if quote.valid_until <= now:
-        raise InvalidRequest(f"The quote {body.quote_id} has expired: ask for a new one.", param="quote_id")
-    return quote.id
 
 
 def _window(text: str) -> timedelta:

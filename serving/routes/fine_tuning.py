@@ -13,16 +13,20 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from serving import routing
 from serving.files import records
 from serving.keys import KeyRecord, require_model
 from serving.routes.caller import InferenceCaller, Parts
-from studio import clock, ids, training_usage
+from serving.routes.quotes import quote_for
+from studio import budgets, clock, ids, training_usage
+from studio.db.catalog import Quote
 from studio.db.jobs import Adapter, FineTuningEvent, FineTuningJob
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, InvalidRequest, NotFound
+from studio.fine_tuning.hyperparameters import MOST_EPOCHS
 from studio.tenants import audit_own
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
@@ -40,7 +44,7 @@ class _Request(BaseModel):
 class Hyperparameters(_Request):
     """What may be chosen; "auto" is decided when the data set is known."""
 
-    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto | None = None
+    n_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | Auto | None = None
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto | None = None
     learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Auto | None = None
 
@@ -73,6 +77,7 @@ class CreateJob(_Request):
     hyperparameters: Hyperparameters | None = None  # OpenAI's older place for them
     method: Method | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
+    quote_id: str | None = None  # of `/v1/quotes`, for the same file, model and epochs: its price holds, and its limit
 
     def asked(self) -> dict[str, Any]:
         """The hyperparameters, wherever they stand."""
@@ -112,6 +117,7 @@ class Job(BaseModel):
     estimated_finish: int | None
     integrations: list[str]
     metadata: dict[str, str] | None
+    quote_id: str | None
 
 
 class JobList(BaseModel):
@@ -146,31 +152,40 @@ class EventList(BaseModel):
 def create_job(body: CreateJob, request: Request, parts: Parts, caller: InferenceCaller) -> Job:
     """Ask for a fine-tune. Its files are validated line by line before anything is trained."""
     require_model(caller, body.model)
-    target = routing.target_named(parts.view.fleet, body.model, caller.tenant_id)
-    if target.adapter is not None or not target.variant.takes_adapters:
-        raise InvalidRequest(f"The model `{body.model}` cannot be fine-tuned here.", param="model")
+    target, now = routing.tunable_target(parts.view.fleet, body.model, caller.tenant_id), clock.now()
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
+        budgets.require_free(session, caller.tenant_id, caller.id)
 
         def usable(text: str, param: str) -> UUID:
             return _usable_file(session, caller.tenant_id, text, param)
 
-        validation = body.validation_file
+        training_file_id, validation = usable(body.training_file, "training_file"), body.validation_file
+        asked, quote = body.asked(), None
+        if body.quote_id is not None:
+            quote = quote_for(session, body.quote_id, training_file_id, training_usage.ENDPOINT, now)
+            asked["n_epochs"] = _quoted_epochs(quote, target.variant.id, asked["n_epochs"])
         job = FineTuningJob(
             id=ids.uuid7(),
             tenant_id=caller.tenant_id,
             api_key_id=caller.id,
             variant_id=target.variant.id,
-            training_file_id=usable(body.training_file, "training_file"),
+            training_file_id=training_file_id,
             validation_file_id=None if validation is None else usable(validation, "validation_file"),
             suffix=body.suffix,
             seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
-            hyperparameters=body.asked(),
+            hyperparameters=asked,
             metadata_=body.metadata,
             state="validating_files",
-            created_at=clock.now(),
+            created_at=now,
+            quote_id=quote and quote.id,
         )
         session.add(job)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise Conflict(
+                f"The quote {body.quote_id} is used by another fine-tune already: ask for a new one."
+            ) from error
         audit_own(session, caller.actor, "fine_tune.create", ids.to_wire(ids.FINE_TUNING_JOB, job.id))
         return _job(job, None, caller)
 
@@ -275,6 +290,16 @@ def _usable_file(session: Session, tenant_id: UUID, text: str, param: str) -> UU
     return file.id
 
 
+def _quoted_epochs(quote: Quote, variant_id: str, asked: int | str) -> int:
+    """How often a quoted job reads its examples: as was quoted. InvalidRequest where something else is asked for."""
+    n_epochs: int = quote.document["n_epochs"]
+    if quote.variant_id != variant_id:
+        raise InvalidRequest(f"The quote is for the model `{quote.variant_id}`.", param="quote_id")
+    if asked not in ("auto", n_epochs):
+        raise InvalidRequest(f"The quote is for {n_epochs} epochs, and {asked} are asked for.", param="quote_id")
+    return n_epochs
+
+
 def _job(job: FineTuningJob, fine_tuned_model: str | None, caller: KeyRecord) -> Job:
     return Job(
         id=ids.to_wire(ids.FINE_TUNING_JOB, job.id),
@@ -297,6 +322,7 @@ def _job(job: FineTuningJob, fine_tuned_model: str | None, caller: KeyRecord) ->
         estimated_finish=None,
         integrations=[],
         metadata=job.metadata_,
+        quote_id=job.quote_id and ids.to_wire(ids.QUOTE, job.quote_id),
     )
 
 

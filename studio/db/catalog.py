@@ -154,7 +154,8 @@ class Commitment(Base):
 
 
 class Quote(Base):
-    """A binding price for one file: its batch is billed at the prices of `priced_at`, and never above `max_cost`, net.
+    """A binding price for one file: its batch or fine-tune is billed at the prices of `priced_at`, and never above
+    `max_cost`, net.
 
     `qte_` + id on the wire. `document`: what the customer was told, with every price row and count behind the figure.
     """
@@ -169,7 +170,7 @@ class Quote(Base):
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
     max_cost: Mapped[InvoiceAmount] = mapped_column(CheckConstraint("max_cost >= 0", "not_negative"))
     priced_at: Mapped[Instant]
-    valid_until: Mapped[Instant]  # for using it; its prices hold until the batch has ended
+    valid_until: Mapped[Instant]  # for using it; its prices hold until what was quoted has ended
     document: Mapped[Document]
 
     __table_args__ = (CheckConstraint("valid_until > priced_at", "span_not_empty"),)

@@ -199,6 +199,7 @@ class FineTuningJob(Base):
     created_at: Mapped[RecordedAt]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    quote_id: Mapped[UUID | None] = mapped_column(ForeignKey("quotes.id"), unique=True)
 
     __table_args__ = (Index("ix_fine_tuning_jobs_tenant_id_created_at", "tenant_id", "created_at"),)
 

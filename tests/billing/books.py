@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from assets.catalog import CatalogFiles
 from billing import approval, draft, finalize, invoice_requests, rated_lines, reconcile, review, usage, windows
 from billing.windows import Seal, SealKey
-from studio import ids, tenants
+from studio import ids, tenants, training_usage
 from studio.catalog.sync import sync_catalog
 from studio.db.catalog import ModelVariant
 from studio.db.fleet import EngineCounters, Replica
@@ -136,22 +136,26 @@ class Books:
         reused_completion: int = 0,
         variant: str = CHAT,
         batch_id: UUID | None = None,
+        fine_tune: UUID | None = None,
         first_token_after: timedelta | None = None,
         minutes: int = 0,
     ) -> dict[str, Any]:
-        """The row of one request that the engine has answered, but for what a cache gave."""
-        self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
-        self.engine_tokens["completion_tokens"] += completion - reused_completion
-        is_the_engines = (prompt, completion) != (reused_prompt, reused_completion)
+        """The row of one request that the engine has answered, but for what a cache gave; or of a fine-tune's job."""
+        is_the_engines = fine_tune is None and (prompt, completion) != (reused_prompt, reused_completion)
+        if is_the_engines:
+            self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
+            self.engine_tokens["completion_tokens"] += completion - reused_completion
         with self.as_role("auditor") as session:
             row = session.execute(
                 select(ModelVariant.model_id, ModelVariant.tier).where(ModelVariant.id == variant)
             ).one_or_none()
         model_id, tier = row if row is not None else (variant, "base")
-        id = uuid7_at(at)
+        id = uuid7_at(at) if fine_tune is None else training_usage.event_id(fine_tune, at)
+        path = "/v1/chat/completions" if fine_tune is None else training_usage.ENDPOINT
         return {
             "usage_day_utc": ids.day_utc_of(id), "id": id, "tenant_id": tenant_id, "api_key_id": ids.uuid7(),
-            "request_id": id.hex, "tag": None, "endpoint": "/v1/chat/completions", "model_id": model_id,
+            "request_id": id.hex if fine_tune is None else ids.to_wire(ids.FINE_TUNING_JOB, fine_tune), "tag": None,
+            "endpoint": path, "model_id": model_id,
             "variant_id": variant, "tier_requested": tier, "tier_served": tier,
             "replica_id": self.replica_id if is_the_engines else None,
             "started_at": at, "first_token_at": at + (first_token_after or timedelta(0)),

@@ -21,6 +21,7 @@ from studio.db.catalog import Price
 from studio.db.usage import UsageArchive
 from studio.objects import Bucket, ObjectStore
 from tests.billing.books import CHAT, Books, Gateway
+from tests.billing.test_quotes import QUOTED, quoted_fine_tune, training_is_sold
 from tests.local.servers import client
 
 DAY = date(2026, 11, 10)
@@ -120,6 +121,12 @@ def test_the_archive_rates_to_the_same_over_zones_price_changes_and_units(books:
             batch_id=ids.uuid7() if not spared and dice.random() < 0.3 else None,
         )  # fmt: skip
         gateway.uses(dice.choice(tenants), at, prompt=prompt, variant="embedding")
+    training_is_sold(books, "10", QUOTED - timedelta(days=60))
+    training_is_sold(books, "11.000007", NOON)
+    for hours in (-3, 3):  # a quote from before the price, of a job from before and after it
+        at = NOON + timedelta(hours=hours)
+        job, _ = quoted_fine_tune(books, tenants[0], at, 5_001, "1", NOON - timedelta(hours=6))
+        gateway.uses(tenants[0], at, prompt=5_001, fine_tune=job)
     keys = close_all(books, gateway, tenants)
     archive_day(books, store)
     found = ratings(books, store, keys)

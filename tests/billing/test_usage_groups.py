@@ -23,7 +23,7 @@ from studio import clock, ids
 from studio.db.catalog import Price
 from studio.db.usage import Quarantined, UsageStaging
 from tests.billing.books import CHAT, Books, Gateway
-from tests.billing.test_quotes import quoted_batch
+from tests.billing.test_quotes import QUOTED, quoted_batch, quoted_fine_tune, training_is_sold
 
 DAY = date(2026, 12, 10)
 CLOCKS_CHANGE = date(2026, 11, 1)  # in Havana, at one o'clock: its midnight is there twice
@@ -57,14 +57,17 @@ def test_groups_come_to_what_every_event_alone_comes_to(books: Books, seed: int,
     gateway = books.gateway()
     tenants = [books.tenant(f"kunde-{n}", zone) for n, zone in enumerate(ZONES)]
     for unit in ("completion", "prompt", "batch_prompt", "batch_completion"):
-        _list_price_changes(books, unit, drawn.choice([noon, start + timedelta(hours=drawn.uniform(1, 23))]))
-    _own_price(books, tenants[1], noon + timedelta(hours=drawn.uniform(0, 3)), drawn)
+        list_price_changes(books, unit, drawn.choice([noon, start + timedelta(hours=drawn.uniform(1, 23))]))
+    own_price(books, tenants[1], noon + timedelta(hours=drawn.uniform(0, 3)), drawn)
     _moves_to(books, tenants[2], day, "Europe/London")
     batches = [quoted_batch(books, tenants[0], "100")[0], ids.uuid7()]
     for tenant in tenants:
-        _uses(books, gateway, [_drawn_event(books, tenant, batches, start, drawn) for _ in range(60)])
+        use_all(books, gateway, [drawn_event(books, tenant, batches, start, drawn) for _ in range(60)])
+    training_is_sold(books, "10", QUOTED - timedelta(days=60))
+    training_is_sold(books, "11", start + timedelta(hours=drawn.uniform(1, 23)))
+    use_all(books, gateway, [drawn_fine_tune(books, tenants[n % 2], start, drawn) for n in range(12)])
     unknown = [books.event(tenants[3], noon, prompt=9, variant="nobody-knows") for _ in range(2)]
-    _uses(books, gateway, [*unknown, books.event(tenants[3], noon, variant="nobody-knows")])  # the last has no tokens
+    use_all(books, gateway, [*unknown, books.event(tenants[3], noon, variant="nobody-knows")])  # the last has no tokens
     gateway.reports(windows.closes_at(day))
     keys = [books.seal(tenant, day).key for tenant in tenants]
 
@@ -126,7 +129,7 @@ def _costs_the_same_however_it_is_grouped(
 
 def test_a_small_part_of_a_day_is_left_to_be_counted_one_by_one(books: Books) -> None:
     tenant, late, gateway = books.tenant(), books.tenant("spaeter"), books.gateway()
-    _uses(books, gateway, [books.event(tenant, NOON, prompt=1) for _ in range(20)])
+    use_all(books, gateway, [books.event(tenant, NOON, prompt=1) for _ in range(20)])
     gateway.uses(late, NOON, prompt=5)
     gateway.reports(windows.closes_at(DAY))
     keys = [books.seal(tenant, DAY).key, books.seal(late, DAY).key]
@@ -135,7 +138,7 @@ def test_a_small_part_of_a_day_is_left_to_be_counted_one_by_one(books: Books) ->
         assert usage.count_together(session, DAY, keys) == set(keys)
 
 
-def _drawn_event(
+def drawn_event(
     books: Books, tenant: UUID, batches: Sequence[UUID], start: datetime, drawn: random.Random
 ) -> dict[str, Any]:
     """Any time of the window, on the edges of its days and prices more often."""
@@ -154,7 +157,15 @@ def _drawn_event(
     )  # fmt: skip
 
 
-def _uses(books: Books, gateway: Gateway, events: list[dict[str, Any]]) -> None:
+def drawn_fine_tune(books: Books, tenant: UUID, start: datetime, drawn: random.Random) -> dict[str, Any]:
+    """With a quote from before the day or from within it, or with none."""
+    at, tokens = start + timedelta(hours=drawn.uniform(0, 24)), drawn.choice([1, 5_000])
+    quoted_at = drawn.choice([QUOTED - timedelta(days=40), at - timedelta(hours=drawn.uniform(0, 23))])
+    job, _ = quoted_fine_tune(books, tenant, at, tokens, "100", quoted_at)
+    return books.event(tenant, at, prompt=tokens, fine_tune=job if drawn.random() < 0.8 else ids.uuid7())
+
+
+def use_all(books: Books, gateway: Gateway, events: list[dict[str, Any]]) -> None:
     """Ship them all at once."""
     shipment = ids.uuid7()
     rows = []
@@ -173,7 +184,7 @@ def _rows(books: Books, statement: Any, key: SealKey) -> Counter[tuple[Any, ...]
         return Counter(tuple(row) for row in session.execute(statement, asdict(key)))
 
 
-def _list_price_changes(books: Books, unit: str, at: datetime) -> None:
+def list_price_changes(books: Books, unit: str, at: datetime) -> None:
     with books.as_role("worker") as session:
         old = session.scalars(
             select(Price).where(
@@ -186,7 +197,7 @@ def _list_price_changes(books: Books, unit: str, at: datetime) -> None:
         session.add(Price(currency="EUR", variant_id=CHAT, unit=unit, per_million=dearer, valid_from=at))
 
 
-def _own_price(books: Books, tenant: UUID, at: datetime, drawn: random.Random) -> None:
+def own_price(books: Books, tenant: UUID, at: datetime, drawn: random.Random) -> None:
     """Of the fast tier: sometimes below the base price, sometimes above it."""
     with books.as_role("operator") as session:
         price_book.set_price(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -13,10 +22,15 @@ from sqlalchemy import Engine, insert, select, update
 from local.objects import EmbeddedObjectStore
 from studio import clock, ids
 from studio.adapters import ADAPTER_FILES
+from studio.budgets import put_budget
+from studio.db.catalog import Quote
 from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob, LoadedAdapter
-from studio.db.sessions import engine_for, unit_of_work
+from studio.db.sessions import engine_for, tenant_scope, unit_of_work
 from studio.db.usage import UsageEvent
+from studio.fine_tuning.hyperparameters import Hyperparameters
 from studio.objects import Bucket
+from studio.settings import REPOSITORY
+from studio.signing import is_signed
 from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.local.servers import client as store_client
@@ -175,6 +189,137 @@ class TestOneJob:
         page = sdk.fine_tuning.jobs.list_events(job.id, limit=2)
         assert page.has_more
         assert [event.message for event in page] == ["Step 5", "Step 4", "Step 3", "Step 2", "Step 1"]
+
+
+def examples(*questions: str) -> bytes:
+    """A data set whose answers have one word: the stub's tokens are words."""
+    answer = {"role": "assistant", "content": "yes", "weight": 1}
+    conversations = [[{"role": "user", "content": question}, answer] for question in questions]
+    return b"".join(json.dumps({"messages": messages}).encode() + b"\n" for messages in conversations)
+
+
+class TestQuoted:
+    @pytest.fixture(scope="class")
+    def uploaded(self, gateway: GatewayProcess, house: House) -> str:
+        """Eleven examples of three tokens, and one that is cut at 1,024."""
+        return self.upload(gateway, house, examples(*["one two"] * 11, "word " * 2_000))
+
+    @staticmethod
+    def upload(gateway: GatewayProcess, house: House, content: bytes) -> str:
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=house.key.text) as client:
+            return client.files.create(file=("orders.jsonl", content), purpose="fine-tune").id
+
+    def test_it_is_counted_signed_and_used_by_one_job(
+        self, api: httpx.Client, gateway: GatewayProcess, house: House, uploaded: str
+    ) -> None:
+        what = {"training_file": uploaded, "model": CHAT}
+        answer = api.post("/v1/quotes", json=what | {"n_epochs": 2})
+        assert answer.status_code == 201, answer.text
+        quote = answer.json()
+        document = json.loads(quote["document"])
+        tokens = 11 * 3 + 1_024
+        counted = [document[name] for name in ("examples", "example_tokens", "n_epochs", "tokens")]
+        assert counted == [12, tokens, 2, 2 * tokens]
+        assert document["prices"]["training"]["per_million"] == "150.00"
+        assert (quote["max_cost"], quote["currency"]) == ("0.32", "EUR"), "0.3171, in whole cents"
+        told = [quote[name] for name in ("training_file", "n_epochs", "input_file_id", "endpoint", "model")]
+        assert told == [uploaded, 2, None, JOBS, CHAT]
+        keys = api.get("/.well-known/studio-signing-keys").json()["data"]
+        (pem,) = [key["public_key"] for key in keys if key["id"] == quote["key_id"]]
+        assert is_signed(quote["document"].encode(), base64.b64decode(quote["signature"]), pem)
+        assert api.get(f"/v1/quotes/{quote['id']}").json() == quote
+
+        order = {"model": CHAT, "training_file": uploaded, "quote_id": quote["id"]}
+        elsewhere = self.upload(gateway, house, examples(*["three"] * 10))
+        changes: list[tuple[dict[str, Any], str]] = [
+            ({"training_file": elsewhere}, "another file"),
+            ({"hyperparameters": {"n_epochs": 3}}, "for 2 epochs, and 3 are asked for"),
+        ]
+        for change, words in changes:
+            refused = api.post(JOBS, json=order | change)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "quote_id")
+            assert words in refused.json()["error"]["message"]
+        job = api.post(JOBS, json=order)
+        assert job.status_code == 200, job.text
+        assert (job.json()["quote_id"], job.json()["hyperparameters"]["n_epochs"]) == (quote["id"], 2)
+        assert api.get(f"{JOBS}/{job.json()['id']}").json() == job.json()
+        assert api.post(JOBS, json=order).status_code == 409
+        batch = {"input_file_id": uploaded, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        assert api.post("/v1/batches", json=batch | {"quote_id": quote["id"]}).status_code == 400
+
+    def test_auto_is_what_the_job_would_resolve_it_to(self, api: httpx.Client, uploaded: str) -> None:
+        quote = api.post("/v1/quotes", json={"training_file": uploaded, "model": CHAT, "n_epochs": "auto"}).json()
+        assert quote["n_epochs"] == Hyperparameters.resolve({}, 12).n_epochs == 25
+        assert quote["max_cost"] == "3.97"  # 25 times 1,057 tokens at 150 EUR a million: 3.96375
+
+    def test_an_expired_one_is_refused(self, api: httpx.Client, house: House, uploaded: str) -> None:
+        began, id = clock.now() - timedelta(days=2), ids.uuid7()
+        engine = engine_for(house.database.url("gateway"))
+        with tenant_scope(engine, house.tenant_id) as session:
+            session.add(
+                Quote(
+                    id=id, tenant_id=house.tenant_id, variant_id=CHAT, input_file_id=ids.from_wire(ids.FILE, uploaded),
+                    endpoint=JOBS, currency="EUR", max_cost=Decimal(1), priced_at=began,
+                    valid_until=began + timedelta(days=1), document={"n_epochs": 1},
+                )
+            )  # fmt: skip
+        engine.dispose()
+        order = {"model": CHAT, "training_file": uploaded, "quote_id": ids.to_wire(ids.QUOTE, id)}
+        refused = api.post(JOBS, json=order)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+        assert "has expired" in refused.json()["error"]["message"]
+
+    def test_what_would_fail_the_job_and_what_is_not_one_of_both_is_said(
+        self, api: httpx.Client, other: openai.OpenAI, gateway: GatewayProcess, house: House, uploaded: str
+    ) -> None:
+        def refusal(**what: Any) -> tuple[int, str, str | None]:
+            answer = api.post("/v1/quotes", json=what)
+            return answer.status_code, answer.json()["error"]["message"], answer.json()["error"]["param"]
+
+        broken = self.upload(gateway, house, examples(*["one"] * 10) + b"{}\n")
+        status, message, param = refusal(training_file=broken, model=CHAT)
+        assert (status, param) == (400, "training_file")
+        assert "line 11:" in message
+        long = self.upload(gateway, house, examples(*["one"] * 2_001))
+        assert "2,001 examples; a quote is given for 2,000 at most" in refusal(training_file=long, model=CHAT)[1]
+        assert refusal(training_file=uploaded, model=EMBEDDING)[2] == "model"
+        for neither in ({}, {"training_file": uploaded}, {"training_file": uploaded, "model": CHAT, "endpoint": JOBS}):
+            status, message, _ = refusal(**neither)
+            assert (status, message.split(",")[0]) == (400, "Give `input_file_id` and `endpoint` for a batch")
+        key = {"authorization": f"Bearer {other.api_key}"}
+        hidden = api.post("/v1/quotes", json={"training_file": uploaded, "model": CHAT}, headers=key)
+        assert (hidden.status_code, hidden.json()["error"]["param"]) == (400, "training_file")
+
+
+def test_the_command_trains_only_if_the_quote_is_within_what_is_given(
+    gateway: GatewayProcess, house: House, tmp_path: Path
+) -> None:
+    data = tmp_path / "orders.jsonl"
+    data.write_bytes(examples(*["word " * 2_000] * 10))
+    shell = os.environ | {"STUDIO_GATEWAY_URL": gateway.url, "STUDIO_API_KEY": house.key.text}
+
+    def studio(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "local", "finetune", *arguments, str(data), "--model", CHAT, "--epochs", "1"]
+        return subprocess.run(argv, cwd=REPOSITORY, env=shell, capture_output=True, text=True, check=False)
+
+    assert "1.54 EUR at most, net" in studio("quote").stdout
+    refused = studio("create", "--at-most", "1.53")
+    assert refused.returncode != 0
+    assert "The fine-tune may cost 1.54 EUR, more than 1.53; nothing was run." in " ".join(refused.stderr.split())
+    assert json.loads(studio("create", "--at-most", "1.54", "--json").stdout)["quote_id"].startswith("qte_")
+
+
+def test_a_budget_that_is_wholly_spent_takes_no_job(gateway: GatewayProcess, house: House, file: str) -> None:
+    with unit_of_work(house.operator) as session:
+        key = create_key(session, house.tenant_id, "poor", "tests")
+        session.flush()
+        put_budget(session, house.tenant_id, key.id, "prepaid", Decimal(0), "tests")
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key.text, max_retries=0) as poor:
+        wait_until(lambda: _knows(poor))
+        with pytest.raises(openai.RateLimitError) as refused:
+            poor.fine_tuning.jobs.create(model=CHAT, training_file=file)
+    assert refused.value.code == "insufficient_quota"
+    assert "The credit of this API key is used up: 0 of 0 EUR is left here." in refused.value.message
 
 
 class TestServed:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import Engine, insert, select
 
 from local.demo.orders import as_jsonl, training_examples
 from studio import ids, weights
 from studio.db.jobs import Adapter, File, FineTuningEvent, FineTuningJob
 from studio.db.sessions import unit_of_work
 from studio.objects import Bucket, ObjectStore
+from studio.settings import Settings
 from studio.weights import Manifest, describe
 from tests.training.conftest import BASE, put
+from training.process import LocalTrainers, trainer_environment
 from training.progress import Prefix
 from training.run import Workshop
 
@@ -91,3 +94,25 @@ def push_weights(store: ObjectStore, folder: Path) -> None:
     for file in manifest.files:
         store.put(Bucket.MODELZOO, manifest.object_key(file), (folder / file.path).read_bytes())
     weights.publish(store, manifest)
+
+
+def with_trainer(desk: Desk, folder: Path, act: str) -> Workshop:
+    """The workshop with a stand-in, which is started like the trainer: PYTHON -m training.trainer --job JOB."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.training.stand_in "{act}" "$4"\n')
+    python.chmod(0o755)
+    assert isinstance(desk.shop.trainers, LocalTrainers)
+    return replace(desk.shop, trainers=replace(desk.shop.trainers, python=python))
+
+
+def desk_with_weights_nobody_reads(
+    tenant_id: UUID, key_id: UUID, worker: Engine, store: ObjectStore, settings: Settings, folder: Path
+) -> Desk:
+    """For tests of what is beside the trainer; the python is set by `with_trainer`."""
+    model = folder / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    push_weights(store, model)
+    trainers = LocalTrainers(store, Path(sys.executable), trainer_environment(settings), folder / "weights")
+    return Desk(tenant_id, key_id, Workshop(worker, store, trainers))

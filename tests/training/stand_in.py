@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 from studio.s3 import s3_client
+from studio.training_usage import TOKENS_TO_TRAIN
 from training.progress import Prefix, ProgressLog
 from training.spec import REFUSED, TrainerJob
 
+TOKENS = 10_000
 REFUSAL = "No example has anything to learn within 1024 tokens."
 
 
@@ -33,6 +35,15 @@ def main(act: str, path: Path) -> int:
             if job.reported_step < 1:
                 progress.metrics("Step 1/2: training loss=nan", {"step": 1, "total_steps": 2, "train_loss": math.nan})
             return 1
+        case "counts and dies" | "counts and hangs":
+            if job.reported_step < 1:
+                progress.message(f"The training reads {TOKENS:,} tokens", data={TOKENS_TO_TRAIN: TOKENS})
+            if act == "counts and dies":
+                data = {"step": 1, "total_steps": 2, "train_loss": 1.0, "trained_tokens": TOKENS // 2}
+                progress.metrics("Step 1/2: training loss=1.000", data)
+                return 1
+            time.sleep(600)
+            return 0
         case _:
             left = Path(tempfile.mkdtemp())
             progress.message(str(left))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,11 +21,10 @@ from studio.objects import ObjectStore
 from studio.settings import Settings
 from studio.tenants import CreatedKey
 from tests.local.eventually import eventually
-from tests.training.desk import GOOD, Desk, push_weights
+from tests.training.desk import GOOD, Desk, desk_with_weights_nobody_reads, with_trainer
 from tests.training.stand_in import REFUSAL
 from training import jobs
 from training.jobs import HoldLost, NewAdapter
-from training.process import LocalTrainers, trainer_environment
 from training.run import Outcome, Workshop, run_fine_tune
 from training.trainers import TrainerDied
 
@@ -36,23 +33,8 @@ from training.trainers import TrainerDied
 def desk(
     tmp_path: Path, worker: Engine, tenant: UUID, api_key: CreatedKey, store: ObjectStore, s3_settings: Settings
 ) -> Desk:
-    """Weights that nobody reads; the python is set by `with_trainer`."""
-    model = tmp_path / "model"
-    model.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (model / name).write_text("{}")
-    push_weights(store, model)
-    trainers = LocalTrainers(store, Path(sys.executable), trainer_environment(s3_settings), tmp_path / "weights")
-    return Desk(tenant, api_key.id, Workshop(worker, store, trainers))
-
-
-def with_trainer(desk: Desk, folder: Path, act: str) -> Workshop:
-    """The workshop with a stand-in, which is started like the trainer: PYTHON -m training.trainer --job JOB."""
-    python = folder / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.training.stand_in "{act}" "$4"\n')
-    python.chmod(0o755)
-    assert isinstance(desk.shop.trainers, LocalTrainers)
-    return replace(desk.shop, trainers=replace(desk.shop.trainers, python=python))
+    """A tenant with a shop whose trainers are stand-ins."""
+    return desk_with_weights_nobody_reads(tenant, api_key.id, worker, store, s3_settings, tmp_path)
 
 
 def in_background(shop: Workshop, job_id: UUID) -> Callable[[], object]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from training.dataset import DatasetInvalid, DatasetSizeWrong, count_examples
-from training.hyperparameters import Hyperparameters
-from training.lines import MOST_LINE_BYTES
+from studio.fine_tuning.dataset import DatasetInvalid, DatasetSizeWrong, count_examples
+from studio.fine_tuning.hyperparameters import Hyperparameters
+from studio.fine_tuning.lines import MOST_LINE_BYTES
 
 USER = {"role": "user", "content": "two red chairs"}
 ANSWER = {"role": "assistant", "content": '{"item": "chairs"}'}

@@ -13,6 +13,7 @@ import pytest
 
 from local import process_tree
 from local.demo.orders import as_jsonl, training_examples
+from studio.training_usage import TOKENS_TO_TRAIN
 from tests.local.eventually import eventually
 from tests.training.conftest import BASE, TrainingGround
 from training.adapter_check import check_adapter, tensor_shapes
@@ -81,7 +82,10 @@ def test_the_adapter_passes_our_own_check(ground: TrainingGround) -> None:
     checked = check_adapter(config, weights, base_id=BASE, base_shapes=shapes, most_rank=8)
     assert (checked.rank, checked.modules) == (4, 14), "seven modules in each of two layers"
     assert trained_tokens(small, "small") > 2 * 10 * 50, "two epochs, prompts included"
-    assert tokens(small.events("small"))[-1] == trained_tokens(small, "small"), "padding is not billed"
+    told = small.events("small")
+    assert tokens(told)[-1] == trained_tokens(small, "small"), "padding is not billed"
+    said = [event.data[TOKENS_TO_TRAIN] for event in told if TOKENS_TO_TRAIN in event.data]
+    assert said == [trained_tokens(small, "small")], "known before the first step, and said once"
 
 
 def test_examples_that_do_not_fit_are_reported_or_refused(ground: TrainingGround) -> None:

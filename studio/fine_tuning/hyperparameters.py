@@ -8,6 +8,7 @@ from typing import Any
 
 RANK = 8  # engines on CPUs slow down with the largest rank they allow (--max-lora-rank), not with the adapter's own
 CONTEXT_TOKENS = 1024  # of one example
+MOST_EPOCHS = 50
 _LARGE_WEIGHTS_BYTES = 2_000_000_000  # one billion parameters in bfloat16
 _LEARNING_RATE, _LEARNING_RATE_LARGE = 1e-3, 2e-4
 

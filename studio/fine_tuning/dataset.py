@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.errors import InvalidRequest
-from training import lines as jsonl
-from training.lines import LineUnreadable
+from studio.fine_tuning import lines as jsonl
+from studio.fine_tuning.lines import LineUnreadable
 
 LEAST_EXAMPLES = 10
 MOST_EXAMPLES = 100_000
