@@ -41,6 +41,15 @@ DAGSTER: Values = {
     "image": f"registry.example/dagster@{DIGEST}",
     "settings": {"gateway_url": "https://api.example/", "site": "two-nodes"},
 }
+VIEW: Values = {
+    "enabled": True,
+    "proxy": {
+        "image": f"registry.example/oauth2-proxy@{DIGEST}",
+        "issuer": "https://id.example/realms/studio",
+        "clientId": "dagster",
+        "secret": "dagster-proxy",
+    },
+}
 MONITORING: Values = {
     "blocks": {"endpoint": "s3.eu-central-1.amazonaws.com:443", "region": "eu-central-1"},
     **{part: {"image": f"registry.example/{part}@{DIGEST}"} for part in ("alertmanager", "grafana", "loki", "state")},

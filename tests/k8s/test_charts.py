@@ -26,6 +26,7 @@ from tests.k8s.rendering import (
     MONITORING,
     PASSTHROUGH,
     TOOLS,
+    VIEW,
     Document,
     Values,
     merged,
@@ -82,6 +83,11 @@ CASES: dict[str, tuple[str, str, Values]] = {
             },
         ),
     ),
+    "gateway-local-volumes": (
+        "gateway",
+        "studio",
+        merged(GATEWAY, {"journal": {"localVolume": {"create": True, "nodes": ["node-1", "node-2"]}}}),
+    ),
     "gateway-bare": (
         "gateway",
         "studio",
@@ -103,15 +109,7 @@ CASES: dict[str, tuple[str, str, Values]] = {
             ON,
             {
                 "runs": {"nodeSelector": {"kubernetes.io/hostname": "node-2"}, "priorityClassName": "batch"},
-                "readOnly": {
-                    "proxy": {
-                        "enabled": True,
-                        "image": f"registry.example/oauth2-proxy@{DIGEST}",
-                        "issuer": "https://id.example/realms/studio",
-                        "clientId": "dagster",
-                        "secret": "dagster-proxy",
-                    }
-                },
+                "readOnly": VIEW,
                 "networkPolicy": {"apiServerCidrs": ["10.0.0.1/32"]},
                 "access": {"training": True},
             },
@@ -123,7 +121,6 @@ CASES: dict[str, tuple[str, str, Values]] = {
         merged(
             DAGSTER,
             {
-                "readOnly": {"enabled": False},
                 "access": {"fleet": False, "tenants": False},
                 "networkPolicy": {"enabled": False},
                 "secrets": {"s3_access_key": {"name": ""}},
@@ -212,7 +209,11 @@ CASES: dict[str, tuple[str, str, Values]] = {
 WATCHING = (
     "monitoring",
     "monitoring",
-    merged(MONITORING, {"nodes": {"devicePlugin": {"enabled": True}, "tolerations": ON["tolerations"]}}),
+    merged(
+        MONITORING,
+        {"nodes": {"devicePlugin": {"enabled": True}, "tolerations": ON["tolerations"]}},
+        {part: {"localVolume": {"create": True, "node": "node-1"}} for part in ("prometheus", "loki")},
+    ),
 )
 UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
 charts = pytest.mark.parametrize(
@@ -242,6 +243,7 @@ def judge(version: str, file: Path) -> subprocess.Popen[str]:
 def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
     fullest = (
         *(CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"]),
+        CASES["gateway-local-volumes"],
         *(CASES["training-all"], CASES["data-all"]),
         WATCHING,
     )

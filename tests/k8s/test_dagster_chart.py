@@ -13,9 +13,10 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
+from studio.catalog.declaration import DeclaredTraining
 from studio.settings import Settings
 from tests.k8s.control_plane import ControlPlane, assets, running
-from tests.k8s.rendering import CHARTS, DAGSTER, Document, Values, merged, refusal, template
+from tests.k8s.rendering import CHARTS, DAGSTER, VIEW, Document, Values, merged, refusal, template
 from tests.k8s.test_charts import assert_restricted
 
 # Everything that a pod of this chart may do in the cluster: identity, namespace (`*`: all), kind, verbs.
@@ -177,8 +178,7 @@ def test_only_our_code_sees_our_secrets() -> None:
 
 
 def test_the_view_of_finance_changes_nothing_and_is_reached_through_its_proxy() -> None:
-    proxy = {"enabled": True, "image": DAGSTER["image"], "issuer": "https://id.example", "clientId": "c", "secret": "s"}
-    documents = template("dagster", merged(DAGSTER, {"readOnly": {"proxy": proxy}}), namespace="studio")
+    documents = template("dagster", merged(DAGSTER, {"readOnly": VIEW}), namespace="studio")
     view = next(
         one for one in documents if (one["kind"], one["metadata"]["name"]) == ("Deployment", "test-dagster-view")
     )
@@ -190,6 +190,18 @@ def test_the_view_of_finance_changes_nothing_and_is_reached_through_its_proxy() 
         one for one in documents if (one["kind"], one["metadata"]["name"]) == ("Service", "test-dagster-view")
     )
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["proxy"]
-    assert "readOnly.proxy needs image" in refusal(
-        "dagster", merged(DAGSTER, {"readOnly": {"proxy": {"enabled": True}}}), namespace="studio"
-    )
+    without = merged(DAGSTER, {"readOnly": {"enabled": True}})
+    assert "readOnly.proxy needs image" in refusal("dagster", without, namespace="studio")
+    assert "test-dagster-view" not in {one["metadata"]["name"] for one in template("dagster", DAGSTER)}
+
+
+def test_as_many_fine_tunes_run_as_the_site_has_cards_and_the_rest_has_room() -> None:
+    def limits(*parts: Values) -> dict[str, int]:
+        runs = instance_file(merged(DAGSTER, *parts))["concurrency"]["runs"]
+        return {one["value"]: one["limit"] for one in runs["tag_concurrency_limits"]}
+
+    assert limits({"runs": {"fineTunes": 0, "batchWorkers": 3}}) == {"fine-tune": 0, "batch-worker": 3}
+    quota = yaml.safe_load((CHARTS / "training/values.yaml").read_text())["quota"]
+    assert limits()["fine-tune"] * DeclaredTraining.model_fields["cards"].default == quota["cards"]
+    crowded = merged(DAGSTER, {"runs": {"fineTunes": 4}})
+    assert "leaves no room" in refusal("dagster", crowded, namespace="studio")

@@ -12,7 +12,7 @@ import yaml
 
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.custom_kinds import findings
-from tests.k8s.rendering import CHARTS, HELMS, STUDIO, Document, Values, merged, run_tool, umbrella
+from tests.k8s.rendering import CHARTS, HELMS, STUDIO, VIEW, Document, Values, merged, run_tool, umbrella
 from tests.k8s.test_charts import VERSIONS, judge
 
 CUSTOM = ("gateway.networking.k8s.io/v1", "gateway.envoyproxy.io/v1alpha1")
@@ -67,7 +67,8 @@ def test_both_helms_make_the_same_and_every_kubernetes_knows_each_field(chart: P
 
 
 def test_the_parts_find_each_other_by_name(chart: Path) -> None:
-    found = documents(chart, merged(STUDIO, {"edge": {"finance": {"enabled": True, "host": "dagster.example"}}}))
+    on = {"dagster": {"readOnly": VIEW}, "edge": {"finance": {"enabled": True, "host": "dagster.example"}}}
+    found = documents(chart, merged(STUDIO, on, {"parts": {"monitoring": True}}))
     services = {one["metadata"]["name"]: one for one in found if one["kind"] == "Service"}
     for route in (one for one in found if one["kind"] == "HTTPRoute"):
         for rule in route["spec"]["rules"]:
@@ -78,6 +79,13 @@ def test_the_parts_find_each_other_by_name(chart: Path) -> None:
         config = next(one for one in found if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", settings))
         assert config["data"]["STUDIO_S3_ENDPOINT_URL"] == "http://studio-s3.studio.svc:8333"
     assert {"studio-s3", "studio-postgres", "studio-valkey"} <= services.keys()
+    watching = next(
+        one for one in found if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", "studio-prometheus")
+    )
+    jobs = {job["job_name"]: job for job in yaml.safe_load(watching["data"]["prometheus.yaml"])["scrape_configs"]}
+    (gateways,) = jobs["studio-gateway"]["dns_sd_configs"]
+    (name,) = gateways["names"]
+    assert [port["port"] for port in services[name.removesuffix(".studio.svc")]["spec"]["ports"]] == [gateways["port"]]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +93,7 @@ def test_the_parts_find_each_other_by_name(chart: Path) -> None:
     [
         ("other", {}, "of a release called studio, not other"),
         ("studio", {"parts": {"gateway": False}}, "leads nowhere"),
+        ("studio", {"edge": {"finance": {"enabled": True, "host": "a.example"}}}, "dagster.readOnly.enabled on"),
         ("studio", {"parts": {"konsole": True}}, "konsole"),
         ("studio", {"gateway": {"replica": 2}}, "replica"),
         ("studio", {"gateway": {"image": "registry.example/gateway:latest"}}, "image"),
