@@ -1,4 +1,4 @@
-"""Kong's declarative file says what the edge chart says. Kong does not run here: the fields are those of its reference."""
+"""Kong's declarative file says what the edge chart says. Kong does not run here: its fields are those of the manual."""
 
 from __future__ import annotations
 

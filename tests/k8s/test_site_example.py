@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_migrations_run_restricted_and_where_the_database_lets_them_in(releases:
     (pod,) = pods([job])
     assert_restricted(pod)
     assert job["metadata"]["namespace"] == "studio"
+
+
+def test_every_image_is_in_one_of_the_lists_of_the_signature_policy(everything: list[Document]) -> None:
+    lists = example("studio.yaml")["signatures"]
+    for pod in pods(everything):
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            matching = [fnmatch(container["image"], one) for one in (*lists["repositories"], *lists["unsigned"])]
+            assert sum(matching) == 1, container["image"]
 
 
 def test_the_page_names_every_secret(everything: list[Document]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.custom_kinds import findings
 from tests.k8s.rendering import CHARTS, HELMS, STUDIO, VIEW, Document, Values, merged, run_tool, umbrella
-from tests.k8s.test_charts import VERSIONS, judge
+from tests.k8s.test_charts import VERSIONS, judge, modelled_findings
 
 CUSTOM = ("gateway.networking.k8s.io/v1", "gateway.envoyproxy.io/v1alpha1")
 PARTS = ("data", "gateway", "dagster", "edge", "monitoring")
@@ -108,10 +109,25 @@ def test_what_cannot_be_is_refused(chart: Path, release: str, change: Values, sa
 def test_unsigned_images_can_be_refused(chart: Path) -> None:
     assert "kyverno.io/v1" not in {one["apiVersion"] for one in documents(chart, STUDIO)}
     key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
-    asked = {"enabled": True, "repositories": ["registry.example/studio/*"]}
+    asked = {
+        "enabled": True,
+        "repositories": ["registry.example/studio/*"],
+        "unsigned": ["registry.example/library/*"],
+    }
     found = documents(chart, merged(STUDIO, {"signatures": asked | {"publicKey": key}}))
     policy = next(one for one in found if one["kind"] == "ClusterPolicy")
-    (rule,) = policy["spec"]["rules"]
+    wrong = deepcopy(policy)
+    wrong["spec"]["rules"][0]["validate"]["failureAktion"] = "Enforce"
+    of_right, of_wrong = modelled_findings([policy, wrong])
+    assert of_right == ""
+    assert "failureAktion" in of_wrong
+    known, rule = policy["spec"]["rules"]
+    # A pattern of Kyverno's: every image of every container is one of these.
+    assert known["match"] == rule["match"]
+    assert known["validate"]["failureAction"] == "Enforce"
+    every = {"image": "registry.example/studio/* | registry.example/library/*"}
+    kinds = ("containers", "=(initContainers)", "=(ephemeralContainers)")
+    assert known["validate"]["pattern"] == {"spec": {kind: [every] for kind in kinds}}
     (images,) = rule["verifyImages"]
     assert (images["failureAction"], images["required"], policy["spec"]["failurePolicy"]) == ("Enforce", True, "Fail")
     assert images["attestors"] == [{"entries": [{"keys": {"publicKeys": key}}]}]
