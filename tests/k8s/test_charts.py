@@ -216,6 +216,7 @@ WATCHING = (
     ),
 )
 UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
+NAMESPACES = {chart: namespace for chart, namespace, _ in (*CASES.values(), WATCHING)}
 charts = pytest.mark.parametrize(
     "chart", sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")), ids=lambda p: p.name
 )
@@ -382,6 +383,45 @@ def test_no_level_of_the_values_takes_an_unknown_key(chart: Path) -> None:
             walk(schema["items"], None, f"{at}[]")
 
     walk(schema, values, chart.name)
+
+
+def numbers(values: Any, schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Path, default and schema of every number of the values."""
+    for name, value in values.items():
+        below = schema.get("properties", {}).get(name, {})
+        if isinstance(value, dict):
+            yield from numbers(value, below, (*at, name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*at, name), value, below
+
+
+# Only where the part that reads the number is on.
+FULLEST = {chart: values for name, (chart, _, values) in CASES.items() if name == f"{chart}-all"}
+FULLEST |= {"monitoring": WATCHING[2], "studio": {}}
+# Read only without what `-all` switches on.
+UNREAD: dict[tuple[str, str], Values] = {
+    ("engine", "replicas"): {"driver": "none"},
+    ("gateway", "replicas"): {"autoscaling": {"enabled": False}, "orphanedJournals": []},
+}
+
+
+@charts
+def test_zero_can_be_said_or_is_refused_on_purpose(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    defaults = yaml.safe_load((chart / "values.yaml").read_text())
+    for path, default, of_number in numbers(defaults, schema):
+        assert "minimum" in of_number, f"{'.'.join(path)} has no bound: whether 0 is meant cannot be seen"
+        if of_number["minimum"] > 0:
+            continue
+        values = merged(FULLEST[chart.name], UNREAD.get((chart.name, path[-1]), {}))
+
+        def rendered(value: Any, path: tuple[str, ...] = path, values: Values = values) -> list[Document]:
+            change: Any = value
+            for name in reversed(path):
+                change = {name: change}
+            return template(chart.name, merged(values, change), namespace=NAMESPACES[chart.name])
+
+        assert rendered(0) != rendered(default or 1), f"{'.'.join(path)}: 0 is taken for something else"
 
 
 @charts

@@ -14,7 +14,7 @@ from dagster_k8s.job import construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
 from studio.catalog.declaration import DeclaredTraining
-from studio.settings import Settings
+from studio.settings import REPOSITORY, Settings
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.rendering import CHARTS, DAGSTER, VIEW, Document, Values, merged, refusal, template
 from tests.k8s.test_charts import assert_restricted
@@ -63,6 +63,40 @@ def rights(documents: list[Document]) -> Iterator[tuple[tuple[str, str, str], se
 
 def test_the_rights_are_those_of_the_table() -> None:
     assert dict(rights(template("dagster", EVERYTHING, namespace="studio"))) == RIGHTS
+
+
+# The words of docs/kubernetes.md.
+KINDS = {
+    "Jobs": "jobs.batch",
+    "status of Jobs": "jobs.batch/status",
+    "pods": "pods",
+    "logs of pods": "pods/log",
+    "events": "events",
+    "Deployments": "deployments.apps",
+    "scale of Deployments": "deployments.apps/scale",
+    "HorizontalPodAutoscalers": "horizontalpodautoscalers.autoscaling",
+    "ScaledObjects": "scaledobjects.keda.sh",
+    "namespaces": "namespaces",
+    "quotas": "resourcequotas",
+    "limit ranges": "limitranges",
+    "service accounts": "serviceaccounts",
+    "network policies": "networkpolicies.networking.k8s.io",
+}
+
+
+def test_the_page_says_the_same_rights() -> None:
+    page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    table = page.partition("| account | where | what |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    said: dict[tuple[str, str, str], set[str]] = {}
+    account = ""
+    for row in table.splitlines():
+        who, where, what = (cell.strip() for cell in row.strip("|").split("|"))
+        account = who.split("`")[1] if who else account
+        place = {"the release's namespace": "studio", "everywhere": "*"}.get(where) or where.strip("`").split("`")[0]
+        for kinds, verbs in (part.split(": ") for part in what.split("; ") if part != "nothing"):
+            said |= {(account, place, KINDS[kind]): set(verbs.split(", ")) for kind in kinds.split(", ")}
+    assert said == RIGHTS
+    assert account == "viewer", "the last row, which gives nothing"
 
 
 def test_without_fleet_and_tenants_there_is_no_right_outside_the_namespace() -> None:
