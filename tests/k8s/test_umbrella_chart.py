@@ -1,4 +1,4 @@
-"""The umbrella: each part on and off, one set of names, and one release on a real API server."""
+"""The umbrella: each part on and off, one set of names; on a real API server a release of all parts, one of each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,27 @@ import yaml
 
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.custom_kinds import findings
-from tests.k8s.rendering import CHARTS, HELMS, STUDIO, VIEW, Document, Values, merged, run_tool, umbrella
+from tests.k8s.rendering import (
+    CHARTS,
+    DAGSTER,
+    DATA,
+    EDGE,
+    ENGINE,
+    GATEWAY,
+    HELMS,
+    MONITORING,
+    STUDIO,
+    VIEW,
+    Document,
+    Values,
+    merged,
+    run_tool,
+    umbrella,
+)
 from tests.k8s.test_charts import VERSIONS, judge, modelled_findings
 
 CUSTOM = ("gateway.networking.k8s.io/v1", "gateway.envoyproxy.io/v1alpha1")
+WITHOUT_BUDGET: Values = {"podDisruptionBudget": {"enabled": False}}
 PARTS = ("data", "gateway", "dagster", "edge", "monitoring")
 
 
@@ -140,7 +157,7 @@ def test_unsigned_images_can_be_refused(chart: Path) -> None:
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in ("studio", "engines", "training"):
+        for namespace in ("studio", "engines", "training", "monitoring", "monitoring-nodes"):
             plane.succeed("kubectl", "create", "namespace", namespace)
         yield plane
 
@@ -181,7 +198,7 @@ def known(plane: ControlPlane) -> dict[str, Any]:
     old = {part: {"minKubeVersion": "0.0.0"} for part in ("data", "gateway", "dagster", "edge")}
     if plane.knows("autoscaling/v2"):
         return old
-    return merged(old, {"data": {"backup": {"enabled": False}}, "gateway": {"podDisruptionBudget": {"enabled": False}}})
+    return merged(old, {"data": {"backup": {"enabled": False}}, "gateway": WITHOUT_BUDGET})
 
 
 def test_one_release_is_installed_upgraded_and_rolled_back(
@@ -219,6 +236,64 @@ def test_one_release_is_installed_upgraded_and_rolled_back(
     assert plane.run("kubectl", "get", "statefulset", "studio-postgres", "--namespace", "studio").returncode != 0
     for claim in ("studio-postgres", "studio-s3"):
         plane.object("persistentvolumeclaim", claim, "studio")  # what they hold stays
+
+
+# Each chart by itself: its namespace, its values, what an upgrade changes, and the object and field where that is seen.
+ALONE: dict[str, tuple[str, Values, Values, tuple[str, str, str]]] = {
+    "engine": ("engines", ENGINE, {"replicas": 0}, ("deployment", "engine-qwen3-32b-fast-8eb3c9", "{.spec.replicas}")),
+    "gateway": (
+        *("studio", GATEWAY, {"settings": {"cross_check_share": 0}}),
+        ("configmap", "alone-gateway", "{.data.STUDIO_CROSS_CHECK_SHARE}"),
+    ),
+    "dagster": (
+        *("studio", DAGSTER, {"webserver": {"callers": ["desk"]}, "runAsUser": 10002}),
+        ("deployment", "alone-dagster-web", "{.spec.template.spec.securityContext.runAsUser}"),
+    ),
+    "data": (
+        *("studio", DATA, {"postgres": {"maxConnections": 300}}),
+        ("statefulset", "alone-postgres", "{.spec.template.spec.containers[0].args[1]}"),
+    ),
+    "edge": (
+        *("studio", EDGE, {"host": "chat.example"}),
+        ("httproute", "alone-keys-requests", "{.spec.hostnames[0]}"),
+    ),
+    "monitoring": (
+        *("monitoring", MONITORING, {"prometheus": {"cpu": "3"}}),
+        ("statefulset", "alone-prometheus", "{.spec.template.spec.containers[0].resources.limits.cpu}"),
+    ),
+    "training": (
+        "training",
+        {"weights": {"claim": "kept"}},
+        {"quota": {"pods": 0}},
+        ("resourcequota", "training", "{.spec.hard.pods}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", ALONE)
+def test_each_part_alone_is_installed_upgraded_and_rolled_back_with_helm_3(
+    plane: ControlPlane, envoy_gateway: None, part: str
+) -> None:
+    """Helm 4 does the same here and in test_control_plane.py; what Helm 3 renders is compared in test_charts.py."""
+    namespace, values, change, (kind, name, path) = ALONE[part]
+    old = known(plane).get(part, {"minKubeVersion": "0.0.0"} | ({} if part != "engine" else WITHOUT_BUDGET))
+    where = ("--namespace", namespace)
+
+    def helm(verb: str, *more: Values) -> None:
+        text = yaml.safe_dump(merged(values, old, *more))
+        plane.succeed("helm3", verb, "alone", str(CHARTS / part), *where, "--values", "-", text=text)
+
+    def seen() -> str:
+        return plane.succeed("kubectl", "get", kind, name, *where, "--output", f"jsonpath={path}")
+
+    helm("install")
+    before = seen()
+    helm("upgrade", change)
+    assert seen() != before
+    plane.succeed("helm3", "rollback", "alone", "1", *where)
+    assert seen() == before
+    plane.succeed("helm3", "uninstall", "alone", *where)
+    assert plane.run("kubectl", "get", kind, name, *where).returncode != 0
 
 
 def test_training_is_installed_upgraded_and_rolled_back(plane: ControlPlane) -> None:
