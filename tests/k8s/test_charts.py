@@ -45,7 +45,12 @@ CASES: dict[str, tuple[str, str, Values]] = {
     "engine-all": (
         "engine",
         "engines",
-        merged(ENGINE, ON, KEDA, {"engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True}}),
+        merged(
+            ENGINE,
+            ON,
+            KEDA,
+            {"prewarm": {"enabled": True}, "engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True}},
+        ),
     ),
     "engine-local-volume": (
         "engine",
@@ -315,7 +320,7 @@ def assert_restricted(pod: Document) -> None:
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
-    assert all(allowed & volume.keys() for volume in pod["volumes"])
+    assert all(allowed & volume.keys() for volume in pod.get("volumes", ()))
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
