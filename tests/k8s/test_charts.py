@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
@@ -302,6 +303,7 @@ def pods(documents: list[Document]) -> Iterator[Document]:
 # Whose pods may speak to the API server: `tests/k8s/test_dagster_chart.py` holds their rights to a table.
 WITHOUT_PODS = ("training", "edge")
 WITH_TOKEN = ("-launcher", "-code")
+SECRET_NAME = re.compile(r"(KEY|URL|SECRET|PASSWORD|TOKEN)$")
 
 
 @cases
@@ -340,7 +342,7 @@ def test_secrets_are_references(case: str) -> None:
     for pod in pods(documents):
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
             for variable in container["env"]:
-                if variable["name"].endswith(("_KEY", "_URL")) and variable["name"] != "STUDIO_S3_ENDPOINT_URL":
+                if SECRET_NAME.search(variable["name"]) and variable["name"] != "STUDIO_S3_ENDPOINT_URL":
                     assert set(variable["valueFrom"]) == {"secretKeyRef"}
 
 

@@ -203,6 +203,16 @@ def test_settings_are_of_the_platform() -> None:
     assert secret <= set(Settings.model_fields)
 
 
+def test_there_is_one_daemon_also_during_an_upgrade() -> None:
+    documents = template("dagster", merged(DAGSTER, {"readOnly": VIEW}), namespace="studio")
+    daemons = [
+        one["spec"]
+        for one in documents
+        if one["kind"] == "Deployment" and "dagster-daemon" in str(one["spec"]["template"]["spec"]["containers"])
+    ]
+    assert [(spec["replicas"], spec["strategy"]) for spec in daemons] == [(1, {"type": "Recreate"})]
+
+
 def test_only_our_code_sees_our_secrets() -> None:
     for document in template("dagster", DAGSTER, namespace="studio"):
         if document["kind"] == "Deployment" and not document["metadata"]["name"].endswith("-code"):

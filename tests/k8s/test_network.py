@@ -163,6 +163,11 @@ def test_who_must_reach_whom_does(site: Site) -> None:
     assert [one for one in site.here(MUST) if not site.passes(*one, blocks_reach_pods=False)] == []
 
 
+def test_the_edge_counts_where_the_site_says_so(site: Site, request: pytest.FixtureRequest) -> None:
+    shown = LAYOUTS[2] in request.node.name
+    assert site.passes("envoy", "data/valkey", 6379, blocks_reach_pods=True) == shown
+
+
 def test_names_are_found_from_everywhere(site: Site) -> None:
     # What answers alone asks for no name.
     silent = {"data/postgres", "data/s3", "data/valkey"}
