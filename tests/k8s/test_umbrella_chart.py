@@ -276,7 +276,8 @@ def test_each_part_alone_is_installed_upgraded_and_rolled_back_with_helm_3(
 ) -> None:
     """Helm 4 does the same here and in test_control_plane.py; what Helm 3 renders is compared in test_charts.py."""
     namespace, values, change, (kind, name, path) = ALONE[part]
-    old = known(plane).get(part, {"minKubeVersion": "0.0.0"} | ({} if part != "engine" else WITHOUT_BUDGET))
+    budget = WITHOUT_BUDGET if part == "engine" else {}
+    old: Values = known(plane).get(part) or merged({"minKubeVersion": "0.0.0"}, budget)
     where = ("--namespace", namespace)
 
     def helm(verb: str, *more: Values) -> None:
