@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from studio import api_keys
+from tests.k8s.cases import CASES, documents_of
 from tests.k8s.custom_kinds import findings
 from tests.k8s.rendering import EDGE, Document, merged, refusal, template
-from tests.k8s.test_charts import CASES, documents_of
 
 
 def by_name(documents: list[Document], kind: str) -> dict[str, Any]:
