@@ -14,6 +14,7 @@ import yaml
 from studio.settings import REPOSITORY
 
 CHARTS = REPOSITORY / "k8s" / "charts"
+EXAMPLE = REPOSITORY / "k8s" / "site-example"
 TOOLS = REPOSITORY / "build" / "kubernetes" / "bin"
 HELMS = ("helm", "helm3")  # 4 and 3
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a pod listens on all of its addresses
@@ -40,6 +41,15 @@ GATEWAY: Values = {
 DAGSTER: Values = {
     "image": f"registry.example/dagster@{DIGEST}",
     "settings": {"gateway_url": "https://api.example/", "site": "two-nodes"},
+}
+VIEW: Values = {
+    "enabled": True,
+    "proxy": {
+        "image": f"registry.example/oauth2-proxy@{DIGEST}",
+        "issuer": "https://id.example/realms/studio",
+        "clientId": "dagster",
+        "secret": "dagster-proxy",
+    },
 }
 MONITORING: Values = {
     "blocks": {"endpoint": "s3.eu-central-1.amazonaws.com:443", "region": "eu-central-1"},
@@ -92,6 +102,20 @@ def umbrella(folder: Path) -> Path:
     answer = run_tool("helm", "dependency", "build", str(chart))
     assert answer.returncode == 0, answer.stderr
     return chart
+
+
+def example(name: str) -> Values:
+    """One of the example site's files."""
+    values: Values = yaml.safe_load((EXAMPLE / name).read_text())
+    return values
+
+
+def release(name: str, chart: Path, values: Values, namespace: str) -> list[Document]:
+    """The objects of a release of that name."""
+    arguments = ("template", name, str(chart), "--namespace", namespace, "--values", "-")
+    answer = run_tool("helm", *arguments, text=yaml.safe_dump(merged(values)))
+    assert answer.returncode == 0, answer.stderr
+    return [document for document in yaml.safe_load_all(answer.stdout) if document]
 
 
 def template(chart: str, values: Values, *, namespace: str = "engines", helm: str = "helm") -> list[Document]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,218 +14,15 @@ import pytest
 import yaml
 
 from k8s.chart_readme import ValueUnexplained, readme
-from tests.k8s.rendering import (
-    CHARTS,
-    DAGSTER,
-    DATA,
-    DIGEST,
-    EDGE,
-    ENGINE,
-    GATEWAY,
-    HELMS,
-    KEDA,
-    MONITORING,
-    PASSTHROUGH,
-    TOOLS,
-    Document,
-    Values,
-    merged,
-    template,
-)
+from tests.k8s.cases import CASES, UNSAFE, WATCHING, documents_of
+from tests.k8s.rendering import CHARTS, HELMS, TOOLS, Document, Values, merged, template
 
 VERSIONS = ("1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
-ON: Values = {
-    "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
-    "priorityClassName": "serving",
-    "imagePullSecrets": ["registry"],
-}
-# Each part switched on and off: chart, namespace, values.
-CASES: dict[str, tuple[str, str, Values]] = {
-    "engine": ("engine", "engines", ENGINE),
-    "engine-all": (
-        "engine",
-        "engines",
-        merged(ENGINE, ON, KEDA, {"engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True}}),
-    ),
-    "engine-local-volume": (
-        "engine",
-        "engines",
-        merged(ENGINE, {"models": {"localVolume": {"create": True, "node": "node-1"}}, "driver": "studio"}),
-    ),
-    "engine-bare": (
-        "engine",
-        "engines",
-        merged(
-            ENGINE,
-            {
-                "networkPolicy": {"enabled": False},
-                "podDisruptionBudget": {"enabled": False},
-                "models": {"existingClaim": "models"},
-                "weights": {"credentialsSecret": "", "endpointUrl": ""},
-                "lifecycle": {"drain": False},
-                "nodeSelector": {"metax-tech.com/gpu.installed": None},
-            },
-        ),
-    ),
-    "gateway": ("gateway", "studio", GATEWAY),
-    "gateway-all": (
-        "gateway",
-        "studio",
-        merged(
-            GATEWAY,
-            ON,
-            {
-                "autoscaling": {"enabled": True, "scaleDown": True},
-                "secrets": {"valkey_url": {"name": "valkey"}},
-                "journal": {"storageClass": "local-nvme"},
-                "orphanedJournals": [9],
-                "networkPolicy": {"callers": ["edge"]},
-            },
-        ),
-    ),
-    "gateway-bare": (
-        "gateway",
-        "studio",
-        merged(
-            GATEWAY,
-            {
-                "networkPolicy": {"enabled": False},
-                "podDisruptionBudget": {"enabled": False},
-                "secrets": {"s3_access_key": {"name": ""}, "s3_secret_key": {"name": ""}},
-            },
-        ),
-    ),
-    "dagster": ("dagster", "studio", DAGSTER),
-    "dagster-all": (
-        "dagster",
-        "studio",
-        merged(
-            DAGSTER,
-            ON,
-            {
-                "runs": {"nodeSelector": {"kubernetes.io/hostname": "node-2"}, "priorityClassName": "batch"},
-                "readOnly": {
-                    "proxy": {
-                        "enabled": True,
-                        "image": f"registry.example/oauth2-proxy@{DIGEST}",
-                        "issuer": "https://id.example/realms/studio",
-                        "clientId": "dagster",
-                        "secret": "dagster-proxy",
-                    }
-                },
-                "networkPolicy": {"apiServerCidrs": ["10.0.0.1/32"]},
-                "access": {"training": True},
-            },
-        ),
-    ),
-    "dagster-bare": (
-        "dagster",
-        "studio",
-        merged(
-            DAGSTER,
-            {
-                "readOnly": {"enabled": False},
-                "access": {"fleet": False, "tenants": False},
-                "networkPolicy": {"enabled": False},
-                "secrets": {"s3_access_key": {"name": ""}},
-            },
-        ),
-    ),
-    "training": ("training", "training", {}),
-    "training-all": (
-        "training",
-        "training",
-        {"weights": {"localVolume": {"create": True, "node": "node-2"}}, "quota": {"cards": 0}},
-    ),
-    "training-bare": (
-        "training",
-        "training",
-        {"networkPolicy": {"enabled": False}, "priority": {"create": False}, "weights": {"storageClass": "local"}},
-    ),
-    "data": ("data", "studio", DATA),
-    "data-all": (
-        "data",
-        "studio",
-        merged(
-            DATA,
-            ON,
-            {
-                "node": "node-1",
-                "postgres": {"volume": {"path": "/var/lib/studio/postgres"}},
-                "s3": {"volume": {"path": "/var/lib/studio/s3"}},
-                "backup": {"endpointUrl": "https://s3.eu-central-1.amazonaws.com", "bucketPrefix": "x-"},
-                "networkPolicy": {
-                    "callers": ["other"],
-                    "destinations": [{"cidr": "10.1.0.0/24", "ports": [443]}],
-                },
-            },
-        ),
-    ),
-    "data-bare": (
-        "data",
-        "studio",
-        merged(
-            DATA,
-            {
-                "s3": {"enabled": False, "image": ""},
-                "valkey": {"enabled": False, "image": ""},
-                "backup": {"enabled": False, "image": ""},
-                "networkPolicy": {"enabled": False},
-                "postgres": {"volume": {"storageClass": "local-nvme"}},
-            },
-        ),
-    ),
-    "edge": ("edge", "studio", EDGE),
-    "edge-all": (
-        "edge",
-        "studio",
-        merged(
-            EDGE,
-            {
-                "waf": {
-                    "enabled": True,
-                    "image": f"registry.example/coraza@{DIGEST}",
-                    "sha256": DIGEST.removeprefix("sha256:"),
-                    "pullSecret": "registry",
-                    "config": {"directives_map": {"default": ["SecRuleEngine On"]}},
-                },
-                "finance": {"enabled": True, "host": "dagster.example"},
-                "limits": {"type": "Local"},
-                "trustedHops": 1,
-            },
-        ),
-    ),
-    "edge-bare": (
-        "edge",
-        "studio",
-        merged(
-            EDGE,
-            {
-                "gatewayClass": {"create": False},
-                "jwt": {"enabled": False},
-                "limits": {"enabled": False},
-                "tls": {"redirect": False},
-            },
-        ),
-    ),
-}
-# Pods of many kinds, some of which see their node: judged one by one in test_monitoring_chart.py.
-WATCHING = (
-    "monitoring",
-    "monitoring",
-    merged(MONITORING, {"nodes": {"devicePlugin": {"enabled": True}, "tolerations": ON["tolerations"]}}),
-)
-UNSAFE = ("engine", "studio-passthrough", merged(ENGINE, PASSTHROUGH))
+NAMESPACES = {chart: namespace for chart, namespace, _ in (*CASES.values(), WATCHING)}
 charts = pytest.mark.parametrize(
     "chart", sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")), ids=lambda p: p.name
 )
 cases = pytest.mark.parametrize("case", CASES)
-
-
-def documents_of(case: tuple[str, str, Values], helm: str = "helm") -> list[Document]:
-    """The objects of one of the cases above."""
-    chart, namespace, values = case
-    return template(chart, values, namespace=namespace, helm=helm)
 
 
 @cases
@@ -242,6 +40,7 @@ def judge(version: str, file: Path) -> subprocess.Popen[str]:
 def test_every_object_is_right_for_every_kubernetes_that_is_supported(tmp_path: Path) -> None:
     fullest = (
         *(CASES["engine-all"], CASES["engine-local-volume"], UNSAFE, CASES["gateway-all"], CASES["dagster-all"]),
+        CASES["gateway-local-volumes"],
         *(CASES["training-all"], CASES["data-all"]),
         WATCHING,
     )
@@ -263,14 +62,20 @@ def test_the_judge_of_kinds_would_see_a_misspelt_field(tmp_path: Path) -> None:
     assert "terminationGracePeriod" in said
 
 
+def modelled_findings(documents: list[Document]) -> list[str]:
+    """What is wrong with each object, by the models of its maker's package."""
+    command = [TOOLS / "python", Path(__file__).parent / "modelled_kinds.py"]
+    answer = subprocess.run(command, input=json.dumps(documents), capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(answer.stdout)
+    return found
+
+
 def test_keda_knows_every_field_of_its_object() -> None:
     right = next(one for one in documents_of(CASES["engine-all"]) if one["kind"] == "ScaledObject")
     wrong = deepcopy(right)
     wrong["spec"]["triggers"][0]["timeZone"] = "Europe/Berlin"
     wrong["spec"]["coolDownPeriod"] = 60
-    judge = [TOOLS / "python", Path(__file__).parent / "keda_kinds.py"]
-    answer = subprocess.run(judge, input=json.dumps([right, wrong]), capture_output=True, text=True, check=True)
-    of_right, of_wrong = json.loads(answer.stdout)
+    of_right, of_wrong = modelled_findings([right, wrong])
     assert of_right == ""
     assert "spec.triggers.0.timeZone" in of_wrong
     assert "spec.coolDownPeriod" in of_wrong
@@ -288,6 +93,7 @@ def pods(documents: list[Document]) -> Iterator[Document]:
 # Whose pods may speak to the API server: `tests/k8s/test_dagster_chart.py` holds their rights to a table.
 WITHOUT_PODS = ("training", "edge")
 WITH_TOKEN = ("-launcher", "-code")
+SECRET_NAME = re.compile(r"(KEY|URL|SECRET|PASSWORD|TOKEN)$")
 
 
 @cases
@@ -306,7 +112,7 @@ def assert_restricted(pod: Document) -> None:
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
-    assert all(allowed & volume.keys() for volume in pod["volumes"])
+    assert all(allowed & volume.keys() for volume in pod.get("volumes", ()))
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -326,7 +132,7 @@ def test_secrets_are_references(case: str) -> None:
     for pod in pods(documents):
         for container in (*pod.get("initContainers", ()), *pod["containers"]):
             for variable in container["env"]:
-                if variable["name"].endswith(("_KEY", "_URL")) and variable["name"] != "STUDIO_S3_ENDPOINT_URL":
+                if SECRET_NAME.search(variable["name"]) and variable["name"] != "STUDIO_S3_ENDPOINT_URL":
                     assert set(variable["valueFrom"]) == {"secretKeyRef"}
 
 
@@ -374,6 +180,45 @@ def test_no_level_of_the_values_takes_an_unknown_key(chart: Path) -> None:
             walk(schema["items"], None, f"{at}[]")
 
     walk(schema, values, chart.name)
+
+
+def numbers(values: Any, schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Path, default and schema of every number of the values."""
+    for name, value in values.items():
+        below = schema.get("properties", {}).get(name, {})
+        if isinstance(value, dict):
+            yield from numbers(value, below, (*at, name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*at, name), value, below
+
+
+# Only where the part that reads the number is on.
+FULLEST = {chart: values for name, (chart, _, values) in CASES.items() if name == f"{chart}-all"}
+FULLEST |= {"monitoring": WATCHING[2], "studio": {}}
+# Read only without what `-all` switches on.
+UNREAD: dict[tuple[str, str], Values] = {
+    ("engine", "replicas"): {"driver": "none"},
+    ("gateway", "replicas"): {"autoscaling": {"enabled": False}, "orphanedJournals": []},
+}
+
+
+@charts
+def test_zero_can_be_said_or_is_refused_on_purpose(chart: Path) -> None:
+    schema = json.loads((chart / "values.schema.json").read_text())
+    defaults = yaml.safe_load((chart / "values.yaml").read_text())
+    for path, default, of_number in numbers(defaults, schema):
+        assert "minimum" in of_number, f"{'.'.join(path)} has no bound: whether 0 is meant cannot be seen"
+        if of_number["minimum"] > 0:
+            continue
+        values = merged(FULLEST[chart.name], UNREAD.get((chart.name, path[-1]), {}))
+
+        def rendered(value: Any, path: tuple[str, ...] = path, values: Values = values) -> list[Document]:
+            change: Any = value
+            for name in reversed(path):
+                change = {name: change}
+            return template(chart.name, merged(values, change), namespace=NAMESPACES[chart.name])
+
+        assert rendered(0) != rendered(default or 1), f"{'.'.join(path)}: 0 is taken for something else"
 
 
 @charts

@@ -67,7 +67,9 @@ def test_the_server_takes_every_release_of_the_catalog(cluster: ControlPlane, kn
 
 
 def test_the_server_takes_the_gateway_with_its_parts_on_and_off(cluster: ControlPlane, known: Values) -> None:
-    on = merged(GATEWAY, known, {"replicas": 3, "secrets": {"valkey_url": {"name": "valkey"}}})
+    valkey = {"secrets": {"valkey_url": {"name": "valkey"}}}
+    local = {"journal": {"localVolume": {"create": True, "nodes": ["node-1"] * 6}}}
+    on = merged(GATEWAY, known, valkey, local, {"replicas": 3, "orphanedJournals": [9]})
     off = merged(GATEWAY, known, {"networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}})
     scaled = merged(on, {"autoscaling": {"enabled": cluster.knows("autoscaling/v2")}})
     for values in (on, off, scaled):

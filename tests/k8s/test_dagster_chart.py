@@ -13,9 +13,10 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 from kubernetes.client import ApiClient
 
-from studio.settings import Settings
+from studio.catalog.declaration import DeclaredTraining
+from studio.settings import REPOSITORY, Settings
 from tests.k8s.control_plane import ControlPlane, assets, running
-from tests.k8s.rendering import CHARTS, DAGSTER, Document, Values, merged, refusal, template
+from tests.k8s.rendering import CHARTS, DAGSTER, VIEW, Document, Values, merged, refusal, template
 from tests.k8s.test_charts import assert_restricted
 
 # Everything that a pod of this chart may do in the cluster: identity, namespace (`*`: all), kind, verbs.
@@ -64,6 +65,40 @@ def test_the_rights_are_those_of_the_table() -> None:
     assert dict(rights(template("dagster", EVERYTHING, namespace="studio"))) == RIGHTS
 
 
+# The words of docs/kubernetes.md.
+KINDS = {
+    "Jobs": "jobs.batch",
+    "status of Jobs": "jobs.batch/status",
+    "pods": "pods",
+    "logs of pods": "pods/log",
+    "events": "events",
+    "Deployments": "deployments.apps",
+    "scale of Deployments": "deployments.apps/scale",
+    "HorizontalPodAutoscalers": "horizontalpodautoscalers.autoscaling",
+    "ScaledObjects": "scaledobjects.keda.sh",
+    "namespaces": "namespaces",
+    "quotas": "resourcequotas",
+    "limit ranges": "limitranges",
+    "service accounts": "serviceaccounts",
+    "network policies": "networkpolicies.networking.k8s.io",
+}
+
+
+def test_the_page_says_the_same_rights() -> None:
+    page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    table = page.partition("| account | where | what |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    said: dict[tuple[str, str, str], set[str]] = {}
+    account = ""
+    for row in table.splitlines():
+        who, where, what = (cell.strip() for cell in row.strip("|").split("|"))
+        account = who.split("`")[1] if who else account
+        place = {"the release's namespace": "studio", "everywhere": "*"}.get(where) or where.strip("`").split("`")[0]
+        for kinds, verbs in (part.split(": ") for part in what.split("; ") if part != "nothing"):
+            said |= {(account, place, KINDS[kind]): set(verbs.split(", ")) for kind in kinds.split(", ")}
+    assert said == RIGHTS
+    assert account == "viewer", "the last row, which gives nothing"
+
+
 def test_without_fleet_and_tenants_there_is_no_right_outside_the_namespace() -> None:
     off = template("dagster", merged(DAGSTER, {"access": {"fleet": False, "tenants": False}}), namespace="studio")
     assert {namespace for (_, namespace, _), _ in rights(off)} == {"studio"}
@@ -80,9 +115,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 def test_the_server_gives_these_rights_and_no_more(plane: ControlPlane) -> None:
     values = merged(EVERYTHING, {"minKubeVersion": "0.0.0"})
-    for tool, verb in (("helm", "install"), ("helm", "upgrade"), ("helm3", "upgrade")):
-        arguments = (verb, "test", str(CHARTS / "dagster"), "--namespace", "studio", "--values", "-")
-        plane.succeed(tool, *arguments, text=yaml.safe_dump(values))
+    arguments = ("install", "test", str(CHARTS / "dagster"), "--namespace", "studio", "--values", "-")
+    plane.succeed("helm", *arguments, text=yaml.safe_dump(values))
 
     for identity in ("launcher", "code", "viewer"):
         for namespace in ("studio", "engines", "training", "tenant-acme"):
@@ -169,6 +203,16 @@ def test_settings_are_of_the_platform() -> None:
     assert secret <= set(Settings.model_fields)
 
 
+def test_there_is_one_daemon_also_during_an_upgrade() -> None:
+    documents = template("dagster", merged(DAGSTER, {"readOnly": VIEW}), namespace="studio")
+    daemons = [
+        one["spec"]
+        for one in documents
+        if one["kind"] == "Deployment" and "dagster-daemon" in str(one["spec"]["template"]["spec"]["containers"])
+    ]
+    assert [(spec["replicas"], spec["strategy"]) for spec in daemons] == [(1, {"type": "Recreate"})]
+
+
 def test_only_our_code_sees_our_secrets() -> None:
     for document in template("dagster", DAGSTER, namespace="studio"):
         if document["kind"] == "Deployment" and not document["metadata"]["name"].endswith("-code"):
@@ -177,8 +221,7 @@ def test_only_our_code_sees_our_secrets() -> None:
 
 
 def test_the_view_of_finance_changes_nothing_and_is_reached_through_its_proxy() -> None:
-    proxy = {"enabled": True, "image": DAGSTER["image"], "issuer": "https://id.example", "clientId": "c", "secret": "s"}
-    documents = template("dagster", merged(DAGSTER, {"readOnly": {"proxy": proxy}}), namespace="studio")
+    documents = template("dagster", merged(DAGSTER, {"readOnly": VIEW}), namespace="studio")
     view = next(
         one for one in documents if (one["kind"], one["metadata"]["name"]) == ("Deployment", "test-dagster-view")
     )
@@ -190,6 +233,18 @@ def test_the_view_of_finance_changes_nothing_and_is_reached_through_its_proxy() 
         one for one in documents if (one["kind"], one["metadata"]["name"]) == ("Service", "test-dagster-view")
     )
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["proxy"]
-    assert "readOnly.proxy needs image" in refusal(
-        "dagster", merged(DAGSTER, {"readOnly": {"proxy": {"enabled": True}}}), namespace="studio"
-    )
+    without = merged(DAGSTER, {"readOnly": {"enabled": True}})
+    assert "readOnly.proxy needs image" in refusal("dagster", without, namespace="studio")
+    assert "test-dagster-view" not in {one["metadata"]["name"] for one in template("dagster", DAGSTER)}
+
+
+def test_as_many_fine_tunes_run_as_the_site_has_cards_and_the_rest_has_room() -> None:
+    def limits(*parts: Values) -> dict[str, int]:
+        runs = instance_file(merged(DAGSTER, *parts))["concurrency"]["runs"]
+        return {one["value"]: one["limit"] for one in runs["tag_concurrency_limits"]}
+
+    assert limits({"runs": {"fineTunes": 0, "batchWorkers": 3}}) == {"fine-tune": 0, "batch-worker": 3}
+    quota = yaml.safe_load((CHARTS / "training/values.yaml").read_text())["quota"]
+    assert limits()["fine-tune"] * DeclaredTraining.model_fields["cards"].default == quota["cards"]
+    crowded = merged(DAGSTER, {"runs": {"fineTunes": 4}})
+    assert "leaves no room" in refusal("dagster", crowded, namespace="studio")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
+from studio import api_keys
+from tests.k8s.cases import CASES, documents_of
 from tests.k8s.custom_kinds import findings
 from tests.k8s.rendering import EDGE, Document, merged, refusal, template
-from tests.k8s.test_charts import CASES, documents_of
 
 
 def by_name(documents: list[Document], kind: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def test_tokens_are_checked_and_keys_pass_to_the_gateway() -> None:
     checked = {target["name"] for target in policy["targetRefs"]}
     routes = by_name(documents, "HTTPRoute")
     for name, route in routes.items():
-        wants_token = "Authorization" in str(route["rules"])
+        wants_token = "Bearer ey" in str(route["rules"])
         assert wants_token == (name in checked), name
     (provider,) = policy["jwt"]["providers"]
     assert (provider["audiences"], provider["remoteJWKS"]["uri"]) == (["xpulink-studio"], EDGE["jwt"]["jwksUri"])
@@ -52,15 +54,46 @@ def test_tokens_are_checked_and_keys_pass_to_the_gateway() -> None:
     assert client["headers"]["earlyRequestHeaders"]["remove"] == ["x-studio-tenant"]
 
 
+def test_every_request_has_one_kind_of_caller() -> None:
+    routes = by_name(template("edge", EDGE, namespace="studio"), "HTTPRoute")
+    headers = {
+        name.split("-")[1]: [match.get("headers", []) for rule in route["rules"] for match in rule["matches"]]
+        for name, route in routes.items()
+        if name.endswith("-requests")
+    }
+    assert headers.pop("others") == [[]]  # what the others leave
+    pattern = {caller: re.compile(found[0][0]["value"]) for caller, found in headers.items()}
+
+    def callers(authorization: str) -> list[str]:
+        return [caller for caller, wanted in pattern.items() if wanted.fullmatch(authorization)]
+
+    assert callers(f"Bearer {api_keys.mint().text}") == ["keys"]
+    assert callers("Bearer eyJhbGciOiJSUzI1NiJ9.eyJ0ZW5hbnQiOiJhY21lIn0.c2ln") == ["people"]
+    for authorization in ("", "Basic eHB1Xzp4", "Bearer guess", "bearer xpu_1"):
+        assert callers(authorization) == []
+
+
 def test_each_caller_has_a_limit_and_each_body_but_a_files_a_size() -> None:
     policies = by_name(template("edge", EDGE, namespace="studio"), "BackendTrafficPolicy")
-    assert len(policies) == 4
+    counted_by = {"people": ["x-studio-tenant"], "keys": ["authorization"]}
+    assert len(policies) == 6
     for name, policy in policies.items():
-        (rule,) = policy["rateLimit"]["global"]["rules"]
-        (header,) = rule["clientSelectors"][0]["headers"]
-        assert header == {"type": "Distinct", "name": "x-studio-tenant" if "people" in name else "authorization"}
+        rules = policy["rateLimit"]["global"]["rules"]
+        selectors = [one for rule in rules for one in rule["clientSelectors"]]
+        wanted = [one["headers"][0] if "headers" in one else one["sourceCIDR"] for one in selectors]
+        assert {one["type"] for one in wanted} == {"Distinct"}, "each has its own count"
+        by = [one.get("name", one.get("value")) for one in wanted]
+        assert by == [*counted_by.get(name.split("-")[1], ()), "0.0.0.0/0", "::/0"]
+        limits = [rule["limit"]["requests"] for rule in rules]
+        assert limits == [12000 if "sourceCIDR" in one else 6000 for one in selectors]
         assert ("requestBuffer" in policy) == name.endswith("-requests")
         assert policy["timeout"]["http"]["requestTimeout"] == "0s", "streams are not cut"
+
+
+def test_the_door_of_finance_has_a_limit_too() -> None:
+    policies = by_name(documents_of(CASES["edge-all"]), "BackendTrafficPolicy")
+    rules = policies["test-finance"]["rateLimit"]["local"]["rules"]
+    assert [rule["limit"]["requests"] for rule in rules] == [12000, 12000]
 
 
 def test_what_is_off_is_gone() -> None:

@@ -273,6 +273,26 @@ class TestWeights:
         assert "needs models.localVolume.node" in refused({"models": {"localVolume": {"create": True}}})
 
 
+class TestPrewarm:
+    def test_images_are_held_on_every_node_without_a_card_and_are_no_engine(self) -> None:
+        assert "DaemonSet" not in kinds(engine())
+        documents = engine({"prewarm": {"enabled": True}, "nodeSelector": {"a": "b"}})
+        spec = only(documents, "DaemonSet")["spec"]
+        pod = spec["template"]["spec"]
+        workload = only(documents, "Deployment")["spec"]["template"]["spec"]
+        held = {container["image"] for container in pod["containers"]}
+        assert held == {one["image"] for one in (*workload["initContainers"], *workload["containers"])}
+        assert pod["nodeSelector"] == workload["nodeSelector"]
+        assert "metax-tech.com/gpu" not in str([container["resources"] for container in pod["containers"]])
+        labels = spec["template"]["metadata"]["labels"]
+        for one in (only(documents, "Service")["spec"]["selector"], only(documents, "Deployment")["spec"]["selector"]):
+            assert not one.get("matchLabels", one).items() <= labels.items()
+        policies = [one["spec"] for one in documents if one["kind"] == "NetworkPolicy"]
+        (closed,) = (one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items())
+        assert closed["policyTypes"] == ["Ingress", "Egress"]
+        assert not {"ingress", "egress"} & closed.keys()
+
+
 class TestNetwork:
     def test_only_callers_come_in_and_only_s3_and_names_go_out(self) -> None:
         policy = only(engine({"networkPolicy": {"s3Cidrs": ["10.0.0.0/24"]}}), "NetworkPolicy")["spec"]

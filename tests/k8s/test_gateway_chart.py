@@ -151,6 +151,19 @@ class TestJournal:
         assert "storageClassName" not in claim()
         assert claim({"journal": {"storageClass": "local-nvme"}})["storageClassName"] == "local-nvme"
 
+    def test_without_a_storage_class_each_has_a_folder_of_its_node(self) -> None:
+        local = {"journal": {"localVolume": {"create": True, "nodes": ["node-1", "node-2"]}}}
+        documents = gateway(local)
+        (claim,) = only(documents, "StatefulSet")["spec"]["volumeClaimTemplates"]
+        assert claim["spec"]["storageClassName"] == ""  # no class makes it: it takes the volume that names it
+        volumes = [one for one in documents if one["kind"] == "PersistentVolume"]
+        assert [one["spec"]["claimRef"]["name"] for one in volumes] == [f"journal-test-gateway-{n}" for n in (0, 1)]
+        assert [one["spec"]["local"]["path"] for one in volumes] == [f"/var/lib/studio/journal-{n}" for n in (0, 1)]
+        assert ["node-2" in str(one["spec"]["nodeAffinity"]) for one in volumes] == [False, True]
+        assert {one["metadata"]["annotations"]["helm.sh/resource-policy"] for one in volumes} == {"keep"}
+        assert "names 2 nodes and there may be 3 gateways" in refused(local, VALKEY, {"replicas": 3})
+        assert "there may be 6" in refused(local, AUTOSCALING)
+
 
 class TestHowMany:
     def test_zero_is_a_number(self) -> None:

@@ -169,6 +169,21 @@ class TestBlocks:
         assert config["compactor"]["retention_enabled"] is True
 
 
+class TestVolumes:
+    def test_without_a_storage_class_they_are_folders_of_a_node(self) -> None:
+        local = {part: {"localVolume": {"create": True, "node": "node-1"}} for part in ("prometheus", "loki")}
+        documents = monitoring(local)
+        for part in ("prometheus", "loki"):
+            (claim,) = named(documents, "StatefulSet", part)["spec"]["volumeClaimTemplates"]
+            assert claim["spec"]["storageClassName"] == ""
+            name = f"data-test-{part}-0"  # as Kubernetes calls the claim of the first pod
+            (volume,) = (one["spec"] for one in documents if one["metadata"]["name"] == f"monitoring-{name}")
+            assert volume["claimRef"] == {"namespace": "monitoring", "name": name}
+            assert volume["local"] == {"path": f"/var/lib/studio/{part}"}
+        assert "whose disk it is" in refused({"loki": {"localVolume": {"create": True}}})
+        assert "PersistentVolume" not in {one["kind"] for one in monitoring()}
+
+
 class TestWhatIsWatched:
     def test_prometheus_accepts_its_configuration_and_has_every_job_of_the_rules(self, tmp_path: Path) -> None:
         text = named(monitoring(), "ConfigMap", "prometheus")["data"]["prometheus.yaml"]
@@ -205,7 +220,7 @@ class TestWhatIsWatched:
         assert policies.keys() == {*(f"test-{part}" for part in PARTS), "test-nodes"}
         assert all(set(policy["policyTypes"]) == {"Ingress", "Egress"} for policy in policies.values())
         assert "edge" in str(policies["test-grafana"]["ingress"])
-        assert "dagster" in str(policies["test-prometheus"]["ingress"])
+        assert "'studio'" in str(policies["test-prometheus"]["ingress"])
         assert policies["test-state"]["egress"][1]["ports"] == [{"port": 5432}]
         assert named(monitoring(), "NetworkPolicy", "grafana")["spec"]["ingress"] == []
 

@@ -1,9 +1,10 @@
-"""The umbrella: each part on and off, one set of names, and one release on a real API server."""
+"""The umbrella: each part on and off, one set of names; on a real API server a release of all parts, one of each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,27 @@ import yaml
 
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.custom_kinds import findings
-from tests.k8s.rendering import CHARTS, HELMS, STUDIO, Document, Values, merged, run_tool, umbrella
-from tests.k8s.test_charts import VERSIONS, judge
+from tests.k8s.rendering import (
+    CHARTS,
+    DAGSTER,
+    DATA,
+    EDGE,
+    ENGINE,
+    GATEWAY,
+    HELMS,
+    MONITORING,
+    STUDIO,
+    VIEW,
+    Document,
+    Values,
+    merged,
+    run_tool,
+    umbrella,
+)
+from tests.k8s.test_charts import VERSIONS, judge, modelled_findings
 
 CUSTOM = ("gateway.networking.k8s.io/v1", "gateway.envoyproxy.io/v1alpha1")
+WITHOUT_BUDGET: Values = {"podDisruptionBudget": {"enabled": False}}
 PARTS = ("data", "gateway", "dagster", "edge", "monitoring")
 
 
@@ -67,7 +85,8 @@ def test_both_helms_make_the_same_and_every_kubernetes_knows_each_field(chart: P
 
 
 def test_the_parts_find_each_other_by_name(chart: Path) -> None:
-    found = documents(chart, merged(STUDIO, {"edge": {"finance": {"enabled": True, "host": "dagster.example"}}}))
+    on = {"dagster": {"readOnly": VIEW}, "edge": {"finance": {"enabled": True, "host": "dagster.example"}}}
+    found = documents(chart, merged(STUDIO, on, {"parts": {"monitoring": True}}))
     services = {one["metadata"]["name"]: one for one in found if one["kind"] == "Service"}
     for route in (one for one in found if one["kind"] == "HTTPRoute"):
         for rule in route["spec"]["rules"]:
@@ -78,6 +97,13 @@ def test_the_parts_find_each_other_by_name(chart: Path) -> None:
         config = next(one for one in found if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", settings))
         assert config["data"]["STUDIO_S3_ENDPOINT_URL"] == "http://studio-s3.studio.svc:8333"
     assert {"studio-s3", "studio-postgres", "studio-valkey"} <= services.keys()
+    watching = next(
+        one for one in found if (one["kind"], one["metadata"]["name"]) == ("ConfigMap", "studio-prometheus")
+    )
+    jobs = {job["job_name"]: job for job in yaml.safe_load(watching["data"]["prometheus.yaml"])["scrape_configs"]}
+    (gateways,) = jobs["studio-gateway"]["dns_sd_configs"]
+    (name,) = gateways["names"]
+    assert [port["port"] for port in services[name.removesuffix(".studio.svc")]["spec"]["ports"]] == [gateways["port"]]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +111,7 @@ def test_the_parts_find_each_other_by_name(chart: Path) -> None:
     [
         ("other", {}, "of a release called studio, not other"),
         ("studio", {"parts": {"gateway": False}}, "leads nowhere"),
+        ("studio", {"edge": {"finance": {"enabled": True, "host": "a.example"}}}, "dagster.readOnly.enabled on"),
         ("studio", {"parts": {"konsole": True}}, "konsole"),
         ("studio", {"gateway": {"replica": 2}}, "replica"),
         ("studio", {"gateway": {"image": "registry.example/gateway:latest"}}, "image"),
@@ -99,10 +126,25 @@ def test_what_cannot_be_is_refused(chart: Path, release: str, change: Values, sa
 def test_unsigned_images_can_be_refused(chart: Path) -> None:
     assert "kyverno.io/v1" not in {one["apiVersion"] for one in documents(chart, STUDIO)}
     key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
-    asked = {"enabled": True, "repositories": ["registry.example/studio/*"]}
+    asked = {
+        "enabled": True,
+        "repositories": ["registry.example/studio/*"],
+        "unsigned": ["registry.example/library/*"],
+    }
     found = documents(chart, merged(STUDIO, {"signatures": asked | {"publicKey": key}}))
     policy = next(one for one in found if one["kind"] == "ClusterPolicy")
-    (rule,) = policy["spec"]["rules"]
+    wrong = deepcopy(policy)
+    wrong["spec"]["rules"][0]["validate"]["failureAktion"] = "Enforce"
+    of_right, of_wrong = modelled_findings([policy, wrong])
+    assert of_right == ""
+    assert "failureAktion" in of_wrong
+    known, rule = policy["spec"]["rules"]
+    # A pattern of Kyverno's: every image of every container is one of these.
+    assert known["match"] == rule["match"]
+    assert known["validate"]["failureAction"] == "Enforce"
+    every = {"image": "registry.example/studio/* | registry.example/library/*"}
+    kinds = ("containers", "=(initContainers)", "=(ephemeralContainers)")
+    assert known["validate"]["pattern"] == {"spec": {kind: [every] for kind in kinds}}
     (images,) = rule["verifyImages"]
     assert (images["failureAction"], images["required"], policy["spec"]["failurePolicy"]) == ("Enforce", True, "Fail")
     assert images["attestors"] == [{"entries": [{"keys": {"publicKeys": key}}]}]
@@ -115,7 +157,7 @@ def test_unsigned_images_can_be_refused(chart: Path) -> None:
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in ("studio", "engines", "training"):
+        for namespace in ("studio", "engines", "training", "monitoring", "monitoring-nodes"):
             plane.succeed("kubectl", "create", "namespace", namespace)
         yield plane
 
@@ -156,7 +198,7 @@ def known(plane: ControlPlane) -> dict[str, Any]:
     old = {part: {"minKubeVersion": "0.0.0"} for part in ("data", "gateway", "dagster", "edge")}
     if plane.knows("autoscaling/v2"):
         return old
-    return merged(old, {"data": {"backup": {"enabled": False}}, "gateway": {"podDisruptionBudget": {"enabled": False}}})
+    return merged(old, {"data": {"backup": {"enabled": False}}, "gateway": WITHOUT_BUDGET})
 
 
 def test_one_release_is_installed_upgraded_and_rolled_back(
@@ -194,6 +236,65 @@ def test_one_release_is_installed_upgraded_and_rolled_back(
     assert plane.run("kubectl", "get", "statefulset", "studio-postgres", "--namespace", "studio").returncode != 0
     for claim in ("studio-postgres", "studio-s3"):
         plane.object("persistentvolumeclaim", claim, "studio")  # what they hold stays
+
+
+# Each chart by itself: its namespace, its values, what an upgrade changes, and the object and field where that is seen.
+ALONE: dict[str, tuple[str, Values, Values, tuple[str, str, str]]] = {
+    "engine": ("engines", ENGINE, {"replicas": 0}, ("deployment", "engine-qwen3-32b-fast-8eb3c9", "{.spec.replicas}")),
+    "gateway": (
+        *("studio", GATEWAY, {"settings": {"cross_check_share": 0}}),
+        ("configmap", "alone-gateway", "{.data.STUDIO_CROSS_CHECK_SHARE}"),
+    ),
+    "dagster": (
+        *("studio", DAGSTER, {"webserver": {"callers": ["desk"]}, "runAsUser": 10002}),
+        ("deployment", "alone-dagster-web", "{.spec.template.spec.securityContext.runAsUser}"),
+    ),
+    "data": (
+        *("studio", DATA, {"postgres": {"maxConnections": 300}}),
+        ("statefulset", "alone-postgres", "{.spec.template.spec.containers[0].args[1]}"),
+    ),
+    "edge": (
+        *("studio", EDGE, {"host": "chat.example"}),
+        ("httproute", "alone-keys-requests", "{.spec.hostnames[0]}"),
+    ),
+    "monitoring": (
+        *("monitoring", MONITORING, {"prometheus": {"cpu": "3"}}),
+        ("statefulset", "alone-prometheus", "{.spec.template.spec.containers[0].resources.limits.cpu}"),
+    ),
+    "training": (
+        "training",
+        {"weights": {"claim": "kept"}},
+        {"quota": {"pods": 0}},
+        ("resourcequota", "training", "{.spec.hard.pods}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", ALONE)
+def test_each_part_alone_is_installed_upgraded_and_rolled_back_with_helm_3(
+    plane: ControlPlane, envoy_gateway: None, part: str
+) -> None:
+    """Helm 4 does the same here and in test_control_plane.py; what Helm 3 renders is compared in test_charts.py."""
+    namespace, values, change, (kind, name, path) = ALONE[part]
+    budget = WITHOUT_BUDGET if part == "engine" else {}
+    old: Values = known(plane).get(part) or merged({"minKubeVersion": "0.0.0"}, budget)
+    where = ("--namespace", namespace)
+
+    def helm(verb: str, *more: Values) -> None:
+        text = yaml.safe_dump(merged(values, old, *more))
+        plane.succeed("helm3", verb, "alone", str(CHARTS / part), *where, "--values", "-", text=text)
+
+    def seen() -> str:
+        return plane.succeed("kubectl", "get", kind, name, *where, "--output", f"jsonpath={path}")
+
+    helm("install")
+    before = seen()
+    helm("upgrade", change)
+    assert seen() != before
+    plane.succeed("helm3", "rollback", "alone", "1", *where)
+    assert seen() == before
+    plane.succeed("helm3", "uninstall", "alone", *where)
+    assert plane.run("kubectl", "get", kind, name, *where).returncode != 0
 
 
 def test_training_is_installed_upgraded_and_rolled_back(plane: ControlPlane) -> None:

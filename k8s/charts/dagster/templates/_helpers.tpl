@@ -119,8 +119,8 @@ concurrency:
   runs:
     max_concurrent_runs: {{ int .Values.runs.maxConcurrent }}
     tag_concurrency_limits:
-      - {key: studio/kind, value: fine-tune, limit: 1}
-      - {key: studio/kind, value: batch-worker, limit: 2}
+      - {key: studio/kind, value: fine-tune, limit: {{ int .Values.runs.fineTunes }}}
+      - {key: studio/kind, value: batch-worker, limit: {{ int .Values.runs.batchWorkers }}}
   pools: {granularity: run, default_limit: 1}
 run_monitoring:
   enabled: true
@@ -191,7 +191,10 @@ volumes:
 {{- if semverCompare (printf "<%s-0" $v.minKubeVersion) .Capabilities.KubeVersion.Version -}}
 {{- fail (printf "this cluster is Kubernetes %s and minKubeVersion is %s: upgrade it, or lower minKubeVersion" .Capabilities.KubeVersion.Version $v.minKubeVersion) -}}
 {{- end -}}
-{{- if and $v.readOnly.proxy.enabled (not (and $v.readOnly.proxy.image $v.readOnly.proxy.issuer $v.readOnly.proxy.clientId $v.readOnly.proxy.secret)) -}}
-{{- fail "readOnly.proxy needs image, issuer, clientId and secret" -}}
+{{- if ge (add (int $v.runs.fineTunes) (int $v.runs.batchWorkers)) (int64 $v.runs.maxConcurrent) -}}
+{{- fail (printf "runs.maxConcurrent %d leaves no room beside runs.fineTunes and runs.batchWorkers, which last for hours: raise it above their sum" (int $v.runs.maxConcurrent)) -}}
+{{- end -}}
+{{- if and $v.readOnly.enabled (not (and $v.readOnly.proxy.image $v.readOnly.proxy.issuer $v.readOnly.proxy.clientId $v.readOnly.proxy.secret)) -}}
+{{- fail "readOnly.proxy needs image, issuer, clientId and secret: Dagster's UI has no sign-in of its own. Or set readOnly.enabled to false" -}}
 {{- end -}}
 {{- end -}}

@@ -47,6 +47,9 @@ STUDIO_JOURNAL_DIR: /var/lib/studio/journal
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas exceeds autoscaling.maxReplicas" -}}
 {{- end -}}
+{{- if and $v.journal.localVolume.create (lt (len $v.journal.localVolume.nodes) $most) -}}
+{{- fail (printf "journal.localVolume.nodes names %d nodes and there may be %d gateways: name the node of each" (len $v.journal.localVolume.nodes) $most) -}}
+{{- end -}}
 {{- if lt (int $v.lifecycle.gracePeriodSeconds) (add (int $v.lifecycle.preStopSeconds) 30 | int) -}}
 {{- fail (printf "lifecycle.gracePeriodSeconds must be at least %d: preStopSeconds, 25 for streams, 5 to ship usage" (add (int $v.lifecycle.preStopSeconds) 30)) -}}
 {{- end -}}

@@ -94,5 +94,9 @@ resources:
 {{- if and (or $v.nodes.exporter.enabled $v.nodes.devicePlugin.enabled) (not $v.nodes.exporter.image) -}}{{- fail "nodes.exporter.image is needed, by digest: exporter and device plugin run from it" -}}{{- end -}}
 {{- if and $v.nodes.logs.enabled (not $v.nodes.logs.image) -}}{{- fail "nodes.logs.image is needed, by digest, or switch the part off" -}}{{- end -}}
 {{- if and $v.nodes.logs.enabled (not $v.loki.enabled) -}}{{- fail "nodes.logs brings logs to Loki: switch loki on, too, or nodes.logs off" -}}{{- end -}}
+{{- range $part := list "prometheus" "loki" -}}
+{{- $volume := (index $v $part).localVolume -}}
+{{- if and $volume.create (not $volume.node) -}}{{- fail (printf "%s.localVolume.create needs %s.localVolume.node: whose disk it is" $part $part) -}}{{- end -}}
+{{- end -}}
 {{- if eq $v.nodes.namespace .Release.Namespace -}}{{- fail "nodes.namespace must be another than the release's: its pods see the host" -}}{{- end -}}
 {{- end -}}
