@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.process import cpu_seconds
 from benchmarks.usage_day import UsageDay, usage_day
-from billing import archive, archive_format, rate_archive, rated_lines, usage, windows
+from billing import archive, archive_format, rate_archive, rated_lines, unsealed, usage, windows
 from billing.rate_archive import PICO
 from local.objects import EmbeddedObjectStore
 from local.secrets import StackSecrets
@@ -62,7 +62,7 @@ def prepare(day: UsageDay, store: ObjectStore, say: Callable[[str], None]) -> No
     """Seal and archive the day, tenant by tenant, as production does."""
     began = time.process_time()
     with unit_of_work(day.worker) as session:
-        found = windows.unsealed(session)
+        found = unsealed.of_all_days(session)
     for window in found:
         with unit_of_work(day.worker) as session:
             windows.seal(
@@ -183,8 +183,9 @@ def run(events: int, tenants: int, say: Callable[[str], None]) -> tuple[dict[str
                 made = rate_archive.book_of(session, day.day)
                 book.write_bytes(pickle.dumps({name: list(getattr(made, name)) for name in made.__slots__}))
                 rows = archive.archived(session, day.day)
-                with archive.fetched(store, rows) as files:
+                with archive.fetched(store, rows) as fetched:
                     say("rating")
+                    files = fetched.folder
                     small = tenth(day, files, folder / "tenth")
                     ways = {
                         "archive": from_archive(files, book),

@@ -48,7 +48,7 @@ def last_day(session: Session, now: datetime) -> Arrivals:
 
 
 _LAST_DAY = text("""
-    select count(*) as events, coalesce(sum(prompt_tokens + completion_tokens), 0) as tokens,
+    select count(*) as events, coalesce(sum(prompt_tokens) + sum(completion_tokens), 0) as tokens,
            coalesce(max(extract(epoch from ingested_at - ended_at)), 0) as lag_seconds_max,
            max(ingested_at) as newest_ingested_at,
            (select count(*) from quarantine where resolved_at is null) as unresolved_quarantine

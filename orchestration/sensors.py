@@ -5,7 +5,6 @@ Quick work is done in the tick itself, longer work in one run for everything tha
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 
 import dagster as dg
 from sqlalchemy import Engine, func, select
@@ -42,8 +41,6 @@ from studio.db.catalog import CatalogSync
 from studio.db.sessions import unit_of_work
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
-# Older usage is found when a month closes; looking through all of it every ten minutes would cost more than it finds.
-_UNSEALED_LOOKBACK = timedelta(days=35)
 _ARCHIVED_AT_ONCE = 5  # days of old usage in ten minutes
 _CATALOG_TAG = "studio/catalog"
 _CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
@@ -89,7 +86,7 @@ def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
     now = clock.now()
     with unit_of_work(worker_database) as session:
         arrived = arrivals.last_day(session, now)
-    sealing = seal_closed_windows(worker_database, now, since=(now - _UNSEALED_LOOKBACK).date())
+    sealing = seal_closed_windows(worker_database, now)
     metadata = {
         **arrival_metadata(arrived),
         "sealed_windows": dg.MetadataValue.int(sealing.sealed),

@@ -205,6 +205,7 @@ class TestMonthClose:
         tenant = books.tenant()
         gateway.uses(tenant, NOON, prompt=200_000_000)
         books.close_day(gateway, tenant, DAY)
+        gateway.reports(LATER)
         assert self._close(books, datetime(2026, 11, 30, 5, tzinfo=UTC)) == []
         assert self._close(books, LATER) == [(tenant, MONTH)]
         assert self._close(books, LATER + timedelta(days=1)) == []
@@ -220,6 +221,31 @@ class TestMonthClose:
         books.engine_is_idle(LATER)
         assert books.process(key) == "reconciled"
         assert self._close(books, LATER + timedelta(days=1)) == [(tenant, MONTH)]
+
+    def test_a_day_that_could_not_be_sealed_postpones_the_month_of_its_tenant(
+        self, books: Books, gateway: Gateway
+    ) -> None:
+        """No row says that it is not sealed: the gateway fell silent before it had shown everything."""
+        tenant, other = books.tenant(), books.tenant("other")
+        for one in (tenant, other):
+            gateway.uses(one, NOON, prompt=200_000_000)
+            books.close_day(gateway, one, DAY)
+        gateway.uses(tenant, NOON + timedelta(days=1), prompt=1_000_000)
+        gateway.reports(NOON + timedelta(days=1))
+        assert self._close(books, LATER) == []  # what the silent one holds may be anybody's
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(other, MONTH)]
+        books.close_day(gateway, tenant, DAY + timedelta(days=1))
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(tenant, MONTH)]
+
+    def test_usage_of_the_next_month_postpones_nothing(self, books: Books, gateway: Gateway) -> None:
+        tenant = books.tenant()
+        gateway.uses(tenant, NOON, prompt=200_000_000)
+        books.close_day(gateway, tenant, DAY)
+        gateway.uses(tenant, LATER - timedelta(hours=1), prompt=1)
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(tenant, MONTH)]
 
     @pytest.mark.parametrize(
         ("zone", "over_at"),
@@ -237,6 +263,7 @@ class TestMonthClose:
         tenant = books.tenant(time_zone=zone)
         gateway.uses(tenant, NOON, prompt=200_000_000)
         books.close_day(gateway, tenant, DAY)
+        gateway.reports(over_at)
         assert self._close(books, over_at - timedelta(seconds=1)) == []
         assert self._close(books, over_at) == [(tenant, MONTH)]
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from billing import windows
+from billing import unsealed, windows
 from billing.windows import NothingToSeal, UsageNotComplete
 from serving.batches import workers
 from studio import ids
@@ -87,12 +87,12 @@ def test_unsealed_windows_are_found(books: Books) -> None:
     gateway.uses(tenant, datetime(2026, 11, 9, 23, 30, tzinfo=UTC), prompt=1)  # 00:30 of the 10th in Berlin
     gateway.uses(tenant, datetime(2026, 11, 9, 22, 30, tzinfo=UTC), prompt=1)  # 23:30 of the 9th in Berlin
     with books.as_role("worker") as session:
-        found = [(window.window_day, window.events) for window in windows.unsealed(session)]
+        found = [(window.window_day, window.events) for window in unsealed.of_all_days(session)]
     assert found == [(date(2026, 11, 9), 1), (DAY, 2)]
     gateway.reports(windows.closes_at(DAY))
     books.seal(tenant, DAY)
     with books.as_role("worker") as session:
-        assert [window.window_day for window in windows.unsealed(session)] == [date(2026, 11, 9)]
+        assert [window.window_day for window in unsealed.of_all_days(session)] == [date(2026, 11, 9)]
 
 
 def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:

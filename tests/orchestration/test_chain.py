@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
-from billing import approval, archive, invoice_requests, windows
+from billing import approval, archive, invoice_requests, quarantine, windows
 from studio import clock, tenants
 from studio.db.fleet import DesiredReplicas
 from studio.db.invoices import InvoiceDocument
@@ -123,6 +123,46 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
         "prices_go_on": True,
         "archive_rates_to_the_same": True,
     }
+
+
+def test_one_tenants_trouble_stops_nobody_elses_day_and_is_named(
+    books: Books, location: Location, objects: ObjectStore
+) -> None:
+    """An overflow from before there was a bound, a damaged file in the archive, a manifest that was changed."""
+    day, noon, gateway = date(2026, 11, 10), datetime(2026, 11, 10, 11, tzinfo=UTC), books.gateway()
+    tenants = {name: books.tenant(name) for name in ("fine", "overflow", "damaged", "changed")}
+    events = {name: gateway.uses(tenant, noon, prompt=10) for name, tenant in tenants.items()}
+    books.engine_tokens["prompt_tokens"] -= 10  # no engine has counted the impossible one
+    with books.database.superuser() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update usage_events set prompt_tokens = %s, completion_tokens = 1 where id = %s",
+            [2**63 - 1, events["overflow"]],
+        )
+    gateway.reports(windows.closes_at(day))
+    books.engine_is_idle(windows.closes_at(day))
+    keys = {name: books.seal(tenant, day).key for name, tenant in tenants.items()}
+    assert location.run("archive_day", "2026-11-10").success
+    with books.as_role("auditor") as session:
+        file = next(row.object_key for row in archive.archived(session, day) if row.tenant_id == tenants["damaged"])
+    objects.put(Bucket.USAGE_ARCHIVE, file, b"PAR1")
+    with books.database.superuser() as connection:
+        connection.execute(
+            "update usage_windows set manifest = jsonb_set(manifest, '{prompt_tokens}', '11') where tenant_id = %s",
+            [tenants["changed"]],
+        )
+    result = location.run("process_day", "2026-11-10")
+    states = {name: books.state(key) for name, key in keys.items()}
+    assert states == {"fine": "reconciled", "overflow": "held", "damaged": "rated", "changed": "sealed"}
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    counted, rated = checks["every_event_is_counted"], checks["archive_rates_to_the_same"]
+    assert not counted.passed
+    assert not rated.passed
+    assert str(events["overflow"]) in str(counted.metadata["held_events"].value)
+    assert f"tnt_{tenants['changed'].hex}" in str(counted.metadata["short"].value)
+    assert file in str(rated.metadata["comparisons"].value)
+    with books.as_role("auditor") as session:
+        assert [entry.event_id for entry in quarantine.entries(session)] == [events["overflow"]]
 
 
 def test_usage_that_is_older_than_the_archive_is_caught_up_with(books: Books, location: Location) -> None:
