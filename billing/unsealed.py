@@ -7,13 +7,13 @@ seals. Only days of which both counts differ are looked at, event by event; late
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from billing import windows
+from billing import sources, windows
 from studio import clock
 from studio.db.usage import UsageArrival
 
@@ -59,6 +59,33 @@ def remember(session: Session, now: datetime) -> list[UnsealedWindow]:
             sources, events = zip(*counts, strict=True)
             session.execute(_SEALED, {"window_day": day, "source_ids": list(sources), "events": list(events)})
         found += unsealed
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueDay:
+    """A closed day that cannot be sealed, what of it is known to wait, and why, a sentence for each source."""
+
+    window_day: date
+    tenants: int
+    events: int
+    sources: tuple[str, ...]
+
+
+def overdue(session: Session, now: datetime) -> list[OverdueDay]:
+    """Closed days that a source keeps open: those with usage in no seal, and yesterday also without.
+
+    A silent gateway may hold usage of tenants of whom nothing has arrived, so yesterday's sources are always asked.
+    """
+    yesterday = (now - windows.GRACE).astimezone(clock.BERLIN).date() - timedelta(days=1)
+    waiting: dict[date, list[UnsealedWindow]] = {yesterday: []}
+    for window in of_closed_days(session, now):
+        waiting.setdefault(window.window_day, []).append(window)
+    found = []
+    for day, unsealed in sorted(waiting.items()):
+        late = sources.lagging(session, *clock.day_window(day, clock.BERLIN), windows.closes_at(day))
+        if late:
+            found.append(OverdueDay(day, len(unsealed), sum(window.events for window in unsealed), tuple(late)))
     return found
 
 

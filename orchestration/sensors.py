@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 from sqlalchemy import Engine, func, select
 
+from assets import usage_events
 from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
@@ -82,7 +83,7 @@ def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResul
 
 @dg.sensor(minimum_interval_seconds=600, default_status=_RUNNING)
 def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
-    """Seals every closed day that has usage in no seal, and observes how usage arrives."""
+    """Seals every closed day that has usage in no seal, observes how usage arrives, and says what keeps a day open."""
     now = clock.now()
     with unit_of_work(worker_database) as session:
         arrived = arrivals.last_day(session, now)
@@ -92,7 +93,9 @@ def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
         "sealed_windows": dg.MetadataValue.int(sealing.sealed),
         "waiting": dg.MetadataValue.text("\n".join(sealing.waiting) or "nothing"),
     }
-    return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata)])
+    with unit_of_work(worker_database) as session:
+        checks = usage_events.evaluations(session)
+    return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata), *checks])
 
 
 @dg.sensor(job=PROCESS_DAY, minimum_interval_seconds=10, default_status=_RUNNING)

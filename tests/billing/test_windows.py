@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.event import listen
 
 from billing import unsealed, windows
 from billing.windows import NothingToSeal, UsageNotComplete
@@ -102,3 +103,24 @@ def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:
         workers.register(session, ids.uuid7(), NOON)
     gateway.reports(windows.closes_at(DAY))
     assert books.seal(tenant, DAY).events == 1
+
+
+def test_days_of_which_all_is_sealed_are_looked_at_again_only_when_more_arrives(books: Books) -> None:
+    tenant, gateway, now = books.tenant(), books.gateway(), windows.closes_at(DAY)
+
+    def looks() -> tuple[int, list[int]]:
+        """How often the events were read, and how many are in no seal."""
+        with books.as_role("worker") as session:
+            statements: list[str] = []
+            listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+            found = unsealed.remember(session, now)
+        return sum("from usage_events" in statement for statement in statements), [one.events for one in found]
+
+    gateway.uses(tenant, NOON, prompt=10)
+    gateway.uses(tenant, now + timedelta(hours=1), prompt=10)  # of a day that is not over
+    assert looks() == (1, [1])
+    gateway.reports(now)
+    books.seal(tenant, DAY)
+    assert [looks() for _ in range(2)] == [(1, []), (0, [])]
+    gateway.uses(tenant, NOON, prompt=10)
+    assert looks() == (1, [1])

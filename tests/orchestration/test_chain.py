@@ -185,11 +185,22 @@ def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, locati
     for pending, sealed in ((1, 0), (0, 1), (0, 1)):
         gateway.reports(clock.now(), pending=pending)
         with location.tick("closed_days") as said:
-            (observation,) = said.asset_events
+            observation, is_sealed, is_of_now = said.asset_events
+        assert is_sealed.passed is (pending == 0)
+        assert ("gateway-0 has 1 events still to ship" in str(is_sealed.metadata)) is (pending == 1)
+        assert is_of_now.passed
         assert observation.metadata["events"].value == 1
         assert (observation.metadata["sources"].value, observation.metadata["pending_events"].value) == (1, pending)
         with books.as_role("auditor") as session:
             assert len(windows.seals(session)) == sealed
+
+
+def test_an_event_from_a_broken_clock_is_shown(books: Books, location: Location) -> None:
+    event = books.gateway().uses(books.tenant(), clock.now() + timedelta(days=4000), prompt=10)
+    with location.tick("closed_days") as said:
+        is_of_now = said.asset_events[-1]
+    assert not is_of_now.passed
+    assert str(event) in str(is_of_now.metadata["events"].value)
 
 
 def test_the_catalog_is_synchronised_when_its_files_change(books: Books, location: Location) -> None:
