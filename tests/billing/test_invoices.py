@@ -157,6 +157,26 @@ def test_a_final_invoice_is_immutable_even_for_the_owner_of_the_tables(
         connection.execute(attack)
 
 
+def test_late_usage_is_taxed_by_the_rate_of_its_own_month(books: Books, gateway: Gateway, drafted: UUID) -> None:
+    """One invoice is of one month, and its last day decides (docs/finance-guide.md)."""
+    tenant = books.invoice(drafted).tenant_id
+    make_final(books, approve(books, drafted))
+    with books.database.superuser() as connection:
+        connection.execute("update tax_rates set valid_until = '2026-12-01' where country = 'DE' and category = 'S'")
+        connection.execute(
+            "insert into tax_rates (country, category, rate, valid_from, source)"
+            " values ('DE', 'S', 0.16, '2026-12-01', 'test')"
+        )
+    rates = {}
+    for at in (NOON + timedelta(days=1), LATER):
+        gateway.uses(tenant, at, prompt=200_000_000)
+        books.close_day(gateway, tenant, at.date())
+        invoice_id = books.draft(tenant, at.date().replace(day=1), LATER + timedelta(days=40))
+        assert invoice_id is not None
+        rates[at.month] = books.invoice(invoice_id).tax
+    assert rates == {11: Decimal("0.76"), 12: Decimal("0.64")}
+
+
 def test_a_rated_line_is_invoiced_once(books: Books, drafted: UUID) -> None:
     with books.as_role("worker") as session, pytest.raises(IntegrityError):
         session.connection().exec_driver_sql(
