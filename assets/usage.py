@@ -23,12 +23,15 @@ from billing import (
     rating,
     reconcile,
     token_counts,
+    unsealed,
     usage,
     windows,
 )
 from billing.arrivals import Arrivals
 from billing.comparison import Comparison
+from billing.jumps import PriceGap
 from billing.token_counts import RequestCounts
+from billing.usage import SealUneven
 from billing.windows import Seal
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
@@ -56,7 +59,8 @@ def usage_daily(
     """Tokens per tenant, variant, unit, price and civil day, for the sealed events of a Berlin day.
 
     Running a day again replaces what was counted and not yet rated. A request without exactly one price is put into
-    quarantine and holds its tenant's day: add the price to the catalog, then run the day again.
+    quarantine and holds its tenant's day: add the price to the catalog, then run the day again. A seal that does not
+    add up stays as it is. Neither stops the others; the check `every_event_is_counted` names them.
     """
     day = day_of(context)
     with unit_of_work(worker_database) as session:
@@ -66,10 +70,14 @@ def usage_daily(
     waiting = [seal.key for seal in seals if seal.state in ("sealed", "counted", "held")]
     with unit_of_work(worker_database) as session:
         counted = usage.count_together(session, day, waiting)
+    uneven: dict[str, str] = {}
     for key in waiting:
         if key not in counted:
-            with unit_of_work(worker_database) as session:
-                usage.count(session, key)
+            try:
+                with unit_of_work(worker_database) as session:
+                    usage.count(session, key)
+            except SealUneven as error:
+                uneven[str(key)] = error.message
     with unit_of_work(worker_database) as session:
         rows = usage.daily_tokens(session, day)
         seals = windows.seals(session, window_day=day)
@@ -78,6 +86,7 @@ def usage_daily(
             "rows": len(rows),
             "tokens": sum(row.tokens for row in rows),
             "events": sum(seal.events for seal in seals),
+            "not_counted": table([{"seal": key, "why": why} for key, why in uneven.items()]),
             "seals": table([_seal_row(seal) for seal in seals]),
             "usage": table(rows),
         }
@@ -95,7 +104,7 @@ def every_event_is_counted(
         counted = {seal.key: usage.counted_tokens(session, seal.key) for seal in seals}
         discarded = {seal.key: usage.discarded_tokens(session, seal.key) for seal in seals}
         held = usage.held_events(session, day, limit=20)
-        unsealed = [window for window in windows.unsealed(session, since=day) if window.window_day == day]
+        not_sealed = unsealed.of_day(session, day)
     short = [
         _seal_row(seal) | {"counted": counted[seal.key], "discarded": discarded[seal.key]}
         for seal in seals
@@ -107,7 +116,7 @@ def every_event_is_counted(
             "short": table(short),
             "held_events": table(held),
             "discarded_tokens": sum(discarded.values()),
-            "not_sealed_yet": table(unsealed),
+            "not_sealed_yet": table(not_sealed),
         },
     )
 
@@ -151,7 +160,9 @@ def prices_go_on(worker_database: dg.ResourceParam[Engine]) -> dg.AssetCheckResu
     with unit_of_work(worker_database) as session:
         gaps = jumps.price_gaps(session, clock.now())
     return dg.AssetCheckResult(
-        passed=not gaps, severity=dg.AssetCheckSeverity.WARN, metadata={"without_a_price": table(gaps)}
+        passed=not gaps,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"without_a_price": table([_gap_row(gap) for gap in gaps])},
     )
 
 
@@ -177,14 +188,22 @@ def rated_usage(
         seals = windows.seals(session, window_day=day, states=("counted", "rated"))
     with unit_of_work(worker_database) as session:
         rated_lines.rate_seals(session, day, [seal.key for seal in seals])
+    keys = [seal.key for seal in seals]
     with unit_of_work(worker_database) as session:
-        again = rate_archive.rate_twice(session, objects, [seal.key for seal in seals])
+        again = rate_archive.rate_twice(session, objects, keys)
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}
-    for seal in seals:
+        counts = reconcile.counts_of(session, day, keys, clock.now())
+    for key in keys:
         with unit_of_work(worker_database) as session:
-            rated_twice = reconcile.rated_twice(seal.key, again.get(seal.key))
-            up_time = worked.get(seal.key.tenant_id, [])
-            reconcile.reconcile_seal(session, seal.key, clock.now(), rated_twice, *up_time)
+            rated_twice = reconcile.rated_twice(key, again.get(key))
+            reconcile.settle(
+                session,
+                key,
+                clock.now(),
+                *counts[key],
+                rated_twice,
+                *worked.get(key.tenant_id, []),
+            )
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)
@@ -263,6 +282,14 @@ def arrival_metadata(arrived: Arrivals) -> dict[str, dg.MetadataValue]:
         "silent_seconds_max": dg.MetadataValue.float(max((s.silent_seconds for s in arrived.sources), default=0.0)),
         "completeness": table(arrived.sources),
     }
+
+
+def _gap_row(gap: PriceGap) -> dict[str, str]:
+    whose = "the list" if gap.tenant_id is None else _tenant(gap.tenant_id)
+    return {
+        "of": whose, "currency": gap.currency, "variant_id": gap.variant_id, "unit": gap.unit,
+        "ends_at": gap.ends_at.isoformat(),
+    }  # fmt: skip
 
 
 def _tenant(id: UUID) -> str:

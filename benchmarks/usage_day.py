@@ -48,7 +48,7 @@ def usage_day(folder: Path, events: int, tenants: int, days: int = 1) -> Iterato
             sync_catalog(session, REPOSITORY / "catalog", "local")
         with database.superuser() as connection:
             values = {"events": events, "tenants": tenants, "start": first, "end": end, "gateways": GATEWAYS}
-            for statement in _TENANTS, _PRICES, _SOURCES, _PARTITIONS, _EVENTS, _NUMBERED:
+            for statement in _TENANTS, _PRICES, _SOURCES, _PARTITIONS, _EVENTS, _NUMBERED, _ARRIVED:
                 psycopg.ClientCursor(connection).execute(statement, values)  # many statements at once
             connection.commit()
             connection.autocommit = True
@@ -130,4 +130,9 @@ _EVENTS = """
 _NUMBERED = """
     update usage_sources s set last_seq = e.seq
     from (select source_id, max(source_seq) as seq from usage_events group by 1) e where e.source_id = s.id
+"""
+# As `accept_usage` counts them.
+_ARRIVED = """
+    insert into usage_arrivals (window_day, source_id, events)
+    select (started_at at time zone 'Europe/Berlin')::date, source_id, count(*) from usage_events group by 1, 2
 """

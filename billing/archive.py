@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -25,14 +25,30 @@ from billing.archive_format import COLUMNS, NOTHING, POSTGRES_SUMS, SCHEMA_VERSI
 from billing.windows import Seal, SealKey, over_day, over_seal
 from studio import ids
 from studio.db.usage import UsageArchive, UsageWindow
+from studio.errors import Conflict
 from studio.objects import Bucket, ObjectStore
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-class ArchiveDamaged(Exception):
-    """An archived file is missing or is not the one that was written. The events are still in the table."""
+class NotWhatWasSealed(Conflict):
+    """The events of a seal, read back, are not those of its manifest: somebody has changed one of them."""
+
+    default_code = "not_what_was_sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Archived files in a folder of their own, and why those of some seals are not among them."""
+
+    folder: Path
+    damaged: Mapping[SealKey, str]
+
+    @property
+    def files(self) -> str | None:
+        """A pattern for all of them, or None when there is none."""
+        return f"{self.folder}/*.parquet" if any(self.folder.iterdir()) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,7 @@ class Comparison:
 def archive_seal(session: Session, store: ObjectStore, duckdb: DuckDBPyConnection, key: SealKey, now: datetime) -> bool:
     """Put the events of a seal into the object store, unless they are there; whether they were put now.
 
-    RuntimeError when what was read is not what was sealed: nothing is archived then.
+    NotWhatWasSealed when what was read is something else: nothing is archived then.
     """
     seal = windows.lock(session, key)
     if session.get(UsageArchive, (key.window_day, key.tenant_id, key.seal_no)) is not None:
@@ -69,7 +85,10 @@ def archive_seal(session: Session, store: ObjectStore, duckdb: DuckDBPyConnectio
         archive_format.write(duckdb, csv, parquet)
         totals = archive_format.totals_of_file(duckdb, parquet)
         if (totals.events, totals.tokens) != (seal.events, seal.tokens):
-            raise RuntimeError(f"the seal {key} holds {seal.events} events, but {totals.events} were read back")
+            raise NotWhatWasSealed(
+                f"The seal {key} holds {seal.events} events and {seal.tokens} tokens,"
+                f" but {totals.events} and {totals.tokens} were read back."
+            )
         body = parquet.read_bytes()
     sha256 = hashlib.sha256(body).hexdigest()
     name = object_key(key, sha256)
@@ -111,26 +130,25 @@ def archived(session: Session, window_day: date) -> list[UsageArchive]:
 
 
 @contextmanager
-def fetched(store: ObjectStore, rows: list[UsageArchive]) -> Iterator[Path]:
-    """The files of archived seals in a folder of their own. ArchiveDamaged unless each is what was written."""
+def fetched(store: ObjectStore, rows: list[UsageArchive]) -> Iterator[Fetched]:
+    """The files of archived seals. One that is missing, or is not what was written, is left out and named."""
+    damaged: dict[SealKey, str] = {}
     with TemporaryDirectory(prefix="studio-archive-") as name:
         folder = Path(name)
         for number, row in enumerate(rows):
             body = store.get(Bucket.USAGE_ARCHIVE, row.object_key)
             if body is None or hashlib.sha256(body).hexdigest() != row.sha256:
                 what = "is missing" if body is None else "is not what was written"
-                raise ArchiveDamaged(f"{row.object_key} in the bucket usage-archive {what}.")
+                key = SealKey(row.window_day, row.tenant_id, row.seal_no)
+                damaged[key] = f"{row.object_key} in the bucket usage-archive {what}."
+                continue
             (folder / f"{number}.parquet").write_bytes(body)
-        yield folder
+        yield Fetched(folder, damaged)
 
 
-def compare_day(session: Session, duckdb: DuckDBPyConnection, folder: Path, window_day: date) -> list[Comparison]:
+def compare_day(session: Session, duckdb: DuckDBPyConnection, files: str | None, window_day: date) -> list[Comparison]:
     """Each archived seal of a day, added up from its file by duckdb and from the table by PostgreSQL."""
-    rows = duckdb.execute(
-        f"select tenant_id::varchar, seal_no, {archive_format.DUCKDB_SUMS}"  # noqa: S608 (columns of our own)
-        f" from read_parquet('{folder}/*.parquet') group by all"
-    ).fetchall()
-    in_archive = {SealKey(window_day, UUID(row[0]), row[1]): Totals(*map(int, row[2:])) for row in rows}
+    in_archive = {} if files is None else _sums_of_files(duckdb, files, window_day)
     in_table = {
         SealKey(window_day, row[0], row[1]): Totals(*map(int, row[2:]))
         for row in session.execute(_TABLE_SUMS, {"window_day": window_day})
@@ -138,6 +156,14 @@ def compare_day(session: Session, duckdb: DuckDBPyConnection, folder: Path, wind
     sealed = {seal.key: seal.events for seal in windows.seals(session, window_day=window_day)}
     keys = [SealKey(row.window_day, row.tenant_id, row.seal_no) for row in archived(session, window_day)]
     return [Comparison(key, sealed[key], in_archive.get(key, NOTHING), in_table.get(key, NOTHING)) for key in keys]
+
+
+def _sums_of_files(duckdb: DuckDBPyConnection, files: str, window_day: date) -> dict[SealKey, Totals]:
+    rows = duckdb.execute(
+        f"select tenant_id::varchar, seal_no, {archive_format.DUCKDB_SUMS}"  # noqa: S608 (columns of our own)
+        f" from read_parquet('{files}') group by all"
+    ).fetchall()
+    return {SealKey(window_day, UUID(row[0]), row[1]): Totals(*map(int, row[2:])) for row in rows}
 
 
 def _copy(connection: Connection, key: SealKey, csv: Path) -> None:

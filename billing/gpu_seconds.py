@@ -60,7 +60,7 @@ def _comparison(row: RowMapping, window_day: date) -> Comparison:
 
 _OF_DAY = text("""
     with used as (
-        select e.replica_id, e.tenant_id, sum(e.prompt_tokens + e.completion_tokens) as tokens,
+        select e.replica_id, e.tenant_id, sum(e.prompt_tokens) + sum(e.completion_tokens) as tokens,
                sum(extract(epoch from e.ended_at - coalesce(e.first_token_at, e.ended_at))) as busy_seconds,
                count(*) filter (where o.outside) as outside_events,
                (array_agg(e.id::text order by e.id) filter (where o.outside))[1:20] as outside_ids

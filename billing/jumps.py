@@ -30,8 +30,12 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class PriceGap:
-    """Something that is sold now and has no price at an instant to come: its usage would be held."""
+    """Something that is sold now and has no price at an instant to come: its usage would be held.
 
+    `tenant_id`: whose own price it is, where the list has none that goes on; None for the list's.
+    """
+
+    tenant_id: UUID | None
     currency: str
     variant_id: str
     unit: str
@@ -50,7 +54,8 @@ def of_day(session: Session, window_day: date) -> list[Jump]:
 
 
 def price_gaps(session: Session, now: datetime) -> list[PriceGap]:
-    """Prices that end within PRICES_AHEAD, or have ended, and are followed by none."""
+    """Prices that end within PRICES_AHEAD, or have ended, and are followed by none. A tenant's own price prices nobody
+    else's usage, so it fills no gap of the list; the list fills one of its."""
     rows = session.execute(_PRICE_GAPS, {"ahead": now + PRICES_AHEAD})
     return [PriceGap(**row) for row in rows.mappings()]
 
@@ -71,10 +76,13 @@ _JUMPS = text("""
 """)
 
 _PRICE_GAPS = text("""
-    select p.currency, p.variant_id, p.unit, max(p.valid_until) as ends_at
+    select p.tenant_id, p.currency, p.variant_id, p.unit, max(p.valid_until) as ends_at
     from prices p join model_variants v on v.id = p.variant_id
-    where v.retired_at is null
-    group by p.currency, p.variant_id, p.unit
+    where v.retired_at is null and (p.tenant_id is null or not exists (
+        select 1 from prices l
+        where l.tenant_id is null and (l.currency, l.variant_id, l.unit) = (p.currency, p.variant_id, p.unit)
+          and (l.valid_until is null or l.valid_until > :ahead)))
+    group by p.tenant_id, p.currency, p.variant_id, p.unit
     having bool_and(p.valid_until is not null and p.valid_until <= :ahead)
-    order by ends_at, 1, 2, 3
+    order by ends_at, 1, 2, 3, 4
 """)

@@ -1,9 +1,9 @@
 """Quarantine: usage that could not be accepted or rated, and what a person decides about it.
 
-There are three reasons. An impossible event (negative tokens, cached above prompt) never came into `usage_events`. An
-event without exactly one price is there and waits for a price. Of two versions of one event the first is there, and
-neither wins by itself. Releasing bills an event as it stands there, discarding bills it to nobody; both name who and
-why.
+An impossible event (negative tokens, cached above prompt, more tokens than an event can have) never came into
+`usage_events`; one that did before there was that bound holds its seal. An event without exactly one price is there and
+waits for a price. Of two versions of one event the first is there, and neither wins by itself. Releasing bills an event
+as it stands there, discarding bills it to nobody; both name who and why.
 """
 
 from __future__ import annotations

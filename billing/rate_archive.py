@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 PICO = Decimal("1e-12")
+ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,19 @@ class SealRating:
     archive_amount: Decimal
     rated_amount: Decimal
     differing_lines: int
+    damaged: str = ""  # why its file could not be rated
 
     @property
     def agrees(self) -> bool:
         """Every line has the same tokens and the same amount."""
-        return self.differing_lines == 0
+        return not self.damaged and self.differing_lines == 0
 
 
 def rate_twice(session: Session, store: ObjectStore, keys: Collection[SealKey]) -> dict[SealKey, SealRating]:
-    """Archived seals of one day, rated from their files and compared with their rated lines. Others are left out."""
+    """Archived seals of one day, rated from their files and compared with their rated lines. Others are left out.
+
+    One whose file is damaged never agrees; it keeps no other from being rated.
+    """
     found: dict[SealKey, SealRating] = {}
     for window_day in {key.window_day for key in keys}:
         rows = {
@@ -80,9 +85,13 @@ def rate_twice(session: Session, store: ObjectStore, keys: Collection[SealKey]) 
         if not there:
             continue
         duckdb = archive_format.connect()
-        with archive.fetched(store, [rows[key] for key in there]) as folder:
-            rate_files(duckdb, f"{folder}/*.parquet", book_of(session, window_day))
-        found |= {rating.key: rating for rating in compare(session, duckdb, window_day, there)}
+        with archive.fetched(store, [rows[key] for key in there]) as fetched:
+            found |= {key: SealRating(key, 0, 0, ZERO, ZERO, 0, why) for key, why in fetched.damaged.items()}
+            if fetched.files is None:
+                continue
+            rate_files(duckdb, fetched.files, book_of(session, window_day))
+        whole = [key for key in there if key not in fetched.damaged]
+        found |= {rating.key: rating for rating in compare(session, duckdb, window_day, whole)}
     return found
 
 

@@ -7,6 +7,7 @@ that is never changed; the seal becomes `reconciled` only here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date, datetime
 from uuid import UUID
@@ -29,15 +30,28 @@ ARCHIVE = "archive_rates_to_the_same"
 TOTALS = "lines_add_up_to_total"
 
 
-def reconcile_seal(session: Session, key: SealKey, now: datetime, *more: Comparison) -> list[Comparison]:
-    """Compare for a rated seal; it becomes `reconciled` when all comparisons agree, and otherwise stays `rated`.
+def counts_of(
+    session: Session, window_day: date, keys: Collection[SealKey], now: datetime
+) -> dict[SealKey, list[Comparison]]:
+    """What engines and trainers counted, beside the events of some seals of one day: for all of them in one look."""
+    engines = engine_totals.of_seals(session, window_day, keys, now)
+    trainers = trainer_totals.of_seals(session, window_day, keys)
+    return {key: [*engines[key], *trainers[key]] for key in keys}
 
-    `more`: what the caller has compared besides.
+
+def reconcile_seal(session: Session, key: SealKey, now: datetime, *more: Comparison) -> list[Comparison]:
+    """One rated seal by itself: with its own `counts_of`. Of a day of seals see `settle`."""
+    return settle(session, key, now, *counts_of(session, key.window_day, [key], now)[key], *more)
+
+
+def settle(session: Session, key: SealKey, now: datetime, *compared: Comparison) -> list[Comparison]:
+    """Keep what was compared for a rated seal, with its own tokens counted and rated.
+
+    It becomes `reconciled` when all comparisons agree, and otherwise stays `rated`.
     """
     seal = windows.lock(session, key)
     windows.require_state(seal, ("rated",), "Reconciling")
-    engines = engine_totals.of_seal(session, key, now)
-    comparisons = [_rating(session, key), *engines, *trainer_totals.of_seal(session, key), *more]
+    comparisons = [_rating(session, key), *compared]
     _record(session, comparisons, now)
     if all(comparison.agrees for comparison in comparisons):
         windows.move(session, seal, "reconciled")
@@ -48,6 +62,8 @@ def rated_twice(key: SealKey, rating: SealRating | None) -> Comparison:
     """A seal rated from the archive (`rate_archive.py`), as a comparison; without an archive there is none to trust."""
     if rating is None:
         return Comparison(ARCHIVE, str(key), 0, 0, False, {"waiting": "the seal is not archived yet"})
+    if rating.damaged:
+        return Comparison(ARCHIVE, str(key), 0, 0, False, {"damaged": rating.damaged})
     return Comparison(
         kind=ARCHIVE,
         subject=str(key),

@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from billing import adjustments as rules
+from billing import complete_months
 from billing.adjustments import MINIMUM_COMMITMENT, QUOTE_LIMIT
+from billing.complete_months import TenantMonth
 from billing.invoice import Adjustment, Line, Volume
 from billing.tiers import Tier
-from studio import clock, ids
+from studio import ids
 from studio.db.catalog import Commitment, Price, PriceTier, Quote
 from studio.db.invoices import Invoice, InvoiceLine
-from studio.db.tenancy import TenantBilling
-from studio.db.usage import UsageWindow
 from studio.money import Currency
-
-ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,8 @@ def _shortfall(session: Session, month: Month, own: Decimal) -> Adjustment | Non
     others = _amounts(session, *_others(month))
     adjusted = others.pop(MINIMUM_COMMITMENT, Decimal(0))
     used = own + sum(others.values())
-    if not adjusted and not _is_over(session, month):
+    own_month = TenantMonth(month.tenant_id, month.first_day)
+    if not adjusted and not complete_months.complete(session, [own_month], month.now):
         return None
     return Adjustment(
         unit=MINIMUM_COMMITMENT,
@@ -143,27 +142,6 @@ def _commitment(session: Session, tenant_id: UUID, first_day: date) -> Commitmen
         Commitment.valid_until.is_(None) | (Commitment.valid_until > first_day),
     )
     return session.scalars(query).one_or_none()
-
-
-def _is_over(session: Session, month: Month) -> bool:
-    """Whether the month has ended in the tenant's zone and every seal that touches it is reconciled."""
-    last_day = clock.next_month(month.first_day) - ONE_DAY
-    zone = session.scalars(
-        select(TenantBilling.time_zone).where(
-            TenantBilling.tenant_id == month.tenant_id,
-            TenantBilling.valid_from <= last_day,
-            TenantBilling.valid_until.is_(None) | (TenantBilling.valid_until > last_day),
-        )
-    ).one_or_none()
-    if zone is None or month.now < clock.day_window(last_day, clock.zone(zone))[1]:
-        return False
-    open_window = exists().where(
-        UsageWindow.tenant_id == month.tenant_id,
-        UsageWindow.state != "reconciled",
-        UsageWindow.window_day >= month.first_day - ONE_DAY,
-        UsageWindow.window_day <= clock.next_month(month.first_day),
-    )
-    return not session.scalar(select(open_window))
 
 
 def _others(month: Month) -> tuple[ColumnElement[bool], ...]:

@@ -20,10 +20,18 @@ from billing import usage_groups, windows
 from billing.usage_groups import JOB_OF_EVENT, KEPT, Written
 from billing.windows import Seal, SealKey, over_seal
 from studio import ids
-from studio.db.usage import UsageDaily
+from studio.db.usage import MOST_TOKENS, UsageDaily
+from studio.errors import Conflict
 
 UNPRICED = "not exactly one price"
+IMPOSSIBLE = "more tokens than an event can have"  # of before `accept_usage` looked at that
 MOST = 10  # a tenth of a day's events: from there on reading all of them costs less, benchmarks/rating.py
+
+
+class SealUneven(Conflict):
+    """What was counted of a seal, with what was discarded, is not what was sealed: something was changed since."""
+
+    default_code = "seal_uneven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +106,15 @@ class PricedUnit:
 
 
 def count(session: Session, key: SealKey) -> Counted:
-    """Count a seal, replacing what was counted before. It becomes `counted`, or `held` by what it cannot price."""
+    """Count a seal, replacing what was counted before. It becomes `counted`, or `held` by what it cannot price.
+
+    SealUneven when its tokens come to something else than was sealed: it stays as it was.
+    """
     seal = windows.lock(session, key)
     windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
     session.execute(delete(UsageDaily).where(_of_seal(key)))
+    if seal.tokens > MOST_TOKENS:
+        session.execute(_QUARANTINE_IMPOSSIBLE, {**asdict(key), "reason": IMPOSSIBLE, "most": MOST_TOKENS})
     if (held := _held(session, key)) or not _is_even(session, seal):
         # Only now one event after another is looked at: almost every seal has nothing in question.
         session.execute(delete(UsageDaily).where(_of_seal(key)))
@@ -112,7 +125,9 @@ def count(session: Session, key: SealKey) -> Counted:
         return Counted(seal.events, 0, held)
     tokens, discarded = counted_tokens(session, key), discarded_tokens(session, key)
     if tokens + discarded != seal.tokens:
-        raise RuntimeError(f"the seal {key} holds {seal.tokens} tokens but {tokens} were counted")
+        raise SealUneven(
+            f"The seal {key} holds {seal.tokens} tokens, but {tokens} were counted and {discarded} discarded."
+        )
     windows.move(session, seal, "counted")
     return Counted(seal.events, tokens, 0)
 
@@ -120,8 +135,9 @@ def count(session: Session, key: SealKey) -> Counted:
 def count_together(session: Session, window_day: date, keys: Collection[SealKey]) -> set[SealKey]:
     """Count seals of one day in one look at its events; those that became `counted`.
 
-    The others are as they were: with something in quarantine, or without exactly one price, each is for `count`, which
-    looks at one event after another. So are all of them where they are a small part of their day.
+    The others are as they were: with something in quarantine, without exactly one price, or with so many tokens that
+    one event may be impossible, each is for `count`, which looks at one event after another. So are all of them where
+    they are a small part of their day.
     """
     if not _are_most(session, window_day, keys):
         return set()
@@ -129,7 +145,7 @@ def count_together(session: Session, window_day: date, keys: Collection[SealKey]
     for seal in seals:
         windows.require_state(seal, ("sealed", "counted", "held"), "Counting")
     in_question = set(session.scalars(_TENANTS_IN_QUESTION, {"tenant_ids": [seal.key.tenant_id for seal in seals]}))
-    plain = [seal for seal in seals if seal.key.tenant_id not in in_question and seal.tokens < 2**63]
+    plain = [seal for seal in seals if seal.key.tenant_id not in in_question and seal.tokens <= MOST_TOKENS]
     _forget(session, window_day, [seal.key for seal in plain])
     written = usage_groups.write_most(session, window_day, [seal.key for seal in plain])
     nothing = Written(0, 0)
@@ -305,6 +321,14 @@ _RESOLVE_PRICED = over_seal(
     PRICED,
 )
 
+_QUARANTINE_IMPOSSIBLE = over_seal("""
+    insert into quarantine (reason, event_id, tenant_id, payload)
+    select :reason, s.id, s.tenant_id, to_jsonb(s) - 'ingested_at'
+    from sealed s
+    where greatest(s.prompt_tokens, s.completion_tokens) > :most
+      and not exists (select 1 from quarantine q where q.event_id = s.id and q.reason = :reason)
+""")
+
 # Any unresolved entry holds, also a conflict between two versions of an event: it is not for us to pick one.
 _HELD_EVENTS = over_seal("""
     select count(*) from sealed s
@@ -327,7 +351,7 @@ _HAS_DISCARDED = text(
     "select exists (select 1 from quarantine where tenant_id = :tenant_id and decision = 'discarded')"
 )
 _DISCARDED_TOKENS = over_seal("""
-    select coalesce(sum(s.prompt_tokens + s.completion_tokens), 0) from sealed s
+    select coalesce(sum(s.prompt_tokens) + sum(s.completion_tokens), 0) from sealed s
     where exists (select 1 from quarantine q where q.event_id = s.id and q.decision = 'discarded')
 """)
 
@@ -370,7 +394,8 @@ _OF_EVENT = text(f"""
 _HELD_OF_DAY = text("""
     select q.event_id::text as event_id, q.reason, q.payload ->> 'model_id' as model_id,
            q.payload ->> 'tier_served' as tier_served, q.payload ->> 'started_at' as started_at,
-           q.payload ->> 'unpriced' as prices_found
+           q.payload ->> 'unpriced' as prices_found, q.payload ->> 'prompt_tokens' as prompt_tokens,
+           q.payload ->> 'completion_tokens' as completion_tokens
     from quarantine q join usage_events e on e.id = q.event_id
     where q.resolved_at is null and (e.started_at at time zone 'Europe/Berlin')::date = :window_day
     order by q.at

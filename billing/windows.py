@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, TextClause, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
+from billing import sources
 from studio import clock, ids
 from studio.db.tenancy import Tenant
 from studio.db.usage import UsageWindow
@@ -77,15 +78,6 @@ class Seal:
     def tokens(self) -> int:
         """Prompt and completion tokens of all its events: what every later step must account for."""
         return int(self.manifest["prompt_tokens"]) + int(self.manifest["completion_tokens"])
-
-
-@dataclass(frozen=True, slots=True)
-class UnsealedWindow:
-    """A window with events that no seal holds yet."""
-
-    window_day: date
-    tenant_id: UUID
-    events: int
 
 
 def closes_at(window_day: date) -> datetime:
@@ -179,12 +171,6 @@ def require_state(seal: Seal, allowed: tuple[State, ...], step: str) -> None:
         raise WindowInOtherState(f"{step} needs the seal {seal.key} to be {' or '.join(allowed)}; it is {seal.state}.")
 
 
-def unsealed(session: Session, *, since: date | None = None) -> list[UnsealedWindow]:
-    """Windows of customers with events in no seal, oldest first; `since` bounds the search to younger UTC days."""
-    rows = session.execute(_UNSEALED, {"since": since or date.min})
-    return [UnsealedWindow(row.window_day, row.tenant_id, row.events) for row in rows]
-
-
 def over_seal(statement: str, *named: str) -> TextClause:
     """A statement that reads `sealed`, the events of one seal, and further subqueries `named` like it.
 
@@ -211,15 +197,8 @@ def _complete_sources(session: Session, window_day: date, tenant_id: UUID, cutof
     start, end = clock.day_window(window_day, clock.BERLIN)
     last_seqs = []
     for source in session.execute(_SOURCES, {"tenant_id": tenant_id, "start": start, "end": end}):
-        if source.missing:
-            raise UsageNotComplete(f"The source {source.name} lacks {source.missing} of its {source.last_seq} events.")
-        if source.is_journal and source.closed_at is None and source.heartbeat_at < cutoff:
-            raise UsageNotComplete(
-                f"The source {source.name} was last heard of at {source.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC,"
-                f" before {cutoff:%Y-%m-%d %H:%M:%S} UTC."
-            )
-        if source.closed_at is None and source.pending:
-            raise UsageNotComplete(f"The source {source.name} has {source.pending} events still to ship.")
+        if (why := sources.incomplete(source, cutoff)) is not None:
+            raise UsageNotComplete(why)
         last_seqs.append((source.id, source.last_seq))
     return last_seqs
 
@@ -279,20 +258,19 @@ _MOVE_ALL = text("""
     where w.window_day = k.window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
 """)
 
-# Numbers 1..last_seq must all be there, as events or in quarantine. A source that closed before the window began has
-# events in it only if its clock was ahead and was set back. One that numbers its events in the transaction that inserts
-# them has nothing to report besides; what it commits later gets a seal of its own. What was proven is not looked at
-# again: with thousands of tenants a day that would be thousands of looks at every event.
-_SOURCES = text("""
-    select s.id, s.name, s.kind = 'journal' as is_journal, s.last_seq, s.pending, s.heartbeat_at, s.closed_at,
-           prove_source(s.id, s.last_seq) as missing
+# A source that closed before the window began has events in it only if its clock was ahead and was set back. One that
+# numbers its events in the transaction that inserts them has nothing to report besides; what it commits later gets a
+# seal of its own. What was proven is not looked at again: with thousands of tenants a day that would be thousands of
+# looks at every event.
+_SOURCES = text(f"""
+    select {sources.COLUMNS}
     from usage_sources s
     where s.closed_at is null or s.closed_at >= :start or s.id in (
         select e.source_id from usage_events e
         where e.tenant_id = :tenant_id and e.started_at >= :start and e.started_at < :end
           and e.usage_day_utc between cast(:start as date) - 1 and cast(:end as date) + 1)
     order by s.id
-""")
+""")  # noqa: S608 (columns of our own)
 
 # The partition column lies inside the id, minted when the request started: a day to each side is ample.
 _FRESH = text("""
@@ -315,27 +293,6 @@ _FRESH = text("""
       and e.usage_day_utc between cast(:start as date) - 1 and cast(:end as date) + 1
     group by r.source_id, r.from_seq, r.until_seq
     order by r.source_id
-""")
-
-_UNSEALED = text("""
-    with ranges as materialized (
-        select w.window_day, w.tenant_id, r.source_id, r.from_seq, r.until_seq
-        from usage_windows w
-        cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
-    ), events as (
-        select (e.started_at at time zone 'Europe/Berlin')::date as window_day, e.tenant_id, e.source_id, e.source_seq
-        from usage_events e
-        where e.usage_day_utc >= :since
-          and not exists (select 1 from tenants t where t.id = e.tenant_id and t.is_internal)
-    )
-    select e.window_day, e.tenant_id, count(*) as events
-    from events e
-    where not exists (
-        select 1 from ranges r
-        where (r.window_day, r.tenant_id, r.source_id) = (e.window_day, e.tenant_id, e.source_id)
-          and e.source_seq >= r.from_seq and e.source_seq < r.until_seq)
-    group by e.window_day, e.tenant_id
-    order by e.window_day, e.tenant_id
 """)
 
 _SEALED = """

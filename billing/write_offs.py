@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from billing import booking, payment_postings, payments, receivables
+from billing import booking, four_eyes, payment_postings, payments, receivables
 from billing.payment_orders import today
 from billing.payment_postings import Booked
 from studio import ids
@@ -61,13 +61,18 @@ def propose(session: Session, invoice_id: UUID, amount: Decimal | None, by: str,
 
 
 def approve(session: Session, write_off_id: UUID, by: str, now: datetime) -> None:
-    """Another person's yes, booked at once. PermissionDenied for who proposed it, MoreThanOpen if it was paid since."""
+    """Another person's yes, booked at once. PermissionDenied for who proposed it, MoreThanOpen if it was paid since.
+
+    PersonNeeded when one of both was a key and the seller counts people only.
+    """
     payments.take_turns(session)
     row = _undecided(session, write_off_id)
-    if row.proposed_by == by:
+    if four_eyes.person_of(row.proposed_by) == four_eyes.person_of(by):
         raise PermissionDenied("You proposed this write-off: another person has to approve it.")
     standing = _open(session, row.invoice_id, row.amount)
     seller = session.get_one(LegalEntity, standing.legal_entity_id)
+    for actor in (row.proposed_by, by):
+        four_eyes.require_person(seller, actor)
     posting = payment_postings.write_off(
         row.id, standing.legal_entity_id, standing.currency, standing.tenant_id,
         ids.to_wire(ids.INVOICE, row.invoice_id), row.amount, Booked(today(seller, now), by, row.reason),

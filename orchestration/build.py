@@ -26,6 +26,7 @@ from assets import (
     payments,
     rerate,
     usage,
+    usage_events,
 )
 from orchestration.jobs import JOBS
 from orchestration.resources import RESOURCES
@@ -34,7 +35,7 @@ from orchestration.sensors import SENSORS
 
 _OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, objects, notices)
 _MONEY = (archive, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
-_CHECKED = (archive, usage, invoices, documents, ledger, payments, notices)
+_CHECKED = (archive, usage, usage_events, invoices, documents, ledger, payments, notices)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:

@@ -22,7 +22,7 @@ from studio.db.sessions import unit_of_work
 def month_close(worker_database: dg.ResourceParam[Engine]) -> dg.SkipReason:
     """Asks for the invoices of every month that is over and wholly reconciled; a sensor then has them drafted.
 
-    Usage that arrived too late for the ten-minute look is sealed here first, however old it is.
+    What has arrived since the last ten-minute look is sealed first.
     """
     now = clock.now()
     seal_closed_windows(worker_database, now)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 from sqlalchemy import Engine
 
-from billing import windows
-from billing.windows import NothingToSeal, UnsealedWindow, UsageNotComplete
+from billing import unsealed, windows
+from billing.unsealed import UnsealedWindow
+from billing.windows import NothingToSeal, UsageNotComplete
 from studio.db.sessions import unit_of_work
 
 
@@ -20,13 +21,12 @@ class Sealing:
     waiting: tuple[str, ...]
 
 
-def seal_closed_windows(worker_database: Engine, now: datetime, since: date | None = None) -> Sealing:
-    """Seal every closed window that has usage in no seal; `since` bounds the search to younger UTC days."""
+def seal_closed_windows(worker_database: Engine, now: datetime) -> Sealing:
+    """Seal every closed window that has usage in no seal, however old it is."""
     with unit_of_work(worker_database) as session:
-        unsealed = windows.unsealed(session, since=since)
-    closed = [window for window in unsealed if windows.closes_at(window.window_day) <= now]
-    waiting = tuple(why for window in closed if (why := _seal(worker_database, window, now)) is not None)
-    return Sealing(len(closed) - len(waiting), waiting)
+        found = unsealed.remember(session, now)
+    waiting = tuple(why for window in found if (why := _seal(worker_database, window, now)) is not None)
+    return Sealing(len(found) - len(waiting), waiting)
 
 
 def _seal(worker_database: Engine, window: UnsealedWindow, now: datetime) -> str | None:

@@ -5,11 +5,11 @@ Quick work is done in the tick itself, longer work in one run for everything tha
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 
 import dagster as dg
 from sqlalchemy import Engine, func, select
 
+from assets import usage_events
 from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
@@ -42,8 +42,6 @@ from studio.db.catalog import CatalogSync
 from studio.db.sessions import unit_of_work
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
-# Older usage is found when a month closes; looking through all of it every ten minutes would cost more than it finds.
-_UNSEALED_LOOKBACK = timedelta(days=35)
 _ARCHIVED_AT_ONCE = 5  # days of old usage in ten minutes
 _CATALOG_TAG = "studio/catalog"
 _CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
@@ -85,17 +83,19 @@ def fleet_reconcile(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResul
 
 @dg.sensor(minimum_interval_seconds=600, default_status=_RUNNING)
 def closed_days(worker_database: dg.ResourceParam[Engine]) -> dg.SensorResult:
-    """Seals every closed day that has usage in no seal, and observes how usage arrives."""
+    """Seals every closed day that has usage in no seal, observes how usage arrives, and says what keeps a day open."""
     now = clock.now()
     with unit_of_work(worker_database) as session:
         arrived = arrivals.last_day(session, now)
-    sealing = seal_closed_windows(worker_database, now, since=(now - _UNSEALED_LOOKBACK).date())
+    sealing = seal_closed_windows(worker_database, now)
     metadata = {
         **arrival_metadata(arrived),
         "sealed_windows": dg.MetadataValue.int(sealing.sealed),
         "waiting": dg.MetadataValue.text("\n".join(sealing.waiting) or "nothing"),
     }
-    return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata)])
+    with unit_of_work(worker_database) as session:
+        checks = usage_events.evaluations(session)
+    return dg.SensorResult(asset_events=[dg.AssetObservation("usage_events", metadata=metadata), *checks])
 
 
 @dg.sensor(job=PROCESS_DAY, minimum_interval_seconds=10, default_status=_RUNNING)

@@ -13,13 +13,12 @@ from decimal import Decimal
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from billing import arrivals, balances, windows
+from billing import arrivals, balances, unsealed, windows
 from serving.fleet.calendar import openings
 from serving.fleet.hours import Hours, read_hours
 from serving.fleet.reconcile import ready_replicas, site_variants
 from studio.ids import REPLICA, to_wire
 
-UNSEALED_LOOKBACK = timedelta(days=35)  # as far back as the sensor of closed days looks
 TENANT_SPAN = timedelta(minutes=15)
 RED_SPAN = timedelta(days=7)
 
@@ -54,10 +53,9 @@ def _opened_at(hours: Hours, calendar_id: str | None, now: datetime) -> datetime
     return next((opening.starts_at - hours.offset for opening in begun), None)
 
 
-def unsealed(session: Session, now: datetime) -> Iterator[Sample]:
+def unsealed_days(session: Session, now: datetime) -> Iterator[Sample]:
     """Days that are over, have usage, and are in no seal."""
-    open_windows = windows.unsealed(session, since=(now - UNSEALED_LOOKBACK).date())
-    closed = [closes_at for one in open_windows if (closes_at := windows.closes_at(one.window_day)) <= now]
+    closed = [windows.closes_at(one.window_day) for one in unsealed.of_closed_days(session, now)]
     yield "studio_usage_unsealed_windows", (), len(closed)
     oldest = min(closed, default=now)
     yield "studio_usage_unsealed_seconds", (), (now - oldest).total_seconds()
@@ -237,7 +235,7 @@ METRICS: dict[str, tuple[str, Labels]] = {
 READERS: tuple[Callable[[Session, datetime], Iterator[Sample]], ...] = (
     fleet,
     failed_replicas,
-    unsealed,
+    unsealed_days,
     arrived,
     ledger,
     selected(_WARMUPS, "studio_variant_warmup_seconds"),

@@ -63,7 +63,7 @@ class RatedLine(Base):
             ["window_day", "tenant_id", "seal_no"],
             ["usage_windows.window_day", "usage_windows.tenant_id", "usage_windows.seal_no"],
         ),
-        CheckConstraint("amount = tokens * per_million / 1000000", "amount_is_tokens_times_price"),
+        CheckConstraint("amount * 1000000 = tokens * per_million", "amount_is_tokens_times_price"),
     )
 
 

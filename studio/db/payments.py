@@ -146,6 +146,6 @@ class WriteOffDecision(Base):
             ["write_offs.id", "write_offs.proposed_by"],
             name="fk_write_off_decisions_write_off_id_write_offs",
         ),
-        CheckConstraint("not is_approved or decided_by <> proposed_by", "two_persons"),
+        CheckConstraint("not is_approved or person_of(decided_by) <> person_of(proposed_by)", "two_persons"),
         CheckConstraint("is_approved = (transaction_id is not null)", "booked_if_approved"),
     )

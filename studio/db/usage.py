@@ -10,6 +10,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import CURRENCIES, Base, Bytes, CurrencyCode, Document, Instant, RecordedAt, Tokens, UuidKey
 
+# No request and no fine-tune has more; `accept_usage` puts what claims to into quarantine. Millions of such events of
+# one tenant and day still add up within 64 bits.
+MOST_TOKENS = 10**12
+
 
 class UsageSource(Base):
     """One run of one process that meters: its events carry `source_seq` 1, 2, 3, ... without a gap.
@@ -130,6 +134,23 @@ class UsageStaging(UsageColumns, Base):
     row: Mapped[int] = mapped_column(primary_key=True)
 
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+
+class UsageArrival(Base):
+    """How many events of a window day a source has shipped, counted by `accept_usage` with their rows.
+
+    `sealed_events` is the count at which all of them were found in seals: only where both differ must the events be
+    looked at (`billing/unsealed.py`).
+    """
+
+    __tablename__ = "usage_arrivals"
+
+    window_day: Mapped[date] = mapped_column(primary_key=True)
+    source_id: Mapped[UUID] = mapped_column(primary_key=True)
+    events: Mapped[Tokens]
+    sealed_events: Mapped[Tokens] = mapped_column(server_default="0")
+
+    __table_args__ = (CheckConstraint("sealed_events between 0 and events", "sealed_within_events"),)
 
 
 class UsageCount(Base):

@@ -157,6 +157,26 @@ def test_a_final_invoice_is_immutable_even_for_the_owner_of_the_tables(
         connection.execute(attack)
 
 
+def test_late_usage_is_taxed_by_the_rate_of_its_own_month(books: Books, gateway: Gateway, drafted: UUID) -> None:
+    """One invoice is of one month, and its last day decides (docs/finance-guide.md)."""
+    tenant = books.invoice(drafted).tenant_id
+    make_final(books, approve(books, drafted))
+    with books.database.superuser() as connection:
+        connection.execute("update tax_rates set valid_until = '2026-12-01' where country = 'DE' and category = 'S'")
+        connection.execute(
+            "insert into tax_rates (country, category, rate, valid_from, source)"
+            " values ('DE', 'S', 0.16, '2026-12-01', 'test')"
+        )
+    rates = {}
+    for at in (NOON + timedelta(days=1), LATER):
+        gateway.uses(tenant, at, prompt=200_000_000)
+        books.close_day(gateway, tenant, at.date())
+        invoice_id = books.draft(tenant, at.date().replace(day=1), LATER + timedelta(days=40))
+        assert invoice_id is not None
+        rates[at.month] = books.invoice(invoice_id).tax
+    assert rates == {11: Decimal("0.76"), 12: Decimal("0.64")}
+
+
 def test_a_rated_line_is_invoiced_once(books: Books, drafted: UUID) -> None:
     with books.as_role("worker") as session, pytest.raises(IntegrityError):
         session.connection().exec_driver_sql(
@@ -205,6 +225,7 @@ class TestMonthClose:
         tenant = books.tenant()
         gateway.uses(tenant, NOON, prompt=200_000_000)
         books.close_day(gateway, tenant, DAY)
+        gateway.reports(LATER)
         assert self._close(books, datetime(2026, 11, 30, 5, tzinfo=UTC)) == []
         assert self._close(books, LATER) == [(tenant, MONTH)]
         assert self._close(books, LATER + timedelta(days=1)) == []
@@ -220,6 +241,31 @@ class TestMonthClose:
         books.engine_is_idle(LATER)
         assert books.process(key) == "reconciled"
         assert self._close(books, LATER + timedelta(days=1)) == [(tenant, MONTH)]
+
+    def test_a_day_that_could_not_be_sealed_postpones_the_month_of_its_tenant(
+        self, books: Books, gateway: Gateway
+    ) -> None:
+        """No row says that it is not sealed: the gateway fell silent before it had shown everything."""
+        tenant, other = books.tenant(), books.tenant("other")
+        for one in (tenant, other):
+            gateway.uses(one, NOON, prompt=200_000_000)
+            books.close_day(gateway, one, DAY)
+        gateway.uses(tenant, NOON + timedelta(days=1), prompt=1_000_000)
+        gateway.reports(NOON + timedelta(days=1))
+        assert self._close(books, LATER) == []  # what the silent one holds may be anybody's
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(other, MONTH)]
+        books.close_day(gateway, tenant, DAY + timedelta(days=1))
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(tenant, MONTH)]
+
+    def test_usage_of_the_next_month_postpones_nothing(self, books: Books, gateway: Gateway) -> None:
+        tenant = books.tenant()
+        gateway.uses(tenant, NOON, prompt=200_000_000)
+        books.close_day(gateway, tenant, DAY)
+        gateway.uses(tenant, LATER - timedelta(hours=1), prompt=1)
+        gateway.reports(LATER)
+        assert self._close(books, LATER) == [(tenant, MONTH)]
 
     @pytest.mark.parametrize(
         ("zone", "over_at"),
@@ -237,6 +283,7 @@ class TestMonthClose:
         tenant = books.tenant(time_zone=zone)
         gateway.uses(tenant, NOON, prompt=200_000_000)
         books.close_day(gateway, tenant, DAY)
+        gateway.reports(over_at)
         assert self._close(books, over_at - timedelta(seconds=1)) == []
         assert self._close(books, over_at) == [(tenant, MONTH)]
 

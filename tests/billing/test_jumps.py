@@ -41,3 +41,23 @@ def test_a_price_that_ends_and_is_followed_by_none_is_named_a_week_before(books:
             ("chat", "prompt", ends)
         ]
         assert jumps.price_gaps(session, clock.now() - timedelta(days=2)) == []
+
+
+def test_a_tenants_own_price_hides_no_end_of_the_lists(books: Books) -> None:
+    tenant, ends = books.tenant(), clock.now() + timedelta(days=6)
+    with books.database.superuser() as connection:
+        connection.execute(
+            "insert into prices (tenant_id, currency, variant_id, unit, per_million, valid_from, approved_by, reason)"
+            " select %s, currency, variant_id, unit, 1, now(), 'test', 'test' from prices"
+            " where variant_id = 'chat' and unit in ('prompt', 'completion') and currency = 'EUR'",
+            [tenant],
+        )
+        connection.execute(
+            "update prices set valid_until = %s where variant_id = 'chat' and currency = 'EUR'"
+            " and (unit = 'prompt') = (tenant_id is null) and unit in ('prompt', 'completion')",
+            [ends],
+        )
+    with books.as_role("worker") as session:
+        found = [(gap.tenant_id, gap.unit) for gap in jumps.price_gaps(session, clock.now())]
+    # Of the list's prompt the tenant's own price goes on, for the tenant alone. Of its own completion the list goes on.
+    assert found == [(None, "prompt")]

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.event import listen
 
-from billing import rated_lines, reconcile, usage, windows
+from billing import engine_totals, rated_lines, reconcile, usage, windows
 from billing.comparison import Comparison
 from billing.engine_totals import BUSY_AFTER, IN_FLIGHT
 from billing.windows import SealKey
@@ -73,3 +74,23 @@ def test_a_counter_above_everything_in_flight_needs_a_crash_that_explains_it(boo
         session.execute(update(UsageSource).values(crashed_at=NOON, closed_at=MIDNIGHT))
     explained = engines_at(books, key, LATER)
     assert (explained.agrees, explained.details["unbilled_tokens"]) == (True, 1)
+
+
+def test_many_seals_cost_two_looks_and_each_keeps_its_own_instants(books: Books) -> None:
+    """Three tenants whose last requests lie before different readings of one engine."""
+    gateway, tenants = books.gateway(), [books.tenant(f"t{n}") for n in range(3)]
+    for hours, tenant in enumerate(tenants):
+        at = NOON + timedelta(hours=hours)
+        gateway.uses(tenant, at, prompt=10 + hours, completion=4)
+        gateway.uses(books.tenant(f"long{hours}"), at + timedelta(minutes=1), prompt=1, completion=1, minutes=10)
+        books.engine_works(at + timedelta(minutes=5), requests=1)
+    gateway.reports(MIDNIGHT)
+    keys = [books.seal(tenant, DAY).key for tenant in tenants]
+    with books.as_role("worker") as session:
+        statements: list[str] = []
+        listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+        together = engine_totals.of_seals(session, DAY, keys, LATER)
+        assert len(statements) == 2
+        apart = {key: engine_totals.of_seals(session, DAY, [key], LATER)[key] for key in keys}
+    assert together == apart
+    assert [one.details["finished_completion_tokens"] for key in keys for one in together[key]] == [4, 9, 14]

@@ -22,14 +22,16 @@ from billing import (
     payment_reference,
     payments,
     receivables,
+    write_offs,
 )
 from billing.bank_statement import StatementUnreadable
+from billing.four_eyes import PersonNeeded
 from billing.payment_import import Imported
 from billing.payment_matching import Part
 from billing.payments import MoreThanPaid, NewPayment
 from billing.receivables import Standing
 from studio.db.payments import Payment
-from studio.errors import InvalidRequest
+from studio.errors import InvalidRequest, PermissionDenied
 from tests.billing import statements
 from tests.billing.books import Books
 from tests.billing.statements import OURS, Line
@@ -279,6 +281,36 @@ def test_the_database_refuses_what_the_application_would_not_do(books: Books, in
     ):
         with pytest.raises(IntegrityError, match=words), books.as_role("operator") as session:
             session.execute(text(copy.format(amount=amount, reverses=reverses)))
+
+
+def test_a_person_with_a_new_address_is_no_second_person_and_keys_count_only_where_they_may(
+    books: Books, invoice: Standing
+) -> None:
+    anna, moved, bert = (f"oidc:https://id.example#{who}" for who in ("anna (a@old)", "anna (a@new)", "bert (b@new)"))
+    with books.as_role("operator") as session:
+        proposed = [
+            write_offs.propose(session, invoice.invoice_id, Decimal("1.00"), by, "insolvent", NOW)
+            for by in (anna, "xpu_key")
+        ]
+    with pytest.raises(PermissionDenied, match="another person"), books.as_role("operator") as session:
+        write_offs.approve(session, proposed[0], moved, NOW)
+    decision = {"write_off": proposed[0], "by": anna, "second": moved}
+    with pytest.raises(IntegrityError, match="two_persons"), books.as_role("operator") as session:
+        session.execute(
+            text(
+                "insert into write_off_decisions (write_off_id, proposed_by, is_approved, decided_by, transaction_id)"
+                " select :write_off, :by, true, :second, id from ledger_transactions limit 1"
+            ),
+            decision,
+        )
+    with books.database.superuser() as connection:
+        connection.execute("update legal_entities set four_eyes_by = 'people'")
+    for write_off, by in ((proposed[0], "xpu_other"), (proposed[1], bert)):
+        with pytest.raises(PersonNeeded), books.as_role("operator") as session:
+            write_offs.approve(session, write_off, by, NOW)
+    with books.as_role("operator") as session:
+        write_offs.approve(session, proposed[0], bert, NOW)
+    assert standing(books, invoice.invoice_id).open == Decimal("118.00")
 
 
 def test_a_payment_recorded_under_a_key_again_is_the_same_or_refused(books: Books) -> None:

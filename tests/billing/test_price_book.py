@@ -188,6 +188,8 @@ def test_what_a_month_lacks_to_the_commitment_is_a_line_with_tax_and_late_usage_
     books.close_day(gateway, tenant, DAY)
     early = books.draft(tenant, MONTH, NOON + timedelta(days=2))
     assert [line[0] for line in lines(books, early)] == ["prompt"]  # the month is not over
+    assert books.draft(tenant, MONTH, LATER) is None  # the gateway may hold usage of the days since
+    gateway.reports(LATER)
     invoice_id = books.draft(tenant, MONTH, LATER)
     assert invoice_id is not None
     assert invoice_id != early
@@ -201,6 +203,7 @@ def test_what_a_month_lacks_to_the_commitment_is_a_line_with_tax_and_late_usage_
     books.finalize(invoice_id, LATER)
     gateway.uses(tenant, NOON, prompt=500_000_000)
     books.close_day(gateway, tenant, DAY)
+    gateway.reports(LATER)
     late = books.draft(tenant, MONTH, LATER)
     assert [(unit, amount) for unit, _, _, amount in lines(books, late)] == [
         ("prompt", Decimal("10.00")),

@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import insert, select, text
 
-from billing import quarantine, usage, windows
+from billing import quarantine, rated_lines, reconcile, usage, windows
 from billing.quarantine import CannotBeDecidedSo, Decision, Entry
 from billing.windows import SealKey
 from studio import clock, ids
 from studio.db.tenancy import AuditEntry
-from studio.db.usage import UsageStaging
+from studio.db.usage import MOST_TOKENS, UsageStaging
 from tests.billing.books import Books, Gateway
 
 DAY = date(2026, 11, 10)
@@ -124,15 +124,43 @@ def test_an_impossible_event_holds_nobody_and_can_only_be_discarded(books: Books
     assert books.daily(DAY) == [("prompt", DAY, 2)]
 
 
-def test_tokens_of_which_no_64_bits_hold_the_sum_stop_their_seal(books: Books) -> None:
-    """Each fits a bigint and their sum does not: that is loud where it would be stored, and bills nothing wrongly."""
+def test_more_tokens_than_an_engine_can_count_come_into_no_sum_and_finance_sees_the_row(books: Books) -> None:
     tenant, gateway = books.tenant(), books.gateway()
-    for _ in range(2):
-        gateway.uses(tenant, NOON, prompt=2**62)
-    gateway.reports(windows.closes_at(DAY))
-    key = books.seal(tenant, DAY).key
+    far_too_many = gateway.uses(tenant, NOON, prompt=MOST_TOKENS + 1)
+    books.engine_tokens = {"prompt_tokens": 0, "completion_tokens": 0}
+    gateway.uses(tenant, NOON, prompt=2)
+    assert books.process(sealed(books, gateway, tenant)) == "reconciled"
+    entry = only_entry(books, tenant)
+    assert (entry.event_id, entry.payload["prompt_tokens"]) == (far_too_many, MOST_TOKENS + 1)
+    assert books.daily(DAY) == [("prompt", DAY, 2)]
+
+
+def test_an_overflow_of_before_there_was_a_bound_holds_its_seal_and_is_named(books: Books) -> None:
+    """Each of them fits into 64 bits, and their sum does not."""
+    tenant, neighbour, gateway = books.tenant(), books.tenant("neighbour"), books.gateway()
+    events = [gateway.uses(tenant, NOON, prompt=1) for _ in range(2)]
+    gateway.uses(neighbour, NOON, prompt=5)
+    books.engine_tokens = {"prompt_tokens": 5, "completion_tokens": 0}
+    with books.database.superuser() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update usage_events set prompt_tokens = %s where id = any(%s)", [2**62, events])
+    key, other = sealed(books, gateway, tenant), books.seal(neighbour, DAY).key
+    with books.as_role("worker") as session:
+        assert usage.count_together(session, DAY, [key, other]) == {other}
+    assert books.process(key) == "held"
     with books.as_role("auditor") as session:
-        assert windows.seals(session)[0].tokens == 2**63
-    with pytest.raises(Exception, match="out of range"), books.as_role("worker") as session:
-        usage.count(session, key)
-    assert books.state(key) == "sealed"
+        assert {entry.event_id for entry in quarantine.entries(session, tenant_id=tenant)} == set(events)
+        held = usage.held_events(session, DAY, limit=5)
+    assert {(row["reason"], row["prompt_tokens"]) for row in held} == {(usage.IMPOSSIBLE, str(2**62))}
+    with books.as_role("worker") as session:
+        rated_lines.rate_seal(session, other)
+        reconcile.reconcile_seal(session, other, windows.closes_at(DAY))
+    assert books.state(other) == "reconciled"  # though the same engine served both
+    with books.as_role("auditor") as session:
+        entries = quarantine.entries(session, tenant_id=tenant)
+    for entry in entries:
+        with pytest.raises(CannotBeDecidedSo, match="can only be discarded"):
+            decide(books, entry, "released")
+        decide(books, entry, "discarded")
+    assert books.process(key) == "reconciled"
+    assert books.daily(DAY) == [("prompt", DAY, 5)]

@@ -155,3 +155,15 @@ def _change_price_of_completions(books: Books, at: datetime, per_million: Decima
         old.valid_until = at
         session.flush()
         session.add(Price(currency="EUR", variant_id=CHAT, unit="completion", per_million=per_million, valid_from=at))
+
+
+def test_the_largest_amount_is_kept_to_the_last_of_its_twelve_decimals(books: Books) -> None:
+    """A quotient of `numeric` is rounded to some 16 digits, and would refuse this line."""
+    tenant, gateway = books.tenant(), books.gateway()
+    with books.database.superuser() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update prices set per_million = 1000000.000001 where unit = 'prompt' and currency = 'EUR'")
+    gateway.uses(tenant, NOON, prompt=200_000_001)
+    books.close_day(gateway, tenant, DAY)
+    with books.as_role("auditor") as session:
+        assert [line.amount for line in rated_lines.lines_of(session, DAY)] == [Decimal("200000001.000200000001")]

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.event import listen
 
-from billing import windows
+from billing import unsealed, windows
 from billing.windows import NothingToSeal, UsageNotComplete
 from serving.batches import workers
 from studio import ids
@@ -87,12 +88,12 @@ def test_unsealed_windows_are_found(books: Books) -> None:
     gateway.uses(tenant, datetime(2026, 11, 9, 23, 30, tzinfo=UTC), prompt=1)  # 00:30 of the 10th in Berlin
     gateway.uses(tenant, datetime(2026, 11, 9, 22, 30, tzinfo=UTC), prompt=1)  # 23:30 of the 9th in Berlin
     with books.as_role("worker") as session:
-        found = [(window.window_day, window.events) for window in windows.unsealed(session)]
+        found = [(window.window_day, window.events) for window in unsealed.of_all_days(session)]
     assert found == [(date(2026, 11, 9), 1), (DAY, 2)]
     gateway.reports(windows.closes_at(DAY))
     books.seal(tenant, DAY)
     with books.as_role("worker") as session:
-        assert [window.window_day for window in windows.unsealed(session)] == [date(2026, 11, 9)]
+        assert [window.window_day for window in unsealed.of_all_days(session)] == [date(2026, 11, 9)]
 
 
 def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:
@@ -102,3 +103,24 @@ def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:
         workers.register(session, ids.uuid7(), NOON)
     gateway.reports(windows.closes_at(DAY))
     assert books.seal(tenant, DAY).events == 1
+
+
+def test_days_of_which_all_is_sealed_are_looked_at_again_only_when_more_arrives(books: Books) -> None:
+    tenant, gateway, now = books.tenant(), books.gateway(), windows.closes_at(DAY)
+
+    def looks() -> tuple[int, list[int]]:
+        """How often the events were read, and how many are in no seal."""
+        with books.as_role("worker") as session:
+            statements: list[str] = []
+            listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+            found = unsealed.remember(session, now)
+        return sum("from usage_events" in statement for statement in statements), [one.events for one in found]
+
+    gateway.uses(tenant, NOON, prompt=10)
+    gateway.uses(tenant, now + timedelta(hours=1), prompt=10)  # of a day that is not over
+    assert looks() == (1, [1])
+    gateway.reports(now)
+    books.seal(tenant, DAY)
+    assert [looks() for _ in range(2)] == [(1, []), (0, [])]
+    gateway.uses(tenant, NOON, prompt=10)
+    assert looks() == (1, [1])

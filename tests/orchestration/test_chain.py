@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
-from billing import approval, archive, invoice_requests, windows
+from billing import approval, archive, invoice_requests, quarantine, windows
 from studio import clock, tenants
 from studio.db.fleet import DesiredReplicas
 from studio.db.invoices import InvoiceDocument
@@ -125,6 +125,46 @@ def test_a_held_tenant_does_not_hold_its_neighbour(books: Books, location: Locat
     }
 
 
+def test_one_tenants_trouble_stops_nobody_elses_day_and_is_named(
+    books: Books, location: Location, objects: ObjectStore
+) -> None:
+    """An overflow from before there was a bound, a damaged file in the archive, a manifest that was changed."""
+    day, noon, gateway = date(2026, 11, 10), datetime(2026, 11, 10, 11, tzinfo=UTC), books.gateway()
+    tenants = {name: books.tenant(name) for name in ("fine", "overflow", "damaged", "changed")}
+    events = {name: gateway.uses(tenant, noon, prompt=10) for name, tenant in tenants.items()}
+    books.engine_tokens["prompt_tokens"] -= 10  # no engine has counted the impossible one
+    with books.database.superuser() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update usage_events set prompt_tokens = %s, completion_tokens = 1 where id = %s",
+            [2**63 - 1, events["overflow"]],
+        )
+    gateway.reports(windows.closes_at(day))
+    books.engine_is_idle(windows.closes_at(day))
+    keys = {name: books.seal(tenant, day).key for name, tenant in tenants.items()}
+    assert location.run("archive_day", "2026-11-10").success
+    with books.as_role("auditor") as session:
+        file = next(row.object_key for row in archive.archived(session, day) if row.tenant_id == tenants["damaged"])
+    objects.put(Bucket.USAGE_ARCHIVE, file, b"PAR1")
+    with books.database.superuser() as connection:
+        connection.execute(
+            "update usage_windows set manifest = jsonb_set(manifest, '{prompt_tokens}', '11') where tenant_id = %s",
+            [tenants["changed"]],
+        )
+    result = location.run("process_day", "2026-11-10")
+    states = {name: books.state(key) for name, key in keys.items()}
+    assert states == {"fine": "reconciled", "overflow": "held", "damaged": "rated", "changed": "sealed"}
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    counted, rated = checks["every_event_is_counted"], checks["archive_rates_to_the_same"]
+    assert not counted.passed
+    assert not rated.passed
+    assert str(events["overflow"]) in str(counted.metadata["held_events"].value)
+    assert f"tnt_{tenants['changed'].hex}" in str(counted.metadata["short"].value)
+    assert file in str(rated.metadata["comparisons"].value)
+    with books.as_role("auditor") as session:
+        assert [entry.event_id for entry in quarantine.entries(session)] == [events["overflow"]]
+
+
 def test_usage_that_is_older_than_the_archive_is_caught_up_with(books: Books, location: Location) -> None:
     """Here the domain has processed the day, as everything did before there was an archive."""
     tenant, gateway, day = books.tenant(), books.gateway(), date(2026, 11, 10)
@@ -145,11 +185,22 @@ def test_the_calendar_seals_yesterday_and_observes_arrivals(books: Books, locati
     for pending, sealed in ((1, 0), (0, 1), (0, 1)):
         gateway.reports(clock.now(), pending=pending)
         with location.tick("closed_days") as said:
-            (observation,) = said.asset_events
+            observation, is_sealed, is_of_now = said.asset_events
+        assert is_sealed.passed is (pending == 0)
+        assert ("gateway-0 has 1 events still to ship" in str(is_sealed.metadata)) is (pending == 1)
+        assert is_of_now.passed
         assert observation.metadata["events"].value == 1
         assert (observation.metadata["sources"].value, observation.metadata["pending_events"].value) == (1, pending)
         with books.as_role("auditor") as session:
             assert len(windows.seals(session)) == sealed
+
+
+def test_an_event_from_a_broken_clock_is_shown(books: Books, location: Location) -> None:
+    event = books.gateway().uses(books.tenant(), clock.now() + timedelta(days=4000), prompt=10)
+    with location.tick("closed_days") as said:
+        is_of_now = said.asset_events[-1]
+    assert not is_of_now.passed
+    assert str(event) in str(is_of_now.metadata["events"].value)
 
 
 def test_the_catalog_is_synchronised_when_its_files_change(books: Books, location: Location) -> None:

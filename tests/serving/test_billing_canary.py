@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from billing import dry_run, windows
+from billing import dry_run, unsealed
 from serving.billing_canary import canary
 from serving.billing_canary.canary import NOTHING_WARM, REQUESTS, fly
 from serving.billing_canary.own_count import cheapest_warm
@@ -35,7 +35,7 @@ def test_the_bill_is_what_the_requests_counted(house: House, gateway: GatewayPro
         assert tenant.is_internal
         days = session.scalars(select(UsageEvent.usage_day_utc).where(UsageEvent.tenant_id == tenant.id)).all()
         assert len(days) == len(REQUESTS)
-        assert tenant.id not in {window.tenant_id for window in windows.unsealed(session)}  # so it is never billed
+        assert tenant.id not in {window.tenant_id for window in unsealed.of_all_days(session)}  # so it is never billed
     with house.database.superuser() as connection:
         live = connection.execute("select count(*) from api_keys k join tenants t on t.id = k.tenant_id"
                                   " where t.slug = 'billing-canary' and k.revoked_at is null").fetchone()  # fmt: skip

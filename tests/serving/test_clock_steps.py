@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from billing import windows
+from billing import unsealed, windows
 from billing.windows import Seal, UsageNotComplete
 from studio import clock
 from studio.db.sessions import unit_of_work
@@ -146,9 +146,9 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
         wait_until(is_sealed, seconds=30)
         return sealed[0]
 
-    def unsealed() -> dict[date, int]:
+    def not_sealed() -> dict[date, int]:
         with unit_of_work(worker) as session:
-            return {window.window_day: window.events for window in windows.unsealed(session)}
+            return {window.window_day: window.events for window in unsealed.of_all_days(session)}
 
     with (
         StubEngine() as engine,
@@ -168,7 +168,7 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
         # Back over midnight, into a day that is sealed: what comes now gets a seal of its own.
         moved.set_to(begin_of_today - timedelta(minutes=3))
         ask(4, tokens=100)
-        assert unsealed() == {yesterday: 4}
+        assert not_sealed() == {yesterday: 4}
         second = seal(yesterday)
         assert (second.key.seal_no, second.events) == (2, 4)
         assert second.manifest["completion_tokens"] == 400
@@ -181,6 +181,6 @@ def test_a_seal_never_holds_what_another_holds_and_nothing_stays_outside(
         last = seal(tomorrow)
         assert (last.events, last.manifest["completion_tokens"]) == (5, 5000)
 
-    assert unsealed() == {}
+    assert not_sealed() == {}
     with unit_of_work(worker) as session:
         assert windows.seals(session, window_day=yesterday) == [first, second]

@@ -12,6 +12,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from studio import clock, ids
+from studio.db.usage import MOST_TOKENS
 from tests.server import TestDatabase
 from tests.serving.gateway_process import wait_until
 
@@ -151,19 +152,27 @@ def test_versions_of_one_event_in_one_shipment_do_not_pass_unseen(database: Test
         {"reused_prompt_tokens": 7},
         {"reused_completion_tokens": 6},
         {"replica_id": None, "reused_prompt_tokens": 6},
+        {"prompt_tokens": MOST_TOKENS + 1},
+        {"completion_tokens": MOST_TOKENS + 1},
+        {"engine_prompt_tokens": MOST_TOKENS + 1},
+        {"engine_prompt_tokens": -1},
+        {"started_at": clock.now() - timedelta(days=3)},
     ],
 )
 def test_an_impossible_event_is_quarantined_once_and_the_rest_arrives(
     database: TestDatabase, shipper: Shipper, changes: dict[str, Any]
 ) -> None:
-    shipment = event(1), event(2, **changes), event(3)
+    usual = {"engine_prompt_tokens": None}
+    shipment = event(1, **usual), event(2, **(usual | changes)), event(3, **usual)
     assert shipper.ship(*shipment) == {"accepted": 2, "known": 0, "quarantined": 1}
     assert shipper.ship(*shipment) == {"accepted": 0, "known": 2, "quarantined": 0}
+    assert stored(database, "select event_id from quarantine") == [(shipment[1]["id"],)]
+    assert stored(database, "select sum(events) from usage_arrivals") == [(2,)]
 
 
 def test_an_event_from_a_broken_clock_waits_in_the_default_partition(database: TestDatabase, shipper: Shipper) -> None:
     far = UUID(int=((int((clock.now() + timedelta(days=4000)).timestamp() * 1000)) << 80) | (7 << 76) | (2 << 62) | 1)
-    shipper.ship(event(1, id=far, usage_day_utc=ids.day_utc_of(far)))
+    shipper.ship(event(1, id=far, usage_day_utc=ids.day_utc_of(far), started_at=ids.instant_of(far)))
     assert stored(database, "select count(*) from usage_events_default") == [(1,)]
 
 

@@ -16,7 +16,15 @@ import pypdf
 import pytest
 from sqlalchemy import select, text
 
-from billing import approval, correction_finalize, correction_order, exchange_rate, vat_confirmation, vat_ids
+from billing import (
+    approval,
+    correction_finalize,
+    correction_order,
+    draft,
+    invoice_requests,
+    vat_confirmation,
+    vat_ids,
+)
 from billing.correction import CorrectionType
 from billing.documents import completeness, publish, report
 from billing.documents.publish import InvoiceIsDraft, Publication
@@ -30,7 +38,7 @@ from studio.db.corrections import Correction
 from studio.db.documents import DocumentSnapshot, DocumentVerdict, FxRate, VatIdCheck
 from studio.db.invoices import InvoiceDocument
 from studio.money import Currency
-from tests.billing.books import Books
+from tests.billing.books import BUYER, Books
 from tests.billing.documents.samples import CHINESE, CHINESE_INVOICE, FRENCH, SAMPLES, snapshot
 
 NOON = datetime(2026, 10, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -89,10 +97,11 @@ def test_the_documents_of_an_invoice_and_its_correction(books: Books, press: Pre
     assert press.stored == first
 
     rows = list(csv.DictReader(StringIO(press.of(number, "csv").decode())))
-    assert [(row["line_no"], row["day"], row["tokens"], row["amount"]) for row in rows] == [
-        ("1", "2026-10-10", "150000000", "3.000000000000"),
-        ("1", "2026-10-11", "50000001", "1.000000020000"),
-        ("2", "2026-10-11", "50000000", "2.000000000000"),
+    columns = ("line_no", "day", "model", "tier", "unit", "tokens", "amount")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("1", "2026-10-10", "chat", "base", "prompt", "150000000", "3.000000000000"),
+        ("1", "2026-10-11", "chat", "base", "prompt", "50000001", "1.000000020000"),
+        ("2", "2026-10-11", "chat", "base", "completion", "50000000", "2.000000000000"),
     ]
     assert len({row["key"] for row in rows}) == 2  # the events of a test have a key each
     detail = json.loads(press.of(number, "json"))
@@ -188,8 +197,29 @@ def test_a_yuan_invoice_of_a_german_company_shows_its_tax_in_euro_or_waits(books
         derived = session.scalars(select(FxRate)).one()
     assert (derived.rate, derived.source) == (Decimal("7.4883"), "ECB")
     assert derived.derivation.startswith("mean of 22 ECB reference rates")
-    with books.as_role("worker") as session, pytest.raises(ExchangeRateMissing, match="order the invoice again"):
-        exchange_rate.month_rate(session, "CNY", date(2099, 11, 1))
+
+
+def test_a_draft_waits_for_its_months_rate_and_is_made_when_that_comes(books: Books) -> None:
+    gateway, month = books.gateway(), date(2099, 11, 1)  # of which no data can be complete
+    kunde = tenant(books, "yuan", BUYER, Currency.CNY)
+    gateway.uses(kunde, NOON.replace(year=2099, month=11), prompt=50_000_000)
+    books.close_day(gateway, kunde, date(2099, 11, 10))
+    now = datetime(2099, 12, 1, 9, tzinfo=UTC)
+    with books.as_role("operator") as session:
+        request = invoice_requests.request_invoice(
+            session, tenant_id=kunde, month=month, by="test", reason="test", now=now
+        )
+    with books.as_role("worker") as session, pytest.raises(ExchangeRateMissing, match="Enter the published one"):
+        draft.draft(session, request.id, now)
+    with books.as_role("worker") as session:
+        assert [one.id for one in invoice_requests.unanswered(session)] == [request.id]
+        session.add(FxRate(quote="CNY", month=month, rate=Decimal("8.1234"), source="BMF", derivation="published"))
+    with books.as_role("worker") as session:
+        invoice_id = draft.draft(session, request.id, now)
+    assert invoice_id is not None
+    assert books.invoice(invoice_id).tax_details["euro"]["units_per_euro"] == "8.1234"
+    with books.as_role("worker") as session:
+        assert invoice_requests.unanswered(session) == []
 
 
 def test_outside_the_eu_and_in_china(books: Books, press: Press) -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import Engine, select, text, update
 
-from billing import windows
+from billing import unsealed, windows
 from billing.windows import NothingToSeal
 from local.objects import EmbeddedObjectStore
 from serving.isolation import canaries
@@ -170,7 +170,7 @@ def test_canaries_leave_no_key_behind_and_are_never_billed(prober: Prober, night
 
     wait_until(lambda: tenants <= used())
     with unit_of_work(prober.worker) as session:
-        assert not tenants & {window.tenant_id for window in windows.unsealed(session)}
+        assert not tenants & {window.tenant_id for window in unsealed.of_all_days(session)}
         today = clock.now().astimezone(clock.BERLIN).date()
         for tenant in tenants:
             with pytest.raises(NothingToSeal, match="never billed"):
