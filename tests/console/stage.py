@@ -141,6 +141,10 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
                     " ready_at = case %s when 'ready' then now() end where id = %s",
                     [state, url, state, sleeping],
                 )
+                # A stopped one is the fleet's own, which starts it again; all others here are attached and no site's.
+                connection.execute(
+                    "update model_variants set deployed = %s where id = %s", [state == "stopped", SLEEPER]
+                )
 
         def link() -> str:
             # When it is wanted: one lives for a quarter of an hour, and the whole run takes longer.

@@ -39,7 +39,8 @@ export function ModelList() {
 
   // The address says what holds, also when the currency takes a price limit away.
   useEffect(() => {
-    if (chosen) history.replaceState(history.state, "", `${location.pathname}${search}${location.hash}`);
+    if (chosen && location.search !== search)
+      history.replaceState(history.state, "", `${location.pathname}${search}${location.hash}`);
   }, [chosen, search]);
 
   const ask = (change: Partial<Filters>) => setChosen({ ...filters, ...change });

@@ -64,7 +64,7 @@ test("prompts over two models become a table, a file and a batch job", async ({ 
   await expect(page.getByTestId(`sum-${ECHO}`)).toContainText("24 of 24");
   await page.getByRole("checkbox", { name: new RegExp(`^${ECHO} `) }).uncheck();
   await expect(page.getByTestId("job-quote")).toContainText(/24 lines, 1 job, at most €\d/);
-  await page.getByRole("button", { name: "Promise me a price" }).click();
+  await page.getByRole("button", { name: "Get a binding price" }).click();
   await expect(page.getByTestId("order")).toContainText(
     /^smollm2-135m-instruct at most €\d+\.\d\d, binding for 24 hours$/,
   );
