@@ -38,3 +38,13 @@ test("what the tab has no room for is said before a reload loses it", async ({ p
   await page.getByRole("button", { name: "Empty", exact: true }).click();
   await expect(page.getByText("These prompts are too many for this tab's memory")).toHaveCount(0);
 });
+
+test("without a clipboard, as in plain http, Copy selects the answer and nothing else", async ({ page }) => {
+  await page.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await enter(page, `/en/playground?model=${ECHO}`);
+  await page.getByLabel(prompt).fill("to be copied");
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toHaveText("to be copied");
+  await page.getByRole("button", { name: "Copy" }).click();
+  expect(await page.evaluate(() => String(getSelection()).trim())).toBe("to be copied");
+});
