@@ -1,16 +1,29 @@
 import { type Locale, tags } from "@/i18n/locales";
 
-/** An instant as the clocks of a zone show it: weekday and time, with the day when it is more than six days away. */
-export function instant(locale: Locale, iso: string, zone: string, now: string): string {
+/**
+ * An instant as the clocks of a zone show it: weekday and time, with the day when it is more than six days away. A zone
+ * whose clocks show another time than the reader's is named: `city` says how.
+ */
+export function instant(
+  locale: Locale,
+  iso: string,
+  zone: string,
+  now: string,
+  city: (zone: string) => string,
+  readersZone?: string, // the browser's, unless a test says another
+): string {
   const isFar = Math.abs(Date.parse(iso) - Date.parse(now)) > 6 * 86_400_000;
   const day: Intl.DateTimeFormatOptions = isFar ? { day: "numeric", month: "short" } : {};
-  return new Intl.DateTimeFormat(tags[locale], {
-    weekday: "short",
-    ...day,
-    hour: "2-digit",
-    minute: "2-digit",
-    timeZone: zone,
-  }).format(new Date(iso));
+  const shown = (timeZone: string | undefined) =>
+    new Intl.DateTimeFormat(tags[locale], {
+      weekday: "short",
+      ...day,
+      hour: "2-digit",
+      minute: "2-digit",
+      ...(timeZone === undefined ? {} : { timeZone }),
+    }).format(new Date(iso));
+  const there = shown(zone);
+  return there === shown(readersZone) ? there : `${there} ${city(zone)}`;
 }
 
 /** The day's name, 1 for Monday. */

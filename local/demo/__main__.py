@@ -16,6 +16,7 @@ from local.commands.signin_link import create_link
 from local.demo import batch_scene, clock_scene, finetune_scene, money_scenes, request_scenes
 from local.demo.auditor import Auditor
 from local.demo.cast import CHAT, HUMAN_EVAL, Demo
+from local.demo.sign_in import sign_in_words
 from local.demo.story import Facts, Say, Story
 from local.paths import StatePaths
 from local.ports import Ports
@@ -80,11 +81,12 @@ def main() -> int:
         return 130
     console.print(story.summary())
     console.print(f"All of it in {time.monotonic() - started:.0f} s. The cloud stays up; `make down` stops it.\n")
-    link = create_link(demo.api, [customer.slug for customer in demo.customers], ops=True)
+    slugs = [customer.slug for customer in demo.customers]
+    sign_in = sign_in_words(stack.gateway_url, lambda: create_link(demo.api, slugs, ops=True)["url"])
     invoices = ", ".join(str(demo.invoice_path(customer)) for customer in demo.customers)
     console.print(
         f"console  {stack.gateway_url}\n"
-        f"sign in  {link['url']}  (once, within 15 minutes; `studio signin-link create` makes another)\n"
+        f"sign in  {sign_in}\n"
         f"Dagster  {stack.dagster_url}\n"
         f"invoices {invoices}\n"
         f"key      {demo.euro.key}\n\n"

@@ -39,6 +39,7 @@ BUILT = REPOSITORY / "build" / "console"
 ECHO = "qwen3-32b"
 SEER = "qwen2.5-vl-7b"  # reads pictures
 SLEEPER = "baichuan2-13b-chat"
+NOBODY = "http://127.0.0.1:9"  # the port of `discard`, where nobody answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +133,17 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
                 [uuid4(), sleeping, SLEEPER],
             )
 
-        def become(state: str) -> None:
+        def become(state: str, url: str = stub.url) -> None:
             # What a node agent says of its replicas.
             with house.database.superuser() as connection:
                 connection.execute(
-                    "update replicas set state = %s, created_at = now(), ready_at = case %s when 'ready' then now() end"
-                    " where id = %s",
-                    [state, state, sleeping],
+                    "update replicas set state = %s, url = %s, created_at = now(),"
+                    " ready_at = case %s when 'ready' then now() end where id = %s",
+                    [state, url, state, sleeping],
+                )
+                # A stopped one is the fleet's own, which starts it again; all others here are attached and no site's.
+                connection.execute(
+                    "update model_variants set deployed = %s where id = %s", [state == "stopped", SLEEPER]
                 )
 
         def link() -> str:
@@ -158,6 +163,12 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
             streamed(house, CHAT_FAST, started_at, 55 + 2 * number, 61, 0.5)
 
         report_october(house)
+        with house.database.superuser() as connection:
+            connection.execute(
+                "update model_variants set first_token_target_ms = 400, first_token_target_prompt_tokens = 4000"
+                " where id = %s",
+                [CHAT_FAST],
+            )
 
         def reprice() -> None:
             # What the synchronisation of the catalog does with a new entry of a price list.
@@ -175,6 +186,8 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
             "/link": link,
             "/sleep": lambda: become("starting"),
             "/wake": lambda: become("ready"),
+            "/close": lambda: become("stopped"),
+            "/vanish": lambda: become("ready", NOBODY),
             "/kill": gateway.kill,
             "/start": gateway.start,
             "/drain": workers.start,

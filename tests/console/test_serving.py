@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local.demo.sign_in import sign_in_words
 from tests.serving.conftest import House
 from tests.serving.gateway_process import GatewayProcess
 
@@ -20,7 +21,7 @@ def built(folder: Path) -> Path:
     """What `console/scripts/finish.mjs` leaves, in little."""
     paths = {}
     for locale in ("en", "de", "zh"):
-        for name in ("", "/models", "/missing"):
+        for name in ("", "/models", "/signin", "/missing"):
             paths[f"/{locale}{name}"] = (f"{locale}{name}.html", f"<p>{locale}{name}</p>".encode())
     paths["/_next/static/a b.js"] = ("_next/static/a b.js", b"let a = 1;" * 100)
     described = {}
@@ -133,3 +134,11 @@ def test_without_a_build_the_plain_first_page_says_how_to_make_one(stranger: htt
     assert page.status_code == 200
     assert "make console" in page.text
     assert stranger.get("/en").json()["error"]["code"] == "not_found"
+
+
+def test_the_demo_prints_a_sign_in_link_only_where_it_leads_somewhere(
+    site: httpx.Client, stranger: httpx.Client
+) -> None:
+    link = "http://gateway/en/signin#link=once"
+    assert sign_in_words(str(site.base_url).rstrip("/"), lambda: link).startswith(link)
+    assert sign_in_words(str(stranger.base_url).rstrip("/"), lambda: link).startswith("needs the console: `make con")

@@ -6,7 +6,7 @@ import { Link } from "@/frame/Link";
 import { tags } from "@/i18n/locales";
 import { BoardFrame, barHeight, rowHeight } from "./BoardFrame";
 import { CurrencySwitch, useCurrency } from "./currency";
-import { Price } from "./Price";
+import { Price, Target } from "./Price";
 import { States } from "./State";
 import { Trouble } from "./Trouble";
 
@@ -63,7 +63,14 @@ function Row({ model, catalog }: { model: CatalogModel; catalog: Catalog }) {
           <span className="text-[0.8125rem] text-muted md:sr-only">
             {column === 0 ? t("baseInOut") : t("fastInOut")}
           </span>
-          {tier ? <Price tier={tier} currency={currency} /> : <span className="text-muted">{t("noTier")}</span>}
+          {tier ? (
+            <span className="max-md:text-right">
+              <Price tier={tier} currency={currency} />
+              <Target tier={tier} />
+            </span>
+          ) : (
+            <span className="text-muted">{t("noTier")}</span>
+          )}
         </span>
       ))}
       <span className="text-[0.875rem]">

@@ -11,6 +11,7 @@ import {
   type Filters,
   filtersOf,
   firstTokens,
+  inCurrency,
   matching,
   orders,
   priceLimits,
@@ -30,15 +31,19 @@ export function ModelList() {
   const format = useFormatter();
   const currency = useCurrency();
   const catalog = useCatalog();
-  const [filters, setFilters] = useState<Filters>(everything);
+  const [chosen, setChosen] = useState<Filters | null>(null); // null until the address has been read
+  const filters = inCurrency(chosen ?? everything, currency);
+  const search = searchOf(filters);
 
-  useEffect(() => setFilters(filtersOf(location.search)), []);
+  useEffect(() => setChosen(filtersOf(location.search)), []);
 
-  function ask(change: Partial<Filters>) {
-    const next = { ...filters, ...change };
-    setFilters(next);
-    history.replaceState(history.state, "", `${location.pathname}${searchOf(next)}`);
-  }
+  // The address says what holds, also when the currency takes a price limit away.
+  useEffect(() => {
+    if (chosen && location.search !== search)
+      history.replaceState(history.state, "", `${location.pathname}${search}${location.hash}`);
+  }, [chosen, search]);
+
+  const ask = (change: Partial<Filters>) => setChosen({ ...filters, ...change });
 
   const all = catalog.data ? byReadiness(catalog.data.models) : [];
   const shown = sorted(matching(all, filters, currency), filters.sort, currency);

@@ -10,6 +10,7 @@ import type { Body } from "@/code/samples";
 import { Link } from "@/frame/Link";
 import { type Currency, money } from "@/money";
 import { noticeNamed } from "./notices";
+import { Target } from "./Price";
 import { Speed } from "./Speed";
 import { State } from "./State";
 import { WeekStrip } from "./WeekStrip";
@@ -114,9 +115,10 @@ function TierCard({
           </div>
         )}
       </dl>
+      <Target tier={tier} />
       <Speed tier={tier} />
       <div className="mt-3 flex items-center gap-2">
-        <output className="min-w-0 flex-1 truncate font-mono text-[0.8125rem]" title={tier.id}>
+        <output data-copied className="min-w-0 flex-1 truncate font-mono text-[0.8125rem]" title={tier.id}>
           {tier.id}
         </output>
         <Copy text={tier.id} />

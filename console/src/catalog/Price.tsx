@@ -1,8 +1,23 @@
 "use client";
 
-import { useLocale, useTranslations } from "next-intl";
+import { useFormatter, useLocale, useTranslations } from "next-intl";
 import type { Tier } from "@/api/catalog";
 import { type Currency, money } from "@/money";
+
+/** What a tier promises for its price: a first token that comes later is billed at the base price. */
+export function Target({ tier }: { tier: Tier }) {
+  const t = useTranslations("Catalog");
+  const format = useFormatter();
+  const target = tier.first_token_target;
+  if (!target) return null;
+  const most = target.up_to_prompt_tokens;
+  return (
+    <span className="block text-[0.8125rem] text-muted" title={t("promisedHelp")} data-testid="promise">
+      {t("promised", { ms: format.number(target.milliseconds) })}
+      {most === null ? "" : ` ${t("promisedUpTo", { tokens: format.number(most) })}`}
+    </span>
+  );
+}
 
 /** What a tier costs for a million tokens, in and out, or a dash where this currency has no price list. */
 export function Price({ tier, currency }: { tier: Tier; currency: Currency }) {

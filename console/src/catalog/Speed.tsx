@@ -1,14 +1,14 @@
 "use client";
 
-import { useFormatter, useLocale, useTranslations } from "next-intl";
+import { useFormatter, useTranslations } from "next-intl";
 import type { Tier } from "@/api/catalog";
-import { instant } from "@/time";
+import { useInstants } from "./instants";
 
 /** How fast a tier was in the last day, over how many streams, and when the last of them was. Reserved when unknown. */
 export function Speed({ tier }: { tier: Tier }) {
   const t = useTranslations("Models");
   const format = useFormatter();
-  const locale = useLocale();
+  const instants = useInstants();
   const { speed } = tier;
   const whole = (value: number) => format.number(value, { maximumFractionDigits: 0 });
   if (!speed) {
@@ -33,7 +33,7 @@ export function Speed({ tier }: { tier: Tier }) {
       <p className="mt-0.5 text-[0.8125rem] text-muted">
         {t("measured", {
           requests: speed.requests,
-          time: instant(locale, speed.latest_at, "Europe/Berlin", speed.latest_at),
+          time: instants(speed.latest_at, speed.latest_at),
         })}
       </p>
     </div>

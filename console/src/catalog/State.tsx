@@ -1,10 +1,10 @@
 "use client";
 
 import { useLocale, useTranslations } from "next-intl";
-import type { CatalogModel, Tier } from "@/api/catalog";
-import { duration, instant } from "@/time";
+import { type CatalogModel, type Tier, useCatalog } from "@/api/catalog";
+import { duration } from "@/time";
+import { useInstants } from "./instants";
 
-const BERLIN = "Europe/Berlin";
 const tones: Record<Tier["state"], string> = {
   warm: "bg-ok",
   unreachable: "bg-bad",
@@ -22,6 +22,14 @@ export function State({ tier, now }: { tier: Tier; now: string }) {
       <span>{words(tier, now)}</span>
     </span>
   );
+}
+
+/** How the tier of an id is now, where a model is only named; nothing for one that is not in the catalog. */
+export function ModelState({ id }: { id: string }) {
+  const { data } = useCatalog();
+  const words = useStateWords();
+  const tier = data?.models.flatMap((model) => model.tiers).find((one) => one.id === id);
+  return tier && data ? <span className="text-[0.8125rem] text-muted">{words(tier, data.read_at)}</span> : null;
 }
 
 /** That of both tiers: one line when they say the same. */
@@ -42,16 +50,20 @@ export function States({ model, now }: { model: CatalogModel; now: string }) {
 export function useStateWords(): (tier: Tier, now: string) => string {
   const t = useTranslations("Catalog");
   const locale = useLocale();
+  const instants = useInstants();
   return (tier, now) => {
-    const zone = tier.week?.time_zone ?? BERLIN;
-    if (tier.state === "warm") {
-      return tier.closes_at ? t("warmUntil", { time: instant(locale, tier.closes_at, zone, now) }) : t("warm");
-    }
+    const at = (iso: string) => instants(iso, now, tier.week?.time_zone);
+    if (tier.state === "warm") return tier.closes_at ? t("warmUntil", { time: at(tier.closes_at) }) : t("warm");
     if (tier.state === "starting") {
       return tier.eta_seconds === null ? t("starting") : t("startingIn", { time: duration(locale, tier.eta_seconds) });
     }
     if (tier.state === "unreachable") return t("notAnswering");
     if (tier.state === "not_deployed") return t("notDeployed");
-    return tier.opens_at ? t("opens", { time: instant(locale, tier.opens_at, zone, now) }) : t("cold");
+    const eta = tier.eta_seconds;
+    if (tier.opens_at) {
+      const opens = t("opens", { time: at(tier.opens_at) });
+      return eta === null ? opens : t("opensReady", { opens, time: duration(locale, eta) });
+    }
+    return eta === null ? t("cold") : t("coldReady", { time: duration(locale, eta) });
   };
 }

@@ -1,4 +1,4 @@
-import { type CatalogModel, type Tier, tierOf } from "@/api/catalog";
+import type { CatalogModel, Tier } from "@/api/catalog";
 import { atMost, type Currency } from "@/money";
 
 /** What a reader wants to see. An empty string asks for nothing. Kept in the address, so that it can be sent on. */
@@ -33,6 +33,10 @@ export const firstTokens = ["200", "500", "1000"] as const; // ms, at most
 export const orders = ["ttft", "rate", "price"] as const;
 export const states = ["warm", "open", "deployed"] as const;
 
+/** What holds of a filter in a currency: a price limit belongs to the list that it was chosen from. */
+export const inCurrency = (filters: Filters, currency: Currency): Filters =>
+  priceLimits[currency].includes(filters.price) ? filters : { ...filters, price: "" };
+
 export function filtersOf(search: string): Filters {
   const asked = new URLSearchParams(search);
   const read = (name: keyof Filters) => asked.get(name)?.slice(0, 100) ?? "";
@@ -61,7 +65,6 @@ export function matching(models: CatalogModel[], filters: Filters, currency: Cur
       (!text ||
         `${model.name} ${model.publisher} ${model.tiers.map((tier) => tier.id)}`.toLowerCase().includes(text)) &&
       (!filters.task || model.task === filters.task) &&
-      (!filters.tier || tierOf(model, "fast") !== undefined) &&
       model.tiers.some((tier) => fits(tier, filters, currency)),
   );
 }
@@ -69,8 +72,9 @@ export function matching(models: CatalogModel[], filters: Filters, currency: Cur
 function fits(tier: Tier, filters: Filters, currency: Currency): boolean {
   const prices = tier.prices_per_million_tokens[currency];
   const price = prices?.completion ?? prices?.embedding;
-  const most = priceLimits[currency].find((limit) => limit === filters.price);
+  const { price: most } = inCurrency(filters, currency);
   return (
+    (!filters.tier || tier.tier === "fast") &&
     tier.context_tokens >= Number(filters.context || 0) &&
     (!filters.ttft || (tier.speed !== null && tier.speed.ttft_ms_p50 <= Number(filters.ttft))) &&
     (!most || (price !== undefined && atMost(price, most))) &&

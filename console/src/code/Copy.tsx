@@ -3,7 +3,7 @@
 import { useTranslations } from "next-intl";
 import { useEffect, useState } from "react";
 
-/** Copies a text and says so for two seconds. Without a clipboard (plain http) the text is selected instead. */
+/** Copies a text and says so for two seconds. Without a clipboard what shows it is selected: the nearest `data-copied`. */
 export function Copy({ text, className = "" }: { text: string; className?: string }) {
   const t = useTranslations("Code");
   const [isDone, setDone] = useState(false);
@@ -15,13 +15,13 @@ export function Copy({ text, className = "" }: { text: string; className?: strin
   }, [isDone]);
 
   async function copy(button: HTMLButtonElement) {
-    if (navigator.clipboard) {
-      await navigator.clipboard.writeText(text);
+    try {
+      await navigator.clipboard.writeText(text); // there is none in plain http, and it may be forbidden
       setDone(true);
-      return;
+    } catch {
+      const shown = shownNear(button);
+      if (shown) getSelection()?.selectAllChildren(shown);
     }
-    const shown = button.parentElement?.querySelector("code, output");
-    if (shown) getSelection()?.selectAllChildren(shown);
   }
 
   return (
@@ -33,4 +33,12 @@ export function Copy({ text, className = "" }: { text: string; className?: strin
       <span aria-live="polite">{isDone ? t("copied") : t("copy")}</span>
     </button>
   );
+}
+
+function shownNear(button: HTMLElement): Element | null {
+  for (let around = button.parentElement; around; around = around.parentElement) {
+    const shown = around.querySelector("[data-copied]");
+    if (shown) return shown;
+  }
+  return null;
 }

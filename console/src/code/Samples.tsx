@@ -29,7 +29,7 @@ export function Samples({ api, body, tall = false }: { api: string; body: Body; 
               tabIndex={0}
               className={`overflow-auto p-4 pr-20 font-mono text-[0.8125rem] leading-6 ${tall ? "h-[21.5rem]" : "max-h-96"}`}
             >
-              <code>{text}</code>
+              <code data-copied>{text}</code>
             </pre>
             <Copy text={text} className="absolute top-3 right-3" />
           </Tabs.Panel>

@@ -28,7 +28,7 @@ export async function Header({ locale }: { locale: Locale }) {
           </a>
         </nav>
         <div className="ml-auto flex items-center gap-0.5 sm:gap-2">
-          <Words of={["Frame", "Session", "Catalog"]}>
+          <Words of={["Frame", "Session", "Catalog", "Refusals"]}>
             <Account />
             <Languages current={locale} />
             <ThemeSwitch />

@@ -1,6 +1,7 @@
 "use client";
 
 import { useTranslations } from "next-intl";
+import { GatewaySays, type Said } from "@/frame/GatewaySays";
 import { letters, type Verdict } from "./blind";
 import type { Reveal, Round } from "./session";
 
@@ -9,7 +10,7 @@ type Properties = {
   reveal: Reveal | null;
   count: number;
   canVote: boolean;
-  trouble: string | null;
+  trouble: Said | null;
   vote: (verdict: Verdict) => void;
 };
 
@@ -62,9 +63,9 @@ export function BlindBar({ round, reveal, count, canVote, trouble, vote }: Prope
         <p className="text-muted">{t("blindNote")}</p>
       )}
       {trouble ? (
-        <p role="alert" lang="en" className="w-full text-bad">
-          {trouble}
-        </p>
+        <div role="alert" className="w-full text-bad">
+          <GatewaySays said={trouble} />
+        </div>
       ) : null}
     </section>
   );

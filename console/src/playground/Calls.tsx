@@ -1,17 +1,21 @@
 "use client";
 
 import { useTranslations } from "next-intl";
-import { useState } from "react";
 import { jsonOf } from "./asking";
 import type { ToolCall, ToolResult } from "./conversation";
 
-type Properties = { calls: ToolCall[]; canAnswer: boolean; answer: (results: ToolResult[]) => void };
+type Properties = {
+  calls: ToolCall[];
+  canAnswer: boolean;
+  given: (call: string) => string;
+  give: (call: string, content: string) => void;
+  answer: (results: ToolResult[]) => void;
+};
 
 /** The functions that the model wants called. Nothing is called here: a person says what each gave. */
-export function Calls({ calls, canAnswer, answer }: Properties) {
+export function Calls({ calls, canAnswer, given, give, answer }: Properties) {
   const t = useTranslations("Playground");
-  const [given, setGiven] = useState<Record<string, string>>({});
-  const results = calls.map((call) => ({ id: call.id, content: given[call.id] ?? "" }));
+  const results = calls.map((call) => ({ id: call.id, content: given(call.id) }));
   return (
     <form
       className="mt-2 space-y-3 rounded-md border border-hairline p-3 text-[0.875rem]"
@@ -36,8 +40,8 @@ export function Calls({ calls, canAnswer, answer }: Properties) {
                 rows={2}
                 spellCheck={false}
                 className="field resize-y font-mono text-[0.8125rem]"
-                value={given[call.id] ?? ""}
-                onChange={(event) => setGiven({ ...given, [call.id]: event.target.value })}
+                value={given(call.id)}
+                onChange={(event) => give(call.id, event.target.value)}
               />
             </label>
           ) : null}

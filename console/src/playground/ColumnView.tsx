@@ -3,7 +3,7 @@
 import { useTranslations } from "next-intl";
 import { useEffect, useRef } from "react";
 import { useCurrency } from "@/catalog/currency";
-import { Price } from "@/catalog/Price";
+import { Price, Target } from "@/catalog/Price";
 import { State, useStateWords } from "@/catalog/State";
 import { isAlias, type letters } from "./blind";
 import { ColdBanner } from "./ColdBanner";
@@ -106,6 +106,7 @@ export function ColumnView(properties: Properties) {
                   <span title={c("perMillion")}>
                     <Price tier={offer.tier} currency={currency} />
                   </span>
+                  <Target tier={offer.tier} />
                 </>
               ) : null}
             </span>

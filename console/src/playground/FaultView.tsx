@@ -1,20 +1,23 @@
 "use client";
 
 import { useTranslations } from "next-intl";
+import { GatewaySays } from "@/frame/GatewaySays";
 import type { Turn } from "./conversation";
+import { type Asked, askedOf } from "./receipts";
 
-/** What went wrong, in the gateway's own words, and whether it costs anything. In a blind round a receipt would name the model. */
-export function FaultView({ turn, showReceipt }: { turn: Turn; showReceipt: ((requestId: string) => void) | null }) {
+/** What went wrong, by the gateway's code, and whether it costs anything. In a blind round a receipt would name the model. */
+export function FaultView({ turn, showReceipt }: { turn: Turn; showReceipt: ((asked: Asked) => void) | null }) {
   const t = useTranslations("Playground");
-  const fault = turn.fault;
+  const { fault } = turn;
+  const receiptOf = fault?.requestId ? askedOf(turn) : null;
   if (!fault) return null;
   return (
     <div role="alert" className="mt-3 rounded-md border border-bad bg-bad-soft px-4 py-3 text-[0.875rem]">
       <p className="font-semibold">{t(`faults.${fault.kind}`)}</p>
       {fault.message ? (
-        <p lang="en" className="mt-1 wrap-anywhere">
-          {fault.message}
-        </p>
+        <div className="mt-1">
+          <GatewaySays said={fault} />
+        </div>
       ) : null}
       {fault.retryAfterSeconds ? <p className="mt-1">{t("retryAfter", { seconds: fault.retryAfterSeconds })}</p> : null}
       <p className="mt-1 text-muted">
@@ -32,11 +35,11 @@ export function FaultView({ turn, showReceipt }: { turn: Turn; showReceipt: ((re
           </code>
         ) : null}
       </p>
-      {fault.requestId && showReceipt ? (
+      {receiptOf && showReceipt ? (
         <button
           type="button"
           className="button-quiet mt-2 min-h-8 px-2.5 text-[0.8125rem]"
-          onClick={() => fault.requestId && showReceipt(fault.requestId)}
+          onClick={() => showReceipt(receiptOf)}
         >
           {t("receipt")}
         </button>

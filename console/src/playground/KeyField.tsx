@@ -2,8 +2,9 @@
 
 import { useTranslations } from "next-intl";
 import { useState } from "react";
+import { GatewaySays, type Said } from "@/frame/GatewaySays";
 
-type Properties = { value: string; error: string | null; isGood: boolean; change: (key: string) => void };
+type Properties = { value: string; error: Said | null; isGood: boolean; change: (key: string) => void };
 
 /** The API key of this tab. Nothing else keeps it: not the address, not a cookie, not the disk. */
 export function KeyField({ value, error, isGood, change }: Properties) {
@@ -21,9 +22,9 @@ export function KeyField({ value, error, isGood, change }: Properties) {
           </button>
         </div>
         {error ? (
-          <p role="alert" className="mt-1 text-bad">
-            {error}
-          </p>
+          <div role="alert" className="mt-1 text-bad">
+            <GatewaySays said={error} />
+          </div>
         ) : null}
       </div>
     );

@@ -4,15 +4,20 @@ import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { useCurrency } from "@/catalog/currency";
 import { money, type Prices, requestCost } from "@/money";
 import type { Turn } from "./conversation";
+import { amountOf } from "./receipts";
 
-/** One line of fixed height under an answer: time to the first token, speed, tokens, cost, and who answered. */
+/**
+ * One line of fixed height under an answer: time to the first token, speed, tokens, cost, and who answered. The cost is
+ * reckoned at list prices, and said to be, until the ledger has spoken.
+ */
 export function Meter({ turn, prices }: { turn: Turn; prices: Record<string, Prices> | undefined }) {
   const t = useTranslations("Playground");
   const format = useFormatter();
   const locale = useLocale();
   const currency = useCurrency();
   const usage = turn.usage;
-  const cost = usage && prices?.[currency] ? requestCost(prices[currency], usage) : undefined;
+  const reckoned = usage && prices?.[currency] ? requestCost(prices[currency], usage) : undefined;
+  const { settled } = turn;
   const about = turn.isFinal ? "" : "≈ ";
   const isOther = turn.model !== null && turn.model !== turn.asked;
   return (
@@ -40,7 +45,15 @@ export function Meter({ turn, prices }: { turn: Turn; prices: Record<string, Pri
       </div>
       <div title={t("costHelp")}>
         <dt>{t("cost")}</dt>
-        <dd data-testid="cost">{cost === undefined ? "–" : `${about}${money(locale, currency, cost)}`}</dd>
+        <dd data-testid="cost">
+          {settled
+            ? settled.isCharged
+              ? amountOf(settled, locale)
+              : t("free")
+            : reckoned === undefined
+              ? "–"
+              : `≈ ${money(locale, currency, reckoned)}`}
+        </dd>
       </div>
       <div>
         <dt>{t("model")}</dt>

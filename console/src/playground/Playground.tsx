@@ -6,16 +6,18 @@ import { useCallback, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { CurrencySwitch } from "@/catalog/currency";
 import { Trouble } from "@/catalog/Trouble";
+import type { Said } from "@/frame/GatewaySays";
 import { Caller, useCaller } from "@/session/Caller";
 import { responseFormatOf, toolsOf } from "./asking";
 import { BlindBar } from "./BlindBar";
 import { begin, isAlias, letters, uncovered, type Verdict, vote } from "./blind";
 import { ColumnView } from "./ColumnView";
 import { Composer } from "./Composer";
-import { askedAnew, type Column, emptyColumn, switched, withTurn } from "./columns";
+import { askedAnew, type Column, emptyColumn, mapTurns, switched, withTurn } from "./columns";
 import { newTurn, type Turn } from "./conversation";
 import { useOffers } from "./offers";
 import { bodyOf, isGood, type Parameters } from "./parameters";
+import type { Asked } from "./receipts";
 import { Settings } from "./Settings";
 import type { Session } from "./session";
 import { saidIn, setUp, setupOf } from "./setup";
@@ -36,12 +38,22 @@ const grids = ["", "", "md:grid-cols-2", "md:grid-cols-2 xl:grid-cols-3", "md:gr
 /** Chat with up to four models side by side, or a batch of prompts. One tree for all widths, so that no text is lost. */
 export function Playground() {
   const t = useTranslations("Playground");
-  const { session, setSession, isLoaded, key: pasted, changeKey, shared, acceptShared, refuseShared } = useSession();
+  const {
+    session,
+    setSession,
+    kept,
+    isLoaded,
+    key: pasted,
+    changeKey,
+    shared,
+    acceptShared,
+    refuseShared,
+  } = useSession();
   const { key, isKnown, lacks } = useCaller(pasted);
   const [isOpen, setOpen] = useState(false); // the parameters, where there is no room for them
   const [dialog, setDialog] = useState<DialogName | null>(null);
-  const [receiptOf, setReceiptOf] = useState<string | null>(null);
-  const [trouble, setTrouble] = useState<string | null>(null); // of a blind comparison
+  const [receiptOf, setReceiptOf] = useState<Asked | null>(null);
+  const [trouble, setTrouble] = useState<Said | null>(null); // of a blind comparison
   const [isBeginning, setBeginning] = useState(false);
   const isWaiting = session.columns.some((column) => column.turns.at(-1)?.state === "waiting");
   const { catalog, offers, now, keyError, isKeyGood } = useOffers(key, isWaiting);
@@ -55,13 +67,21 @@ export function Playground() {
     (turn: Turn) => {
       const needed = isAlias(turn.asked) ? names.split(",") : [turn.asked];
       const found = needed.map((name) => offers.find((offer) => offer.tier.id === name) ?? null);
-      const cold = found.find((offer) => offer !== null && offer.tier.state !== "warm");
+      // What is not deployed here is never warm: the gateway says so.
+      const cold = found.find((offer) => offer !== null && !["warm", "not_deployed"].includes(offer.tier.state));
       // What nobody offers is sent all the same once all is read: the gateway says best what is wrong with it.
       return cold ?? (found.includes(null) && !isKeyGood ? null : undefined);
     },
     [offers, names, isKeyGood],
   );
-  const abort = useRuns(session, setSession, key, coldFor, catalog);
+  const isElsewhere = useCallback(
+    (turn: Turn) =>
+      (isAlias(turn.asked) ? names.split(",") : [turn.asked]).some(
+        (name) => offers.find((offer) => offer.tier.id === name)?.tier.state === "not_deployed",
+      ),
+    [offers, names],
+  );
+  const abort = useRuns(session, setSession, key, coldFor, isElsewhere, catalog);
 
   const change = (part: Partial<Session>) => setSession((old) => ({ ...old, ...part }));
   const changeColumn = (place: number, to: (column: Column) => Column) =>
@@ -85,7 +105,7 @@ export function Playground() {
       try {
         round = await begin(key, models);
       } catch (error) {
-        setTrouble(error instanceof Refusal ? error.message : t("faults.network"));
+        setTrouble(error instanceof Refusal ? error : t("faults.network"));
         return;
       } finally {
         setBeginning(false);
@@ -141,25 +161,36 @@ export function Playground() {
       const comparison = await vote(key, session.round.id, verdict);
       setSession((old) => uncovered(old, comparison));
     } catch (error) {
-      setTrouble(error instanceof Refusal ? error.message : t("faults.network"));
+      setTrouble(error instanceof Refusal ? error : t("faults.network"));
     }
   }
 
+  /** What was typed below a turn has been sent. */
+  const forget = (turn: Turn) =>
+    setSession((old) => {
+      const others = Object.entries(old.unsent).filter(([name]) => name.split(" ")[1] !== turn.id);
+      return { ...old, unsent: Object.fromEntries(others) };
+    });
+
   function actionsOf(place: number): TurnActions {
     const model = models[place] ?? usual;
-    const anew = (turn: Turn, prompt: string) =>
+    const anew = (turn: Turn, prompt: string) => {
       changeColumn(place, (column) => {
         const at = column.turns.findIndex((one) => one.id === turn.id);
         return askedAnew(column, at, { ...newTurn(prompt, model, "waiting"), images: turn.images });
       });
+      forget(turn);
+    };
     return {
       again: (turn) => anew(turn, turn.prompt),
       edit: anew,
-      answer: (turn, results) =>
+      answer: (turn, results) => {
         changeColumn(place, (column) => {
           const asked = { ...newTurn("", turn.asked, "waiting"), results, round: turn.round };
           return withTurn(column, asked);
-        }),
+        });
+        forget(turn);
+      },
       switchVersion: (turn, by) =>
         changeColumn(place, (column) =>
           switched(
@@ -169,7 +200,15 @@ export function Playground() {
           ),
         ),
       showReceipt: setReceiptOf,
+      settle: (turn, settled) =>
+        changeColumn(place, (column) => mapTurns(column, (one) => (one.id === turn.id ? { ...one, settled } : one))),
       apiKey: key,
+      unsent: session.unsent,
+      type: (name, text) =>
+        setSession((old) => {
+          const { [name]: _, ...others } = old.unsent;
+          return { ...old, unsent: text === undefined ? others : { ...others, [name]: text } };
+        }),
     };
   }
 
@@ -193,7 +232,7 @@ export function Playground() {
     const model = session.round?.aliases[place] ?? models[place] ?? usual;
     return bodyOf(model, session, turns.length ? turns : [newTurn("Hello", "", "waiting")]);
   });
-  const keyRefusal = keyError instanceof Refusal ? keyError.message : keyError ? t("faults.network") : null;
+  const keyRefusal = keyError instanceof Refusal ? keyError : keyError ? t("faults.network") : null;
   const hint = lacks ? (isKnown ? t(lacks) : "") : areGood ? "" : t("needsGood");
 
   return (
@@ -207,7 +246,12 @@ export function Playground() {
           addColumn={addColumn}
           switchBlind={switchBlind}
           clear={() =>
-            change({ round: null, reveal: null, columns: session.columns.map((one) => emptyColumn(one.model)) })
+            change({
+              round: null,
+              reveal: null,
+              unsent: {},
+              columns: session.columns.map((one) => emptyColumn(one.model)),
+            })
           }
           open={setDialog}
         />
@@ -222,6 +266,11 @@ export function Playground() {
             </button>
           </div>
         ) : null}
+        {kept === "all" ? null : (
+          <p role="status" className="border-b border-warn bg-warn-soft px-4 py-2 text-[0.875rem] sm:px-6">
+            {t(`kept.${kept}`)}
+          </p>
+        )}
         {session.mode === "batch" ? (
           isLoaded && (
             <BatchTest
@@ -338,7 +387,7 @@ export function Playground() {
           close={() => setDialog(null)}
         />
       ) : null}
-      {receiptOf ? <ReceiptDialog requestId={receiptOf} apiKey={key} close={() => setReceiptOf(null)} /> : null}
+      {receiptOf ? <ReceiptDialog asked={receiptOf} apiKey={key} close={() => setReceiptOf(null)} /> : null}
     </div>
   );
 }

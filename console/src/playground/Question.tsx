@@ -1,25 +1,26 @@
 "use client";
 
 import { useTranslations } from "next-intl";
-import { type KeyboardEvent, useState } from "react";
+import type { KeyboardEvent } from "react";
 import type { Turn } from "./conversation";
 
 type Properties = {
   turn: Turn;
   version: { number: number; of: number };
   canEdit: boolean;
+  draft: string | undefined; // while it is edited
+  changeDraft: (text: string | undefined) => void;
   edit: (prompt: string) => void;
   switchVersion: (by: 1 | -1) => void;
 };
 
 /** What was asked. Editing it keeps the old question with all that followed, as another version. */
-export function Question({ turn, version, canEdit, edit, switchVersion }: Properties) {
+export function Question({ turn, version, canEdit, draft, changeDraft, edit, switchVersion }: Properties) {
   const t = useTranslations("Playground");
-  const [draft, setDraft] = useState<string | null>(null);
 
   function press(event: KeyboardEvent) {
     const isComposing = event.nativeEvent.isComposing || event.keyCode === 229;
-    if (event.key === "Escape") setDraft(null);
+    if (event.key === "Escape") changeDraft(undefined);
     if (event.key === "Enter" && !event.shiftKey && !isComposing) {
       event.preventDefault();
       sendAgain();
@@ -29,10 +30,9 @@ export function Question({ turn, version, canEdit, edit, switchVersion }: Proper
   function sendAgain() {
     if (!draft?.trim()) return;
     edit(draft);
-    setDraft(null);
   }
 
-  if (draft !== null) {
+  if (draft !== undefined) {
     return (
       <div className="ml-auto max-w-[85%]">
         <textarea
@@ -41,11 +41,11 @@ export function Question({ turn, version, canEdit, edit, switchVersion }: Proper
           rows={Math.min(10, Math.max(2, draft.split("\n").length))}
           className="field w-full resize-y"
           value={draft}
-          onChange={(event) => setDraft(event.target.value)}
+          onChange={(event) => changeDraft(event.target.value)}
           onKeyDown={press}
         />
         <div className="mt-1 flex justify-end gap-2">
-          <button type="button" className="button-quiet min-h-8" onClick={() => setDraft(null)}>
+          <button type="button" className="button-quiet min-h-8" onClick={() => changeDraft(undefined)}>
             {t("dismiss")}
           </button>
           <button type="button" className="button-primary min-h-8" disabled={!draft.trim()} onClick={sendAgain}>
@@ -100,7 +100,7 @@ export function Question({ turn, version, canEdit, edit, switchVersion }: Proper
           </span>
         ) : null}
         {canEdit && turn.results.length === 0 ? (
-          <button type="button" className="link min-h-6" onClick={() => setDraft(turn.prompt)}>
+          <button type="button" className="link min-h-6" onClick={() => changeDraft(turn.prompt)}>
             {t("edit")}
           </button>
         ) : null}

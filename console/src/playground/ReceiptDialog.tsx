@@ -1,32 +1,40 @@
 "use client";
 
 import { useLocale, useTranslations } from "next-intl";
-import { amountOf, isMissing, type Receipt, useReceipt } from "./receipts";
+import { Refusal } from "@/api/refusal";
+import { GatewaySays } from "@/frame/GatewaySays";
+import { type Asked, amountOf, type Receipt, useReceipt } from "./receipts";
 import Sheet from "./Sheet";
 
-type Properties = { requestId: string; apiKey: string; close: () => void };
+type Properties = { asked: Asked; apiKey: string; close: () => void };
 
-/** What the ledger says of one request, whole. */
-export default function ReceiptDialog({ requestId, apiKey, close }: Properties) {
+/** What the ledger says of one request, whole. A refusal is in no book: that it costs nothing is known at once. */
+export default function ReceiptDialog({ asked, apiKey, close }: Properties) {
   const t = useTranslations("Receipts");
-  const receipt = useReceipt(requestId, apiKey);
+  const { data, error, standing, ask, isFetching } = useReceipt(asked.requestId, apiKey, asked.endedAt, !asked.isFree);
   return (
     <Sheet title={t("title")} close={close}>
-      <p className="mb-4 font-mono text-[0.8125rem] wrap-anywhere text-muted">{requestId}</p>
-      {receipt.data ? (
-        <Lines receipt={receipt.data} />
-      ) : receipt.error ? (
+      <p className="mb-4 font-mono text-[0.8125rem] wrap-anywhere text-muted">{asked.requestId}</p>
+      {asked.isFree ? (
+        <div data-testid="receipt-free">
+          <p className="text-[1.125rem] font-semibold">{t("notCharged")}</p>
+          <p className="mt-1 text-muted">{t("refusedNote")}</p>
+        </div>
+      ) : data ? (
+        <Lines receipt={data} />
+      ) : standing === "asking" ? (
+        <p className="min-h-24 text-muted">{t("loading")}</p>
+      ) : (
         <div role="status" className="rounded-md border border-hairline bg-sunk px-4 py-3">
-          <p className="font-semibold">{isMissing(receipt.error) ? t("missing") : t("failed")}</p>
-          <p className="mt-1 text-muted" lang={isMissing(receipt.error) ? undefined : "en"}>
-            {isMissing(receipt.error) ? t("missingNote") : receipt.error.message}
-          </p>
-          <button type="button" className="button-quiet mt-3 min-h-8" onClick={() => receipt.refetch()}>
+          <p className="font-semibold">{t(`standing.${standing}`)}</p>
+          <div className="mt-1 text-muted">
+            {standing === "soon" ? t("soonNote") : standing === "none" ? t("noneNote") : null}
+            {standing === "unread" && error instanceof Refusal ? <GatewaySays said={error} /> : null}
+          </div>
+          <button type="button" className="button-quiet mt-3 min-h-8" disabled={isFetching} onClick={ask}>
             {t("again")}
           </button>
         </div>
-      ) : (
-        <p className="min-h-24 text-muted">{t("loading")}</p>
       )}
     </Sheet>
   );

@@ -34,6 +34,7 @@ export default function ShareDialog({ setup, said, close }: { setup: Setup; said
       ) : (
         <div className="mt-4 flex items-start gap-2">
           <output
+            data-copied
             data-testid="link"
             className="block max-h-32 min-w-0 flex-1 overflow-y-auto rounded-md bg-sunk p-3 font-mono text-[0.8125rem] break-all"
             tabIndex={0}

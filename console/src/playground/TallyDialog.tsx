@@ -3,6 +3,9 @@
 import { useQuery } from "@tanstack/react-query";
 import { useFormatter, useTranslations } from "next-intl";
 import { read } from "@/api/read";
+import { Refusal } from "@/api/refusal";
+import { ModelState } from "@/catalog/State";
+import { GatewaySays } from "@/frame/GatewaySays";
 import type { Tally } from "./blind";
 import Sheet from "./Sheet";
 
@@ -11,6 +14,7 @@ const ENOUGH = 20; // votes; below that a coin says as much
 /** Who won against whom in all votes of the organisation, counted by the gateway. */
 export default function TallyDialog({ apiKey, close }: { apiKey: string; close: () => void }) {
   const t = useTranslations("Compare");
+  const p = useTranslations("Playground");
   const format = useFormatter();
   const tally = useQuery({
     queryKey: ["tally", apiKey],
@@ -21,9 +25,9 @@ export default function TallyDialog({ apiKey, close }: { apiKey: string; close: 
   return (
     <Sheet title={t("tally")} note={t("tallyNote")} close={close}>
       {tally.error ? (
-        <p role="alert" lang="en" className="text-bad">
-          {tally.error.message}
-        </p>
+        <div role="alert" className="text-bad">
+          <GatewaySays said={tally.error instanceof Refusal ? tally.error : p("faults.network")} />
+        </div>
       ) : tally.data && pairs.length === 0 ? (
         <p>{t("noVotes")}</p>
       ) : (
@@ -33,7 +37,9 @@ export default function TallyDialog({ apiKey, close }: { apiKey: string; close: 
               <dl className="numbers grid grid-cols-[1fr_auto] gap-x-6 gap-y-1">
                 {pair.models.map((model, place) => (
                   <div key={model} className="contents">
-                    <dt className="font-mono text-[0.875rem] wrap-anywhere">{model}</dt>
+                    <dt className="text-[0.875rem] wrap-anywhere">
+                      <span className="font-mono">{model}</span> <ModelState id={model} />
+                    </dt>
                     <dd>{t("wins", { count: pair.wins[place] ?? 0 })}</dd>
                   </div>
                 ))}

@@ -13,6 +13,8 @@ import { FaultView } from "./FaultView";
 import { LongText } from "./LongText";
 import { Meter } from "./Meter";
 import { Question } from "./Question";
+import { type Asked, askedOf, type Settled } from "./receipts";
+import { editOf, givenFor } from "./session";
 
 const Markdown = dynamic(() => import("./Markdown"), { ssr: false });
 const Likelihoods = dynamic(() => import("./Likelihoods"), { ssr: false });
@@ -24,8 +26,11 @@ export type TurnActions = {
   edit: (turn: Turn, prompt: string) => void;
   answer: (turn: Turn, results: ToolResult[]) => void;
   switchVersion: (turn: Turn, by: 1 | -1) => void;
-  showReceipt: (requestId: string) => void;
+  showReceipt: (asked: Asked) => void;
+  settle: (turn: Turn, settled: Settled) => void;
   apiKey: string; // in whose name the ledger is asked
+  unsent: Record<string, string>;
+  type: (name: string, text: string | undefined) => void;
 };
 
 type Properties = {
@@ -43,7 +48,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
   const [isRaw, setRaw] = useState(false);
   const isLong = turn.text.length > PLAIN_FROM;
   const isBlind = isAlias(turn.asked);
-  const isCounted = turn.state === "done" && turn.isFinal;
+  const receiptOf = askedOf(turn);
   const isOver = turn.state !== "running" && turn.state !== "waiting";
   const small = "button-quiet min-h-8 px-2.5 text-[0.8125rem]";
   return (
@@ -52,6 +57,8 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
         turn={turn}
         version={version}
         canEdit={!isBusy && !isBlind}
+        draft={actions.unsent[editOf(turn)]}
+        changeDraft={(text) => actions.type(editOf(turn), text)}
         edit={(prompt) => actions.edit(turn, prompt)}
         switchVersion={(by) => actions.switchVersion(turn, by)}
       />
@@ -63,7 +70,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
               <p className="mt-2 wrap-anywhere whitespace-pre-wrap text-muted">{turn.thought}</p>
             </details>
           ) : null}
-          <div data-testid="answer" className="min-h-6">
+          <div data-testid="answer" data-copied className="min-h-6">
             {turn.text === "" ? (
               <span className="text-muted">{turn.state === "running" ? t("thinking") : ""}</span>
             ) : isRaw || isLong ? (
@@ -76,6 +83,8 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
             <Calls
               calls={turn.calls}
               canAnswer={isOver && isLast && !isBusy}
+              given={(call) => actions.unsent[givenFor(turn, call)] ?? ""}
+              give={(call, content) => actions.type(givenFor(turn, call), content)}
               answer={(results) => actions.answer(turn, results)}
             />
           ) : null}
@@ -85,9 +94,6 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
           {turn.finish === "length" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByLength")}</p> : null}
           {turn.finish === "budget" ? <p className="mt-2 text-[0.875rem] text-warn">{t("cutByBudget")}</p> : null}
           {turn.finish === "endless" ? <p className="mt-2 text-[0.875rem] text-warn">{t("endless")}</p> : null}
-          {turn.requestId && isOver && !isBlind && !isCounted ? (
-            <Charge requestId={turn.requestId} apiKey={actions.apiKey} />
-          ) : null}
           <div className="mt-2 border-t border-hairline pt-1">
             {isBlind ? (
               <p className="flex min-h-10 items-center text-[0.8125rem] text-muted">{t("hidden")}</p>
@@ -111,15 +117,18 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
                   {t("again")}
                 </button>
               ) : null}
-              {isCounted && !isBlind ? <span className="text-[0.8125rem] text-muted">{t("charged")}</span> : null}
+              {turn.requestId && isOver && !isBlind ? (
+                <Charge
+                  turn={turn}
+                  requestId={turn.requestId}
+                  apiKey={actions.apiKey}
+                  settle={(settled) => actions.settle(turn, settled)}
+                />
+              ) : null}
               {turn.requestId && !isBlind ? (
                 <>
-                  {isOver && !turn.fault?.requestId ? (
-                    <button
-                      type="button"
-                      className={small}
-                      onClick={() => turn.requestId && actions.showReceipt(turn.requestId)}
-                    >
+                  {isOver && receiptOf && !turn.fault?.requestId ? (
+                    <button type="button" className={small} onClick={() => actions.showReceipt(receiptOf)}>
                       {t("receipt")}
                     </button>
                   ) : null}

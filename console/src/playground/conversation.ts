@@ -2,6 +2,7 @@ import { Refusal } from "@/api/refusal";
 import type { Body } from "@/code/samples";
 import type { Usage } from "@/money";
 import { chat, type Likelihood } from "./chat";
+import type { Settled } from "./receipts";
 import { StreamCut } from "./sse";
 
 /** What went wrong with a turn, in a form that survives a reload. */
@@ -21,6 +22,7 @@ export type ToolResult = { id: string; content: string };
 export type Turn = {
   id: string;
   born: number; // ms; versions of the same place are in this order
+  endedAt: number | null; // ms
   prompt: string;
   images: string[]; // data addresses
   results: ToolResult[]; // instead of a prompt: what the calls of the turn before gave
@@ -39,11 +41,15 @@ export type Turn = {
   tokensPerSecond: number | null;
   finish: string | null;
   fault: Fault | null;
+  settled: Settled | null; // by the ledger
 };
 
+export const newId = (): string => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`; // plain http has no UUIDs
+
 export const newTurn = (prompt: string, asked: string, state: Turn["state"]): Turn => ({
-  id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`,
+  id: newId(),
   born: Date.now(),
+  endedAt: null,
   prompt,
   images: [],
   results: [],
@@ -62,7 +68,14 @@ export const newTurn = (prompt: string, asked: string, state: Turn["state"]): Tu
   tokensPerSecond: null,
   finish: null,
   fault: null,
+  settled: null,
 });
+
+/** A turn as a store gave it back. An answer that was on its way when the page went is one that was stopped. */
+export function revived(stored: Partial<Turn>): Turn {
+  const turn = { ...newTurn("", "", "done"), ...stored };
+  return turn.state === "running" ? { ...turn, state: "stopped", endedAt: Date.now() } : turn;
+}
 
 const MOST_CHARACTERS = 1_000_000; // an answer that goes on for longer is stopped, and a tab stays usable
 const MOST_LIKELIHOODS = 500;
@@ -127,6 +140,7 @@ export async function run(turn: Turn, body: Body, key: string, signal: AbortSign
     if (!signal.aborted) now.fault = faultOf(error, now);
   } finally {
     isOver = true;
+    now.endedAt = Date.now();
     signal.removeEventListener("abort", leave);
     report({ ...now });
   }

@@ -1,6 +1,6 @@
 import { type Asking, plain } from "./asking";
 import { type Column, emptyColumn, mapTurns } from "./columns";
-import { newTurn, type Turn } from "./conversation";
+import { revived, type Turn } from "./conversation";
 import { unset } from "./parameters";
 
 /** A blind comparison whose models nobody here knows yet: column by column its aliases. */
@@ -16,7 +16,11 @@ export type Session = Asking & {
   round: Round | null;
   reveal: Reveal | null; // of the last round
   columns: Column[];
+  unsent: Record<string, string>; // typed below a turn: a question that is edited, what a call gave
 };
+
+export const editOf = (turn: Turn) => `edit ${turn.id}`;
+export const givenFor = (turn: Turn, call: string) => `call ${turn.id} ${call}`;
 
 export const fresh: Session = {
   draft: "",
@@ -30,22 +34,18 @@ export const fresh: Session = {
   round: null,
   reveal: null,
   columns: [emptyColumn()],
+  unsent: {},
 };
 
 const SESSION = "playground";
 const KEY = "playground-key";
 const MOST_CHARACTERS = 2_000_000; // browsers give a site about five million
 
-/** What the tab remembers. An answer that was on its way when the page went is one that was stopped. */
+/** What the tab remembers. */
 export function remembered(): Session {
   try {
     const stored = JSON.parse(sessionStorage.getItem(SESSION) ?? "null") as Session | null;
     if (stored === null) return fresh;
-    const revived = (turn: Turn): Turn => ({
-      ...newTurn("", "", "done"),
-      ...turn,
-      state: turn.state === "running" ? "stopped" : turn.state,
-    });
     const columns = stored.columns.map((column) => mapTurns({ ...emptyColumn(), ...column }, revived));
     return { ...fresh, ...stored, parameters: { ...unset, ...stored.parameters }, columns };
   } catch {
@@ -53,24 +53,33 @@ export function remembered(): Session {
   }
 }
 
-/** As much as the tab's store holds: what goes first are pictures, then other versions, then the oldest turns. */
-export function remember(session: Session) {
-  let kept = session;
+/** How much of a session the tab's store holds: all, all but pictures, without what was said first, or nothing. */
+export type Kept = "all" | "words" | "end" | "nothing";
+
+/** As much as there is room for: what goes first are pictures, then other versions, then the oldest turns. Says what it was. */
+export function remember(session: Session): Kept {
+  let kept: Session = session;
+  let what: Kept = "all";
   const isTooLong = () => JSON.stringify(kept).length > MOST_CHARACTERS;
   if (isTooLong()) {
     const columns = kept.columns.map((column) =>
       mapTurns(column, (turn) => ({ ...turn, images: [], likelihoods: [] })),
     );
     kept = { ...kept, images: [], columns };
+    what = "words";
   }
-  if (isTooLong()) kept = { ...kept, columns: kept.columns.map((column) => ({ ...column, branches: [] })) };
+  if (isTooLong()) {
+    kept = { ...kept, columns: kept.columns.map((column) => ({ ...column, branches: [] })) };
+    what = "end";
+  }
   while (isTooLong() && kept.columns.some((column) => column.turns.length > 1)) {
     kept = { ...kept, columns: kept.columns.map((column) => ({ ...column, turns: column.turns.slice(1) })) };
   }
   try {
     sessionStorage.setItem(SESSION, JSON.stringify(kept));
+    return what;
   } catch {
-    // The tab's store is full or forbidden: the page goes on without a memory.
+    return "nothing"; // the tab's store is full or forbidden: the page goes on without a memory
   }
 }
 

@@ -14,6 +14,7 @@ export function useRuns(
   setSession: Dispatch<SetStateAction<Session>>,
   key: string,
   coldFor: (turn: Turn) => Offer | undefined | null,
+  isElsewhere: (turn: Turn) => boolean,
   catalog: { dataUpdatedAt: number; refetch: () => unknown },
 ) {
   const asleepAt = useRef(new Map<string, number>());
@@ -45,7 +46,7 @@ export function useRuns(
       const question = { ...turn, text: "" };
       run(question, bodyOf(turn.asked, session, [...before, question]), key, abort.signal, (one) => {
         // Gone cold between the look and the request: it waits as if it had been cold before.
-        const isAsleep = one.fault?.code === "model_asleep";
+        const isAsleep = one.fault?.code === "model_asleep" && !isElsewhere(turn);
         if (isAsleep) {
           asleepAt.current.set(turn.id, Date.now());
           refetch();
@@ -53,7 +54,7 @@ export function useRuns(
         report(isAsleep ? askedAgain(turn) : one);
       }).finally(() => running.current.delete(turn.id));
     }
-  }, [session, key, coldFor, report, readAt, refetch]);
+  }, [session, key, coldFor, isElsewhere, report, readAt, refetch]);
 
   // Who leaves the page for another of the console stops what runs: nobody would see it.
   useEffect(() => {

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "react";
-import { fresh, remember, remembered, rememberedKey, rememberKey, type Session } from "./session";
+import { fresh, type Kept, remember, remembered, rememberedKey, rememberKey, type Session } from "./session";
 import { type Shared, setUp, sharedIn } from "./setup";
 
 /** The session of this tab, kept as it changes, and a setup that a link brought and nobody has accepted yet. */
@@ -7,6 +7,7 @@ export function useSession() {
   const [session, setSession] = useState<Session>(fresh);
   const [key, setKey] = useState("");
   const [isLoaded, setLoaded] = useState(false);
+  const [kept, setKept] = useState<Kept>("all"); // what a reload would bring back
   const [shared, setShared] = useState<Shared | null>(null);
   const latest = useRef({ session, isLoaded });
   latest.current = { session, isLoaded };
@@ -26,7 +27,9 @@ export function useSession() {
     setSession(begun);
     setKey(rememberedKey());
     setLoaded(true);
-    const leave = () => latest.current.isLoaded && remember(latest.current.session);
+    const leave = () => {
+      if (latest.current.isLoaded) remember(latest.current.session);
+    };
     addEventListener("pagehide", leave);
     return () => {
       removeEventListener("pagehide", leave);
@@ -36,13 +39,14 @@ export function useSession() {
 
   useEffect(() => {
     if (!isLoaded) return;
-    const timer = setTimeout(() => remember(session), 300);
+    const timer = setTimeout(() => setKept(remember(session)), 300);
     return () => clearTimeout(timer);
   }, [session, isLoaded]);
 
   return {
     session,
     setSession,
+    kept,
     isLoaded,
     key,
     changeKey: (one: string) => {

@@ -26,7 +26,7 @@ export function Service() {
     new Intl.DateTimeFormat(tags[locale], { month: "long", year: "numeric", timeZone: "UTC" }).format(
       new Date(`${one}-01T00:00Z`),
     );
-  const refusal = months.error instanceof Refusal && months.error.status === 401 ? months.error.message : null;
+  const refusal = months.error instanceof Refusal && months.error.status === 401 ? months.error : null;
   return (
     <div className="space-y-6">
       <section aria-label={t("caller")} className="card max-w-[26rem] px-5 py-4">

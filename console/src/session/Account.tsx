@@ -2,8 +2,10 @@
 
 import { useLocale, useTranslations } from "next-intl";
 import { useEffect, useRef, useState } from "react";
-import { signInPath, signOut, useSession } from "@/api/session";
+import { signInPath, useSession } from "@/api/session";
+import { GatewaySays } from "@/frame/GatewaySays";
 import { TenantChoice } from "./TenantChoice";
+import { useLeaving } from "./useLeaving";
 
 const box = "flex h-10 min-w-10 items-center gap-2 rounded-md px-2 text-[0.8125rem] text-muted hover:text-text";
 
@@ -30,10 +32,7 @@ export function Account() {
     };
   }, []);
 
-  async function leave() {
-    const { go_to } = await signOut();
-    if (go_to) location.assign(go_to);
-  }
+  const { leave, fault } = useLeaving();
 
   const person = session?.person;
   if (!session || (!person && !session.provider && !session.links)) return <span className="size-10" />;
@@ -75,6 +74,11 @@ export function Account() {
         <button type="button" className="button-quiet w-full" onClick={leave}>
           {t("signOut")}
         </button>
+        {fault ? (
+          <div role="alert" className="text-bad">
+            <GatewaySays said={fault} />
+          </div>
+        ) : null}
       </div>
     </details>
   );

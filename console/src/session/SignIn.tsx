@@ -3,10 +3,12 @@
 import { useLocale, useTranslations } from "next-intl";
 import { useEffect, useState } from "react";
 import { Refusal } from "@/api/refusal";
-import { type Session, safePath, signOut, takeLink, useSession } from "@/api/session";
+import { type Session, safePath, takeLink, useSession } from "@/api/session";
 import { Trouble } from "@/catalog/Trouble";
+import { GatewaySays } from "@/frame/GatewaySays";
 import { Link } from "@/frame/Link";
 import { TenantChoice } from "./TenantChoice";
+import { useLeaving } from "./useLeaving";
 
 const reasons = ["denied", "expired", "refused", "away", "off", "link"] as const;
 type Reason = (typeof reasons)[number];
@@ -63,6 +65,7 @@ export function SignIn() {
 function Ways({ session, next }: { session: Session; next: string }) {
   const t = useTranslations("Session");
   const locale = useLocale();
+  const { leave, fault } = useLeaving();
   const person = session.person;
   if (person) {
     return (
@@ -76,14 +79,15 @@ function Ways({ session, next }: { session: Session; next: string }) {
           <Link href={next} className="button-primary">
             {t("goOn")}
           </Link>
-          <button
-            type="button"
-            className="button-quiet min-h-10 px-4"
-            onClick={() => signOut().then(({ go_to }) => go_to && location.assign(go_to))}
-          >
+          <button type="button" className="button-quiet min-h-10 px-4" onClick={leave}>
             {t("signOut")}
           </button>
         </div>
+        {fault ? (
+          <div role="alert" className="text-bad">
+            <GatewaySays said={fault} />
+          </div>
+        ) : null}
       </div>
     );
   }

@@ -6,6 +6,7 @@ import { type FormEvent, useEffect, useRef, useState } from "react";
 import { read } from "@/api/read";
 import { Refusal } from "@/api/refusal";
 import type { components } from "@/api/schema";
+import { ModelState } from "@/catalog/State";
 import { Link } from "@/frame/Link";
 import { duration } from "@/time";
 import { type Answer, ask, nothing } from "./ask";
@@ -60,14 +61,18 @@ export function TryIt() {
   }
 
   const isOff = state?.is_on === false || fault?.kind === "off";
+  const named = answer.model ?? state?.model ?? "";
   const canAsk = state?.is_on === true && prompt.trim() !== "";
   return (
     <section aria-labelledby="try-it" className="card p-5">
-      <div className="flex items-baseline justify-between gap-4">
+      <div className="flex min-h-10 items-baseline justify-between gap-4">
         <h2 id="try-it" className="text-[1.0625rem] font-semibold">
           {t("title")}
         </h2>
-        <span className="truncate font-mono text-[0.8125rem] text-muted">{answer.model ?? state?.model ?? ""}</span>
+        <span className="min-w-0 text-right text-[0.8125rem] text-muted">
+          <span className="block truncate font-mono">{named}</span>
+          <span className="block min-h-5">{named ? <ModelState id={named} /> : null}</span>
+        </span>
       </div>
       <form onSubmit={run} className="mt-3">
         <label className="sr-only" htmlFor="try-it-prompt">

@@ -37,6 +37,9 @@ test("somebody signs in, comes back, asks without a key, and signs out in all ta
   await other.goto("/en");
   await other.getByLabel(account).click();
   await isAccessible(other);
+  await other.route("**/auth/logout", (route) => route.abort(), { times: 1 });
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await expect(other.getByRole("alert").filter({ hasText: "Nothing was changed." })).toBeVisible();
   await other.getByRole("button", { name: "Sign out" }).click();
   await other.getByRole("button", { name: "Yes" }).click(); // at the provider
   await expect(other).toHaveURL(/\/en$/);

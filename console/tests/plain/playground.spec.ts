@@ -4,8 +4,9 @@ import { differences } from "../../src/playground/batch/diff";
 import { mostCost } from "../../src/playground/batch/estimate";
 import { csv } from "../../src/playground/batch/exports";
 import { fileFault, promptsOf, tableOf } from "../../src/playground/batch/prompts";
+import { slim } from "../../src/playground/batch/test";
 import { askedAnew, emptyColumn, switched, versionAt, withTurn } from "../../src/playground/columns";
-import { newTurn } from "../../src/playground/conversation";
+import { newTurn, revived } from "../../src/playground/conversation";
 import { bodyOf, unset } from "../../src/playground/parameters";
 import { presetsFrom, setupFrom, sharedFrom } from "../../src/playground/setup";
 
@@ -150,4 +151,24 @@ test("what a link or a file brings is taken for what it should be, or not at all
     columns: [[{ prompt: "p", text: "" }], []],
   });
   expect(presetsFrom({ good: hostile, bad: 1, " ": hostile })).toHaveProperty("good");
+});
+
+test("two thousand answers of the usual length have room in the tab's store", () => {
+  const answer = {
+    ...newTurn("a prompt of some length ".repeat(20), "m", "done"),
+    text: "word ".repeat(205), // 256 tokens
+    requestId: `req_${"0".repeat(32)}`,
+    model: "smollm2-135m-instruct",
+    usage: { prompt: 100, cached: 0, completion: 256 },
+    isFinal: true,
+    ttftMs: 123.45678901234,
+    tokensPerSecond: 61.23456789012,
+    finish: "length",
+    endedAt: 1_795_000_000_000,
+  };
+  const cells = Object.fromEntries(
+    Array.from({ length: 2_000 }, (_, at) => [`${at} smollm2-135m-instruct`, slim(answer)]),
+  );
+  expect(JSON.stringify(cells).length).toBeLessThan(2_900_000);
+  expect(revived(slim(answer))).toMatchObject({ text: answer.text, state: "done", settled: null, usage: answer.usage });
 });

@@ -14,7 +14,7 @@ export default async function Landing({ params }: { params: Promise<{ locale: Lo
   setRequestLocale(locale);
   const t = await getTranslations("Landing");
   return (
-    <Words of={["Catalog", "Code", "Receipt", "TryIt"]}>
+    <Words of={["Catalog", "Refusals", "Code", "Receipt", "TryIt"]}>
       <div className="mx-auto w-full max-w-[88rem] px-4 pb-20 sm:px-6">
         <section className="grid grid-cols-1 items-center gap-10 py-12 lg:grid-cols-[minmax(0,1fr)_minmax(0,34rem)] lg:py-16">
           <div>

@@ -36,9 +36,13 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
   const words = useStateWords();
   const locale = useLocale();
   const currency = useCurrency();
-  const { test, setTest, isRunning, start, stop } = useTest(apiKey);
+  const { test, setTest, kept, isRunning, start, stop } = useTest(apiKey);
   const [shown, setShown] = useState<"all" | "different" | "failed">("all");
-  const chosen = test.models.length ? test.models : [...new Set(models)].filter(Boolean);
+  const named = models.join();
+  const chosen = useMemo(
+    () => (test.models.length ? test.models : [...new Set(named.split(","))].filter(Boolean)),
+    [test.models, named],
+  );
   const { rows, faults } = useMemo(() => promptsOf(test.source, test.name), [test.source, test.name]);
   const pricesOf: PricesOf = (model) => offers.find((one) => one.tier.id === model)?.tier.prices_per_million_tokens;
   const most = (kind: "" | "batch_") =>
@@ -142,6 +146,11 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
             </p>
           </div>
         </div>
+        {kept === "all" ? null : (
+          <p role="status" className="rounded-md border border-warn bg-warn-soft px-4 py-2.5 text-[0.875rem]">
+            {t(`kept.${kept}`)}
+          </p>
+        )}
         {hasResults ? (
           <section aria-label={t("results")} className="space-y-3">
             <div className="flex flex-wrap items-center gap-2">
@@ -190,8 +199,8 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
             models={chosen}
             most={price(most("batch_"))}
             canStart={apiKey !== "" && areGood && rows.length > 0 && faults.length === 0}
-            jobs={test.jobs}
-            add={(job) => setTest((old) => ({ ...old, jobs: [job, ...old.jobs] }))}
+            test={test}
+            change={setTest}
           />
         ) : null}
       </div>

@@ -1,23 +1,15 @@
 "use client";
 
-import { Progress } from "@base-ui/react/progress";
-import { useQuery } from "@tanstack/react-query";
-import { useTranslations } from "next-intl";
-import { useState } from "react";
-import { send } from "@/api/caller";
-import { read } from "@/api/read";
-import { Refusal, refusalOf } from "@/api/refusal";
-import type { components } from "@/api/schema";
-import { credentials } from "@/api/session";
+import { useLocale, useTranslations } from "next-intl";
+import { useMemo, useState } from "react";
+import { Refusal } from "@/api/refusal";
+import { GatewaySays, type Said } from "@/frame/GatewaySays";
 import type { Asking } from "../asking";
-import { saveFile } from "../files";
+import { amountOf } from "../receipts";
+import { JobView } from "./JobView";
+import { fingerprint, isOpen, type Order, place, prepare } from "./orders";
 import type { PromptRow } from "./prompts";
 import { jobLines, type Test } from "./test";
-
-type Batch = components["schemas"]["BatchObject"];
-type Job = Test["jobs"][number];
-
-const ENDED = ["completed", "failed", "expired", "cancelled"];
 
 type Properties = {
   apiKey: string;
@@ -26,32 +18,67 @@ type Properties = {
   models: string[];
   most: string;
   canStart: boolean;
-  jobs: Job[];
-  add: (job: Job) => void;
+  test: Test;
+  change: (to: (test: Test) => Test) => void;
 };
 
-/** The same prompts as batch jobs, one for each model: for half the price, some time within a day, without this tab. */
-export function Jobs({ apiKey, asking, rows, models, most, canStart, jobs, add }: Properties) {
+/**
+ * The same prompts as batch jobs, one for each model: for half the price, some time within a day, without this tab. First
+ * their price is promised, then they are made.
+ */
+export function Jobs({ apiKey, asking, rows, models, most, canStart, test, change }: Properties) {
   const t = useTranslations("Batch");
   const p = useTranslations("Playground");
-  const [fault, setFault] = useState("");
+  const [fault, setFault] = useState<Said | null>(null);
   const [isSending, setSending] = useState(false);
+  const wanted = useMemo(
+    () =>
+      models.map((model) => {
+        const lines = jobLines(asking, model, rows);
+        return { model, lines, content: fingerprint(apiKey, lines) };
+      }),
+    [apiKey, asking, rows, models],
+  );
+  const openOf = (model: string, content: string) =>
+    test.orders.find((order) => order.model === model && isOpen(order, content, Date.now()));
+  const orders = wanted.map(({ model, content }) => openOf(model, content)).filter((order) => order !== undefined);
+  // After a part of them was made the rest is still open, and pressing again makes only that.
+  const isMade = (content: string) => test.orders.some((one) => one.content === content && one.job !== null);
+  const isPriced =
+    orders.length > 0 && wanted.every(({ model, content }) => openOf(model, content) !== undefined || isMade(content));
 
-  async function start() {
+  async function work(step: () => Promise<void>) {
     setSending(true);
-    setFault("");
+    setFault(null);
     try {
-      for (const model of models) {
-        const file = await upload(apiKey, `playground-${model}.jsonl`, jobLines(asking, model, rows));
-        const body = { input_file_id: file, endpoint: "/v1/chat/completions", completion_window: "24h" };
-        add({ id: (await send<Batch>("/v1/batches", apiKey, body)).id, model });
-      }
+      await step();
     } catch (error) {
-      setFault(error instanceof Refusal ? error.message : p("faults.network"));
+      setFault(error instanceof Refusal ? error : p("faults.network"));
     } finally {
       setSending(false);
     }
   }
+
+  const price = () =>
+    work(async () => {
+      for (const { model, lines, content } of wanted) {
+        if (openOf(model, content)) continue;
+        const order = await prepare(apiKey, model, lines, content);
+        change((old) => ({ ...old, orders: [...old.orders.filter((one) => one.content !== content), order] }));
+      }
+    });
+
+  const make = () =>
+    work(async () => {
+      for (const order of orders) {
+        const { id } = await place(apiKey, order);
+        change((old) => ({
+          ...old,
+          orders: old.orders.map((one) => (one.key === order.key ? { ...one, job: id } : one)),
+          jobs: [{ id, model: order.model }, ...old.jobs],
+        }));
+      }
+    });
 
   return (
     <section aria-label={t("job")} className="rounded-md border border-hairline p-4">
@@ -67,18 +94,25 @@ export function Jobs({ apiKey, asking, rows, models, most, canStart, jobs, add }
           type="button"
           className="button-primary"
           disabled={!canStart || isSending || models.length === 0}
-          onClick={start}
+          onClick={isPriced ? make : price}
         >
-          {isSending ? t("sending") : t("makeJob")}
+          {isSending ? t("sending") : isPriced ? t("makeJob") : t("getPrice")}
         </button>
       </div>
+      {isPriced ? (
+        <ul className="mt-3 space-y-1 text-[0.875rem]" aria-live="polite">
+          {orders.map((order) => (
+            <OrderView key={order.key} order={order} />
+          ))}
+        </ul>
+      ) : null}
       {fault ? (
-        <p role="alert" lang="en" className="mt-2 text-bad">
-          {fault}
-        </p>
+        <div role="alert" className="mt-2 text-bad">
+          <GatewaySays said={fault} />
+        </div>
       ) : null}
       <ul className="mt-3 divide-y divide-hairline">
-        {jobs.map((job) => (
+        {test.jobs.map((job) => (
           <JobView key={job.id} job={job} apiKey={apiKey} />
         ))}
       </ul>
@@ -86,72 +120,25 @@ export function Jobs({ apiKey, asking, rows, models, most, canStart, jobs, add }
   );
 }
 
-function JobView({ job, apiKey }: { job: Job; apiKey: string }) {
+function OrderView({ order }: { order: Order }) {
   const t = useTranslations("Batch");
-  const batch = useQuery({
-    queryKey: ["batch", job.id, apiKey],
-    queryFn: ({ signal }) => read<Batch>(`/v1/batches/${job.id}`, { key: apiKey, signal }),
-    enabled: apiKey !== "",
-    refetchInterval: (query) => (ENDED.includes(query.state.data?.status ?? "") ? false : 2_000),
-  });
-  const found = batch.data;
-  const counts = found?.request_counts;
-  const ended = (counts?.completed ?? 0) + (counts?.failed ?? 0);
-  const isOver = ENDED.includes(found?.status ?? "");
+  const locale = useLocale();
+  const { quote } = order;
   return (
-    <li className="py-3 text-[0.875rem]" data-testid="job">
-      <p className="flex flex-wrap items-center gap-x-3 gap-y-1">
-        <span className="font-mono font-semibold wrap-anywhere">{job.model}</span>
-        <code className="font-mono text-[0.75rem] text-muted">{job.id}</code>
-        <span aria-live="polite" className="ml-auto">
-          {found ? t(`statuses.${found.status}`) : t("loading")}
+    <li data-testid="order">
+      <span className="font-mono wrap-anywhere">{order.model}</span>{" "}
+      {quote ? (
+        <span className="numbers">
+          {t("binding", { most: amountOf({ currency: quote.currency, amount: quote.most }, locale) })}
         </span>
-      </p>
-      <Progress.Root
-        className="mt-2"
-        aria-label={t("progress", { model: job.model })}
-        value={isOver ? 100 : counts?.total ? Math.round((100 * ended) / counts.total) : null}
-      >
-        <Progress.Track className="h-1.5 overflow-hidden rounded-full bg-hairline">
-          <Progress.Indicator className="block h-full bg-accent" />
-        </Progress.Track>
-      </Progress.Root>
-      <p className="numbers mt-1 flex min-h-8 flex-wrap items-center gap-2 text-muted">
-        {counts ? t("lines", { completed: counts.completed, total: counts.total }) : ""}
-        {counts?.failed ? ` · ${t("failed", { count: counts.failed })}` : ""}
-        {(["output_file_id", "error_file_id"] as const).map((field) => {
-          const file = found?.[field];
-          return file ? (
-            <button
-              key={field}
-              type="button"
-              className="button-quiet min-h-8"
-              onClick={() => download(apiKey, file, `${job.id}-${field.split("_")[0]}.jsonl`)}
-            >
-              {t(`downloads.${field}`)}
-            </button>
-          ) : null;
-        })}
-      </p>
-      {found?.errors?.data[0] ? (
-        <p lang="en" className="text-bad">
-          {found.errors.data[0].message}
-        </p>
+      ) : (
+        <span className="text-warn">{t("notBinding")}</span>
+      )}
+      {order.unquoted ? (
+        <div className="text-muted">
+          <GatewaySays said={order.unquoted} />
+        </div>
       ) : null}
     </li>
   );
-}
-
-async function upload(key: string, name: string, content: string): Promise<string> {
-  const form = new FormData();
-  form.set("purpose", "batch");
-  form.set("file", new Blob([content], { type: "application/x-ndjson" }), name);
-  const response = await fetch("/v1/files", { method: "POST", headers: credentials(key), body: form });
-  if (!response.ok) throw await refusalOf(response);
-  return ((await response.json()) as { id: string }).id;
-}
-
-async function download(key: string, file: string, name: string) {
-  const response = await fetch(`/v1/files/${file}/content`, { headers: credentials(key) });
-  if (response.ok) saveFile(name, await response.blob(), "application/x-ndjson");
 }

@@ -3,6 +3,8 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { useRef, useState } from "react";
+import { ModelState } from "@/catalog/State";
+import { useGatewayWords } from "@/frame/GatewaySays";
 import { type Currency, money } from "@/money";
 import type { Turn } from "../conversation";
 import { sum } from "./estimate";
@@ -25,6 +27,7 @@ type Properties = {
 /** Prompts down, models across. Only the rows in view are in the page, however many there are. */
 export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: Properties) {
   const t = useTranslations("Batch");
+  const words = useGatewayWords();
   const format = useFormatter();
   const locale = useLocale();
   const [open, setOpen] = useState<number | null>(null);
@@ -57,7 +60,7 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
       t("done", { done: done.length, of: rows.length }),
       failed ? t("failed", { count: failed }) : "",
       middle === undefined ? "" : t("median", { ms: format.number(Math.round(middle)) }),
-      cost === undefined ? "" : money(locale, currency, cost),
+      cost === undefined ? "" : `≈ ${money(locale, currency, cost)}`,
     ]
       .filter(Boolean)
       .join(" · ");
@@ -70,7 +73,7 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
       t(`states.${turn.state}`),
       turn.ttftMs ? `${format.number(Math.round(turn.ttftMs))} ms` : "",
       turn.usage ? t("tokens", { count: turn.usage.completion }) : "",
-      cost ? `${turn.isFinal ? "" : "≈ "}${money(locale, currency, cost)}` : "",
+      cost ? `≈ ${money(locale, currency, cost)}` : "",
     ]
       .filter(Boolean)
       .join(" · ");
@@ -96,8 +99,11 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
                 {t("prompt")}
               </th>
               {test.models.map((model) => (
-                <th key={model} scope="col" className="px-3 py-2 font-mono wrap-anywhere">
-                  {model}
+                <th key={model} scope="col" className="px-3 py-2 wrap-anywhere">
+                  <span className="font-mono">{model}</span>{" "}
+                  <span className="font-normal">
+                    <ModelState id={model} />
+                  </span>
                 </th>
               ))}
             </tr>
@@ -137,7 +143,7 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
                   {turnsOf(place).map((turn, at) => (
                     <td key={test.models[at]} className="border-l border-hairline px-3 py-2">
                       <p className={`line-clamp-3 min-h-16 wrap-anywhere ${turn?.fault ? "text-bad" : ""}`}>
-                        {turn?.text || (turn?.fault ? turn.fault.message || t("broken") : "")}
+                        {turn?.text || (turn?.fault ? (turn.fault.message ? words(turn.fault) : t("broken")) : "")}
                       </p>
                       <p className="numbers truncate font-mono text-[0.75rem] text-muted">
                         {figures(turn, test.models[at] ?? "")}

@@ -2,8 +2,10 @@
 
 import { useTranslations } from "next-intl";
 import { useState } from "react";
+import { GatewaySays } from "@/frame/GatewaySays";
 import type { Turn } from "../conversation";
 import ReceiptDialog from "../ReceiptDialog";
+import { type Asked, askedOf } from "../receipts";
 import Sheet from "../Sheet";
 import { differences } from "./diff";
 import type { PromptRow } from "./prompts";
@@ -24,8 +26,8 @@ export function RowDialog({ number, row, models, turns, apiKey, close }: Propert
   const choices = [...models, ...(row.expected === null ? [] : [t("expected")])];
   const textOf = (at: number) => (at < models.length ? (turns[at]?.text ?? "") : (row.expected ?? ""));
   const [pair, setPair] = useState<[number, number]>([0, 1]);
-  const [receiptOf, setReceiptOf] = useState<string | null>(null);
-  if (receiptOf) return <ReceiptDialog requestId={receiptOf} apiKey={apiKey} close={() => setReceiptOf(null)} />;
+  const [receiptOf, setReceiptOf] = useState<Asked | null>(null);
+  if (receiptOf) return <ReceiptDialog asked={receiptOf} apiKey={apiKey} close={() => setReceiptOf(null)} />;
   return (
     <Sheet title={t("row", { number })} close={close} wide>
       <p
@@ -81,15 +83,15 @@ export function RowDialog({ number, row, models, turns, apiKey, close }: Propert
       ) : null}
       {models.map((model, at) => {
         const turn = turns[at];
-        const requestId = turn?.requestId ?? turn?.fault?.requestId;
+        const asked = askedOf(turn);
         return (
           <section key={model} className="mb-4">
             <h3 className="font-mono text-[0.875rem] font-semibold">{model}</h3>
-            <p className="mt-1 max-h-72 overflow-y-auto wrap-anywhere whitespace-pre-wrap" tabIndex={0}>
-              {turn?.text || turn?.fault?.message || t("notRun")}
-            </p>
-            {requestId ? (
-              <button type="button" className="button-quiet mt-2 min-h-8" onClick={() => setReceiptOf(requestId)}>
+            <div className="mt-1 max-h-72 overflow-y-auto wrap-anywhere whitespace-pre-wrap" tabIndex={0}>
+              {turn?.text || (turn?.fault?.message ? <GatewaySays said={turn.fault} /> : turn ? "" : t("notRun"))}
+            </div>
+            {asked ? (
+              <button type="button" className="button-quiet mt-2 min-h-8" onClick={() => setReceiptOf(asked)}>
                 {p("receipt")}
               </button>
             ) : null}

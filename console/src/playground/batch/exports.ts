@@ -18,7 +18,7 @@ export function records(test: Test, rows: PromptRow[], pricesOf: PricesOf, curre
         ttft_ms: turn?.ttftMs == null ? null : Math.round(turn.ttftMs),
         prompt_tokens: turn?.usage?.prompt ?? null,
         completion_tokens: turn?.usage?.completion ?? null,
-        cost: costOf(turn, pricesOf(model), currency) ?? null,
+        cost_at_list_price: costOf(turn, pricesOf(model), currency) ?? null,
         currency,
         request_id: turn?.requestId ?? turn?.fault?.requestId ?? null,
         error: turn?.fault?.code ?? turn?.fault?.kind ?? null,

@@ -1,8 +1,9 @@
 import type { Body } from "@/code/samples";
 import { type Currency, type Prices, requestCost } from "@/money";
 import type { Asking } from "../asking";
-import { newTurn, type Turn } from "../conversation";
+import { newTurn, revived, type Turn } from "../conversation";
 import { bodyOf } from "../parameters";
+import type { Order } from "./orders";
 import type { PromptRow } from "./prompts";
 
 /** A batch test: prompts down, models across, an answer in each cell; and the jobs that it became. */
@@ -12,9 +13,10 @@ export type Test = {
   models: string[];
   cells: Record<string, Turn>;
   jobs: { id: string; model: string }[];
+  orders: Order[]; // jobs that were priced, made or not
 };
 
-export const emptyTest: Test = { source: "", name: "", models: [], cells: {}, jobs: [] };
+export const emptyTest: Test = { source: "", name: "", models: [], cells: {}, jobs: [], orders: [] };
 
 export const cellOf = (row: number, model: string) => `${row} ${model}`;
 
@@ -43,33 +45,52 @@ export const jobLines = (asking: Asking, model: string, rows: PromptRow[]): stri
 export const costOf = (turn: Turn | undefined, prices: Record<string, Prices> | undefined, currency: Currency) =>
   turn?.usage && prices?.[currency] ? requestCost(prices[currency], turn.usage) : undefined;
 
-const MOST = 2_000_000; // characters
+const MOST = 3_000_000; // characters of the five million that browsers give a site; the conversation has the rest
 const STORED = "playground-batch";
+
+/** How much of a test the tab's store holds. */
+export type Kept = "all" | "prompts" | "jobs" | "nothing";
 
 export function rememberedTest(): Test {
   try {
     const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null") as Test | null;
     if (stored === null) return emptyTest;
-    const cells = Object.entries(stored.cells).map(([place, turn]) => [
-      place,
-      { ...newTurn("", "", "done"), ...turn, state: turn.state === "running" ? "stopped" : turn.state },
-    ]);
+    const cells = Object.entries(stored.cells).map(([place, turn]) => [place, revived(turn)]);
     return { ...emptyTest, ...stored, cells: Object.fromEntries(cells) };
   } catch {
     return emptyTest;
   }
 }
 
-/** As much as there is room for: results go before prompts, and prompts before jobs. */
-export function rememberTest(test: Test) {
-  for (const kept of [test, { ...test, cells: {} }, { ...test, cells: {}, source: "" }]) {
-    const text = JSON.stringify(kept);
+/** As much as there is room for: results go before prompts, and prompts before jobs. Says what it was. */
+export function rememberTest(test: Test): Kept {
+  const cells = Object.fromEntries(Object.entries(test.cells).map(([place, turn]) => [place, slim(turn)]));
+  const whole = { ...test, cells };
+  const parts: [Kept, object][] = [
+    ["all", whole],
+    ["prompts", { ...whole, cells: {} }],
+    ["jobs", { ...whole, cells: {}, source: "" }],
+  ];
+  for (const [kept, part] of parts) {
+    const text = JSON.stringify(part);
     if (text.length > MOST) continue;
     try {
       sessionStorage.setItem(STORED, text);
-      return;
+      return kept;
     } catch {
       // No room for that much: try with less.
     }
   }
+  return "nothing";
+}
+
+const blank = newTurn("", "", "done");
+
+/** What a cell has that its row and model do not say: 2,000 answers of the usual bound have room. */
+export function slim(turn: Turn): Partial<Turn> {
+  const { id, born, prompt, asked, likelihoods, ...rest } = turn;
+  const told = Object.entries(rest).filter(
+    ([name, value]) => JSON.stringify(value) !== JSON.stringify(blank[name as keyof Turn]),
+  );
+  return Object.fromEntries(told);
 }

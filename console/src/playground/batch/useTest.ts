@@ -2,9 +2,10 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import type { Asking } from "../asking";
 import { newTurn, run, type Turn } from "../conversation";
 import type { PromptRow } from "./prompts";
-import { cellOf, rememberedTest, rememberTest, requestOf, type Test } from "./test";
+import { cellOf, type Kept, rememberedTest, rememberTest, requestOf, type Test } from "./test";
 
 const AT_ONCE = 4; // a browser keeps six connections to a host, and the page needs some for itself
+const WAITED = ["rate_limit_exceeded", "server_is_overloaded"]; // they pass, and say when
 const ENDS_ALL = [
   ...["insufficient_quota", "credit_balance_exhausted"],
   ...["project_spend_limit_exceeded", "organization_spend_limit_exceeded"],
@@ -14,18 +15,21 @@ const ENDS_ALL = [
 /** A batch test with its runs. What is finished stays, whatever ends a run. */
 export function useTest(key: string) {
   const [test, setTest] = useState<Test>(rememberedTest);
+  const [kept, setKept] = useState<Kept>("all"); // what a reload would bring back
   const [isRunning, setRunning] = useState(false);
   const abort = useRef<AbortController | null>(null);
   const latest = useRef(test);
   latest.current = test;
 
   useEffect(() => {
-    const timer = setTimeout(() => rememberTest(test), 500);
+    const timer = setTimeout(() => setKept(rememberTest(test)), 500);
     return () => clearTimeout(timer);
   }, [test]);
 
   useEffect(() => {
-    const leave = () => rememberTest(latest.current);
+    const leave = () => {
+      rememberTest(latest.current);
+    };
     addEventListener("pagehide", leave);
     return () => {
       removeEventListener("pagehide", leave);
@@ -59,7 +63,7 @@ export function useTest(key: string) {
             last = now;
             report(one.cell, now);
           });
-          if (last.fault?.code !== "rate_limit_exceeded") break;
+          if (!last.fault || !WAITED.includes(last.fault.code ?? "")) break;
           await pause((last.fault.retryAfterSeconds ?? 1) * 1_000, ending.signal);
         } while (!ending.signal.aborted);
         if (ENDS_ALL.includes(last.fault?.code ?? "")) ending.abort();
@@ -69,7 +73,7 @@ export function useTest(key: string) {
     setRunning(false);
   }
 
-  return { test, setTest, isRunning, start, stop: () => abort.current?.abort() };
+  return { test, setTest, kept, isRunning, start, stop: () => abort.current?.abort() };
 }
 
 const pause = (ms: number, signal: AbortSignal) =>

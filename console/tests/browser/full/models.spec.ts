@@ -13,6 +13,11 @@ test("models are narrowed, compared and tried, and the address keeps what was as
     await expect(tier).toContainText(/\d+ ms/);
     await expect(tier).toContainText(/\d+\s*(tokens|tok)/);
   }
+  // What is promised stands with the price of the tier that promises it.
+  await expect(fast.getByTestId("promise")).toHaveText(
+    "first token within 400 ms, or the base price (prompts up to 4,000 tokens)",
+  );
+  await expect(base.getByTestId("promise")).toHaveCount(0);
   const big = page.locator("#deepseek-v2-236b");
   await expect(big.locator(".bg-warn-soft")).toBeVisible();
   await expect(big).toContainText("€4.80");
@@ -23,6 +28,15 @@ test("models are narrowed, compared and tried, and the address keeps what was as
   await page.getByLabel("State").selectOption("warm");
   await expect(page.locator(`li[id] output`, { hasText: CHAT }).first()).toBeVisible();
   await expect(big).toHaveCount(0);
+  // A limit in euro is none in yuan, and comes back with the euro.
+  await page.getByLabel("Output price").selectOption("0.5");
+  await expect(page).toHaveURL(/price=0\.5/);
+  await page.getByRole("button", { name: "CNY" }).click();
+  await expect(page).not.toHaveURL(/price=/);
+  await expect(page.getByLabel("Output price")).toHaveValue("");
+  await page.getByRole("button", { name: "EUR" }).click();
+  await expect(page).toHaveURL(/price=0\.5/);
+  await page.getByLabel("Output price").selectOption("");
   await page.getByRole("searchbox").fill("no such model");
   await expect(rows).toHaveCount(0);
   await isAccessible(page);

@@ -18,7 +18,7 @@ export default async function Models({ params }: Properties) {
     <div className="mx-auto w-full max-w-[88rem] px-4 py-8 sm:px-6">
       <h1 className="text-[1.75rem] font-semibold">{t("title")}</h1>
       <p className="mt-1 mb-6 max-w-[44rem] text-muted">{t("lead")}</p>
-      <Words of={["Models", "Catalog", "Code"]}>
+      <Words of={["Models", "Refusals", "Catalog", "Code"]}>
         <ModelList />
       </Words>
     </div>

@@ -14,7 +14,7 @@ export async function generateMetadata({ params }: Properties): Promise<Metadata
 export default async function PlaygroundPage({ params }: Properties) {
   setRequestLocale((await params).locale);
   return (
-    <Words of={["Playground", "Compare", "Setup", "Receipts", "Batch", "Catalog", "Code", "Session"]}>
+    <Words of={["Playground", "Refusals", "Compare", "Setup", "Receipts", "Batch", "Catalog", "Code", "Session"]}>
       <Playground />
     </Words>
   );

@@ -14,7 +14,7 @@ export async function generateMetadata({ params }: Properties): Promise<Metadata
 export default async function SignInPage({ params }: Properties) {
   setRequestLocale((await params).locale);
   return (
-    <Words of={["Session", "Catalog"]}>
+    <Words of={["Session", "Refusals", "Catalog"]}>
       <SignIn />
     </Words>
   );
