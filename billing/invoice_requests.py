@@ -84,7 +84,7 @@ _DUE = text("""
         from rated_lines r
         join usage_windows w using (window_day, tenant_id, seal_no)
         where w.state = 'reconciled' and r.billing_day < :this_month
-          and not exists (select 1 from invoiced_lines i where i.rated_line_id = r.id)
+          and not exists (select 1 from invoiced_lines i where i.rated_line_id = r.id and i.freed_by is null)
         group by r.tenant_id, month
         having not exists (
                 select 1 from usage_windows o

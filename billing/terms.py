@@ -1,7 +1,8 @@
 """What the price book says of a tenant's month beyond single prices: volume tiers, the minimum commitment, quotes.
 
 Read from the tables here; the arithmetic is `tiers.py` and `adjustments.py`. All of it looks at the other invoices of
-the same month, drafts too, so that together they come to what one invoice would.
+the same month, drafts too, so that together they come to what one invoice would. One that was dropped or cancelled
+bills nothing, so it counts for nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from billing import adjustments as rules
+from billing import cancelled
 from billing.adjustments import MINIMUM_COMMITMENT, QUOTE_LIMIT
 from billing.invoice import Adjustment, Line, Volume
 from billing.tiers import Tier
@@ -94,7 +96,7 @@ def lacks_commitment(session: Session, tenant_id: UUID, first_day: date, now: da
 def _above_limit(session: Session, month: Month, usage: Sequence[Line], quote: str) -> Adjustment:
     row = session.get_one(Quote, ids.from_wire(ids.QUOTE, quote))
     # A batch may run over the end of a month, so its lines may stand in invoices of two.
-    others = _amounts(session, Invoice.id != month.invoice_id, InvoiceLine.basis == quote)
+    others = _amounts(session, cancelled.still_bills(), Invoice.id != month.invoice_id, InvoiceLine.basis == quote)
     adjusted = others.pop(QUOTE_LIMIT, Decimal(0))
     billed = sum((line.amount for line in usage if line.basis == quote), Decimal(0)) + sum(others.values())
     return Adjustment(
@@ -170,5 +172,6 @@ def _others(month: Month) -> tuple[ColumnElement[bool], ...]:
     return (
         Invoice.tenant_id == month.tenant_id,
         Invoice.month == month.first_day,
+        cancelled.still_bills(),
         *((Invoice.id != month.invoice_id,) if month.invoice_id is not None else ()),
     )
