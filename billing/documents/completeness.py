@@ -59,8 +59,8 @@ def require_complete(session: Session, invoice: Invoice) -> None:
         tenant = session.get_one(Tenant, invoice.tenant_id).slug
         raise BuyerIncomplete(
             f"An e-invoice to {snapshot.buyer.get('name')} must name its {' and its '.join(lacking)}. Write it into the"
-            f" tenant's terms, and the draft is made again: `studio tenant terms {tenant} --from {invoice.month}"
-            f" {options}`."
+            f" tenant's terms, and the draft is made again: `studio tenant terms {tenant} --from"
+            f" {invoice.period_until} {options} --reason ...`."
         )
 
 

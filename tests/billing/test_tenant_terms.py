@@ -170,7 +170,7 @@ def test_nothing_becomes_final_that_could_not_be_published(books: Books, gateway
     books.close_day(gateway, tenant, DAY)
     first = books.draft(tenant, MONTH, LATER)
     assert first is not None
-    words = r"its town and its postcode and its electronic address.*studio tenant terms kunde --from 2026-11-01 --city"
+    words = r"its town and its postcode and its electronic address.*studio tenant terms kunde --from 2026-11-10 --city"
     with pytest.raises(BuyerIncomplete, match=words):
         books.finalize(first, LATER)
     assert books.invoice(first).state == "draft"
