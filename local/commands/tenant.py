@@ -19,6 +19,7 @@ from studio.errors import InvalidRequest
 from studio.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="Customers.")
+_ADDRESS = ("name", "street", "postcode", "city", "country")  # as on an envelope; what else a buyer has comes after
 
 
 @app.command()
@@ -185,6 +186,11 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show_terms(terms: Sequence[Mapping[str, Any]]) -> None:
-    rows = [row | {"buyer": ", ".join(row["buyer"].values())} for row in map(dict, terms)]
-    columns = ("when", "valid_from", "valid_until", "legal_entity", "currency", "time_zone", "payment_days", "buyer")
-    show_rows(rows, False, columns)
+    for row in terms:
+        until = f" until {row['valid_until']}" if row["valid_until"] else ""
+        days = "days of the legal entity" if row["payment_days"] is None else f"{row['payment_days']} days"
+        how = f"{row['legal_entity']}, {row['currency']}, {row['time_zone']}, {days}"
+        buyer = {name: row["buyer"].get(name) for name in _ADDRESS} | row["buyer"]
+        told = ", ".join(text for text in buyer.values() if text)
+        sentence = f"{row['when']} from {row['valid_from']}{until}: {how}; {told}"
+        console.print(sentence, highlight=False, soft_wrap=True)

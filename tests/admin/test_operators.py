@@ -310,7 +310,10 @@ class TestTerms:
             ("present", None, {"name": "Mover GmbH", "country": "DE", "street": "Weg 1", "city": ""}),
             ("coming", 30, {"name": "Mover GmbH", "country": "DE", "city": "Berlin", "vat_id": "DE136695976"}),
         ]
-        assert "coming 2030-05-07" in " ".join(office.studio("tenant", "show", "mover").stdout.split())
+        assert (
+            "coming from 2030-05-07: xpulink-de, EUR, Europe/Berlin, 30 days; Mover GmbH, Berlin, DE, DE136695976"
+            in (office.studio("tenant", "show", "mover").stdout)
+        )
         body = {"valid_from": "2030-06-07", "reason": "x"}
         with pytest.raises(ApiRefused, match="write CNY"):
             office.api.post("/admin/v1/tenants/mover/terms", body | {"currency": "RMB"})
