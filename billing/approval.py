@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, exists, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing import four_eyes, holds
+from billing.documents import completeness
 from studio import ids
 from studio.db.approvals import InvoiceHold
 from studio.db.corrections import Correction, CorrectionDocument
@@ -56,6 +57,7 @@ def approve(session: Session, *, invoice_id: UUID, expected_gross: Decimal, by: 
     require_draft(invoice)
     require_total(invoice, expected_gross)
     holds.require_none(session, invoice.tenant_id)
+    completeness.require_complete(session, invoice)
     four_eyes.require_second(session, invoice, ids.to_wire(ids.INVOICE, invoice_id), by)
     approval_id = ids.uuid7()
     session.execute(

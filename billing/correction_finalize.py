@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from billing import booking, correction, four_eyes, holds, numbers, postings
 from billing.approval import InvoiceIsFinal, require_total
 from billing.correction import CorrectionType, Figures
-from billing.correction_order import figures_of, left_of
+from billing.correction_order import figures_of, left_of, require_not_cancelled
 from billing.postings import Billed, BilledLine
 from studio import clock, ids
 from studio.db.corrections import Correction
@@ -59,6 +59,7 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
 
 def _require_current(session: Session, invoice: Invoice, row: Correction, figures: Figures) -> None:
     type = CorrectionType(row.type)
+    require_not_cancelled(session, invoice, type)
     is_cancellation = type is CorrectionType.CANCELLATION
     wanted = {} if is_cancellation else {line.line_no: line.amount for line in figures.lines}
     if correction.compose(left_of(session, invoice), type, wanted) != figures:

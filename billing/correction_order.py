@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from billing import correction
+from billing import cancelled, correction
 from billing.correction import CorrectionType, Figures, Left, LineLeft
 from studio import ids
 from studio.db.corrections import Correction, CorrectionLine
@@ -24,6 +24,12 @@ class InvoiceNotFinal(Conflict):
     """A draft is not corrected, it is drafted anew."""
 
     default_code = "invoice_not_final"
+
+
+class InvoiceCancelled(Conflict):
+    """A cancelled invoice bills nothing, so nothing is added to it."""
+
+    default_code = "invoice_cancelled"
 
 
 def order(
@@ -42,6 +48,7 @@ def order(
         raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
     if invoice.state != "final":
         raise InvoiceNotFinal("A draft is not corrected: order it again when its usage is right.")
+    require_not_cancelled(session, invoice, type)
     figures = correction.compose(left_of(session, invoice), type, wanted)
     correction_id = ids.uuid7()
     session.execute(
@@ -56,6 +63,12 @@ def order(
         insert(CorrectionLine), [{"correction_id": correction_id, **asdict(line)} for line in figures.lines]
     )
     return correction_id
+
+
+def require_not_cancelled(session: Session, invoice: Invoice, type: CorrectionType) -> None:
+    """InvoiceCancelled for an addition to an invoice of which nothing is left."""
+    if not type.takes_back and cancelled.was_cancelled(session, invoice.id):
+        raise InvoiceCancelled(f"The invoice {invoice.number} is cancelled: correct the one that bills its usage now.")
 
 
 def left_of(session: Session, invoice: Invoice) -> Left:

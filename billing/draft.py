@@ -37,12 +37,14 @@ def draft(session: Session, request_id: UUID, now: datetime) -> UUID | None:
     request = session.get(InvoiceRequest, request_id, with_for_update=True)
     if request is None:
         raise NotFound(f"There is no invoice request {request_id}.")
-    session.execute(_ONE_DRAFT_AT_A_TIME, {"tenant": f"draft {request.tenant_id}"})
+    take_turns(session, request.tenant_id)
     existing = session.scalars(select(Invoice).where(Invoice.request_id == request_id).with_for_update()).one_or_none()
     if existing is not None and existing.state != "draft":
         return existing.id
     if existing is not None:
         _release_lines(session, existing.id)
+    if request.again_of is not None:
+        _free_cancelled(session, request_id, request.again_of)
     rated = _uninvoiced(session, request.tenant_id, request.month)
     if not rated and not terms.lacks_commitment(session, request.tenant_id, request.month, now):
         _answer(session, request_id, NOTHING_TO_INVOICE, now)
@@ -51,6 +53,11 @@ def draft(session: Session, request_id: UUID, now: datetime) -> UUID | None:
     _write(session, invoice_id, request, rated, now)
     _answer(session, request_id, ids.to_wire(ids.INVOICE, invoice_id), now)
     return invoice_id
+
+
+def take_turns(session: Session, tenant_id: UUID) -> None:
+    """Until the end of the transaction nobody else drafts for this tenant, or changes the terms that a draft reads."""
+    session.execute(_ONE_DRAFT_AT_A_TIME, {"tenant": f"draft {tenant_id}"})
 
 
 def _uninvoiced(session: Session, tenant_id: UUID, month: date) -> list[RatedLine]:
@@ -67,7 +74,7 @@ def _uninvoiced(session: Session, tenant_id: UUID, month: date) -> list[RatedLin
             RatedLine.billing_day >= month,
             RatedLine.billing_day < clock.next_month(month),
             UsageWindow.state == "reconciled",
-            ~exists().where(InvoicedLine.rated_line_id == RatedLine.id),
+            ~exists().where(InvoicedLine.rated_line_id == RatedLine.id, InvoicedLine.freed_by.is_(None)),
         )
     )
     return list(session.scalars(query))
@@ -124,6 +131,15 @@ def _write_lines(session: Session, invoice_id: UUID, composed: Composed) -> None
 def _release_lines(session: Session, invoice_id: UUID) -> None:
     session.execute(delete(InvoicedLine).where(InvoicedLine.invoice_id == invoice_id))
     session.execute(delete(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id))
+
+
+def _free_cancelled(session: Session, request_id: UUID, cancelled_id: UUID) -> None:
+    """The database refuses it unless the invoice is cancelled and the request names it. Again it finds nothing."""
+    session.execute(
+        update(InvoicedLine)
+        .where(InvoicedLine.invoice_id == cancelled_id, InvoicedLine.freed_by.is_(None))
+        .values(freed_by=request_id)
+    )
 
 
 def _answer(session: Session, request_id: UUID, answer: str, now: datetime) -> None:

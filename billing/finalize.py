@@ -1,7 +1,7 @@
 """Finalising: an approved draft becomes an invoice with a number, for ever, and stands in the ledger.
 
-Needs an approval of exactly this draft, and no hold of its tenant. Carrying out the same approval twice gives the same
-number.
+Needs an approval of exactly this draft, a buyer who has what documents must show, and no hold of its tenant. Carrying
+out the same approval twice gives the same number.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from billing import four_eyes, holds, invoice_booking, numbers
 from billing.approval import InvoiceIsFinal, require_draft, require_total
+from billing.documents import completeness
 from studio import clock, ids
 from studio.db.invoices import Approval, Invoice, InvoiceLine
 from studio.db.tenancy import LegalEntity
@@ -40,6 +41,7 @@ def finalize(session: Session, approval_id: UUID, now: datetime) -> str:
     holds.require_none(session, invoice.tenant_id)
     four_eyes.require_content(session, invoice, approval.content_sha256)
     _require_lines_add_up(session, invoice)
+    completeness.require_complete(session, invoice)
     seller = session.get_one(LegalEntity, invoice.legal_entity_id)
     issued_on = now.astimezone(clock.zone(seller.time_zone)).date()
     session.execute(update(Approval).where(Approval.id == approval_id).values(executed_at=now))

@@ -81,7 +81,7 @@ _DUE = text("""
     from rated_lines r
     join usage_windows w using (window_day, tenant_id, seal_no)
     where w.state = 'reconciled' and r.billing_day < :this_month
-      and not exists (select 1 from invoiced_lines i where i.rated_line_id = r.id)
+      and not exists (select 1 from invoiced_lines i where i.rated_line_id = r.id and i.freed_by is null)
     union
     -- A minimum commitment is due for last month even if nothing was used.
     select c.tenant_id, (cast(:this_month as date) - interval '1 month')::date as month

@@ -1,6 +1,7 @@
 """Statements: a tenant's month so far, exact, beside what is invoiced of it and how many windows are still open.
 
-Both amounts are those of the rated lines: at the first tier of each price, before volume tiers and adjustments.
+Both amounts are those of the rated lines: at the first tier of each price, before volume tiers and adjustments. What a
+cancelled invoice held is not invoiced, until another one holds it.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ _COMPUTE = text("""
               and o.window_day between cast(:month as date) - 1 and :next_month),
            :now
     from rated_lines r
-    left join invoiced_lines l on l.rated_line_id = r.id
+    left join invoiced_lines l on l.rated_line_id = r.id and l.freed_by is null
     left join invoices i on i.id = l.invoice_id
+         and not exists (select 1 from corrections c
+                         where c.invoice_id = i.id and c.type = '384' and c.state = 'final')
     where r.billing_day >= :month and r.billing_day < :next_month
     group by r.tenant_id, r.currency
 """)

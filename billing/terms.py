@@ -1,7 +1,8 @@
 """What the price book says of a tenant's month beyond single prices: volume tiers, the minimum commitment, quotes.
 
 Read from the tables here; the arithmetic is `tiers.py` and `adjustments.py`. All of it looks at the other invoices of
-the same month, drafts too, so that together they come to what one invoice would.
+the same month, drafts too, so that together they come to what one invoice would. One that was dropped or cancelled
+bills nothing, so it counts for nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from billing import adjustments as rules
-from billing import complete_months
+from billing import cancelled, complete_months
 from billing.adjustments import MINIMUM_COMMITMENT, QUOTE_LIMIT
 from billing.complete_months import TenantMonth
 from billing.invoice import Adjustment, Line, Volume
@@ -73,7 +74,8 @@ def tiers_of(session: Session, price_ids: Collection[UUID]) -> dict[UUID, tuple[
 def adjustments(session: Session, month: Month, usage: Sequence[Line]) -> list[Adjustment]:
     """What is given back for quotes, then what the month lacks to the minimum commitment."""
     quotes = sorted({line.basis for line in usage if line.basis.startswith(ids.QUOTE)})
-    limits = [_above_limit(session, month, usage, quote) for quote in quotes]
+    found = [_above_limit(session, month, usage, quote) for quote in quotes]
+    limits = [one for one in found if one is not None]
     own = sum((line.amount for line in usage), Decimal(0)) + sum((one.amount for one in limits), Decimal(0))
     lacking = _shortfall(session, month, own)
     return [*limits, *([] if lacking is None else [lacking])]
@@ -89,10 +91,19 @@ def lacks_commitment(session: Session, tenant_id: UUID, first_day: date, now: da
     return lacking is not None and lacking.amount > 0
 
 
-def _above_limit(session: Session, month: Month, usage: Sequence[Line], quote: str) -> Adjustment:
+def _above_limit(session: Session, month: Month, usage: Sequence[Line], quote: str) -> Adjustment | None:
+    """None where the tenant has moved to another currency since: nothing is converted, so there is no limit in it."""
     row = session.get_one(Quote, ids.from_wire(ids.QUOTE, quote))
+    if row.currency != month.currency:
+        return None
     # A batch may run over the end of a month, so its lines may stand in invoices of two.
-    others = _amounts(session, Invoice.id != month.invoice_id, InvoiceLine.basis == quote)
+    others = _amounts(
+        session,
+        cancelled.still_bills(),
+        Invoice.id != month.invoice_id,
+        Invoice.currency == row.currency,
+        InvoiceLine.basis == quote,
+    )
     adjusted = others.pop(QUOTE_LIMIT, Decimal(0))
     billed = sum((line.amount for line in usage if line.basis == quote), Decimal(0)) + sum(others.values())
     return Adjustment(
@@ -148,5 +159,6 @@ def _others(month: Month) -> tuple[ColumnElement[bool], ...]:
     return (
         Invoice.tenant_id == month.tenant_id,
         Invoice.month == month.first_day,
+        cancelled.still_bills(),
         *((Invoice.id != month.invoice_id,) if month.invoice_id is not None else ()),
     )

@@ -83,7 +83,15 @@ def create_tenant(session: Session, slug: str, name: str, billing: Billing, acto
 
 def find_tenant(session: Session, slug: str) -> Tenant:
     """The open tenant called `slug`; NotFound otherwise."""
-    tenant = session.scalar(select(Tenant).where(Tenant.slug == slug, Tenant.closed_at.is_(None)))
+    tenant = known_tenant(session, slug)
+    if tenant.closed_at is not None:
+        raise NotFound(f"the tenant {slug!r} was closed on {tenant.closed_at:%Y-%m-%d}", param="tenant")
+    return tenant
+
+
+def known_tenant(session: Session, slug: str) -> Tenant:
+    """The tenant called `slug`, open or closed: what it used is still billed and paid. NotFound otherwise."""
+    tenant = session.scalar(select(Tenant).where(Tenant.slug == slug))
     if tenant is None:
         raise NotFound(f"there is no tenant {slug!r}", param="tenant")
     return tenant

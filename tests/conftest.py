@@ -118,6 +118,7 @@ def new_tenant(
 ) -> UUID:
     """A tenant billed since January 2026."""
     buyer = {"name": slug.title(), "street": "Hauptstr. 1", "city": "10115 Berlin", "country": "DE"}
+    buyer["vat_id"] = "DE111111111"  # an address for e-invoices
     billing = Billing(legal_entity, currency, time_zone, buyer, date(2026, 1, 1))
     with unit_of_work(operator) as session:
         return create_tenant(session, slug, slug.title(), billing, "tests")

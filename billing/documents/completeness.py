@@ -1,4 +1,4 @@
-"""What a draft's buyer still lacks for an e-invoice: told before anything is final, while it can be put right."""
+"""What a draft's buyer still lacks for an e-invoice. Nothing becomes final like that: then it could not be mended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ from sqlalchemy.orm import Session
 
 from billing.documents import frozen_rows, parties
 from billing.documents.snapshot import Snapshot
+from studio.db.invoices import Invoice
+from studio.db.tenancy import Tenant
+from studio.errors import Conflict
+
+
+class BuyerIncomplete(Conflict):
+    """The rules of e-invoices would refuse this buyer, so the invoice could never be published."""
+
+    default_code = "buyer_incomplete"
+
+
+_NAME, _COUNTRY, _TOWN, _POSTCODE = "name", "country", "town", "postcode"
+_ADDRESS = "electronic address (an e-mail, or a VAT id)"
+_OPTIONS = {
+    _NAME: "--name ...",
+    _COUNTRY: "--country ...",
+    _TOWN: "--city ...",
+    _POSTCODE: "--postcode ...",
+    _ADDRESS: "--email ...",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +51,25 @@ def incomplete_drafts(session: Session, drafts: Sequence[UUID]) -> list[Incomple
     ]
 
 
+def require_complete(session: Session, invoice: Invoice) -> None:
+    """BuyerIncomplete, with what to do, for a draft that could not be published."""
+    snapshot = frozen_rows.of_invoice(session, invoice.id)
+    if lacking := lacks(snapshot):
+        options = " ".join(_OPTIONS[one] for one in lacking)
+        tenant = session.get_one(Tenant, invoice.tenant_id).slug
+        raise BuyerIncomplete(
+            f"An e-invoice to {snapshot.buyer.get('name')} must name its {' and its '.join(lacking)}. Write it into the"
+            f" tenant's terms, and the draft is made again: `studio tenant terms {tenant} --from"
+            f" {invoice.period_until} {options} --reason ...`."
+        )
+
+
 def lacks(snapshot: Snapshot) -> list[str]:
     """In words; empty for sellers outside the EU, who write no e-invoices."""
     if not snapshot.has_e_invoice:
         return []
-    buyer = parties.buyer(snapshot)
-    there = {
-        "town": buyer.city,
-        "postcode": buyer.postcode,
-        "electronic address (an e-mail, or a VAT id)": buyer.address,
-    }
+    there: dict[str, object] = {_NAME: snapshot.buyer.get("name"), _COUNTRY: snapshot.buyer.get("country")}
+    if all(there.values()):
+        buyer = parties.buyer(snapshot)
+        there = {_TOWN: buyer.city, _POSTCODE: buyer.postcode, _ADDRESS: buyer.address}
     return [name for name, value in there.items() if not value]

@@ -111,6 +111,17 @@ def correct(
 
 
 @app.command()
+def again(
+    invoice_id: Annotated[str, typer.Argument(help="A cancelled invoice.")],
+    reason: Annotated[str, typer.Option(help="Why, for the records.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a new invoice over the usage of a cancelled one, by the buyer and terms of now. Once."""
+    ordered = Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/again", {"reason": reason})
+    show(ordered, as_json, f"Ordered for {ordered['month']} ({ordered['id']}); see `studio invoice open`.")
+
+
+@app.command()
 def corrections(invoice_id: str, as_json: AsJson = False) -> None:
     """List the corrections of an invoice, drafts too."""
     rows = Api.from_environment().get(f"/admin/v1/invoices/{invoice_id}/corrections")

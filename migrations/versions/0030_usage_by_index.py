@@ -1,7 +1,7 @@
 """a tenant's usage is read from an index alone
 
 Revision ID: 0030
-Revises: 0025
+Revises: 0028
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0030"
-down_revision = "0025"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

@@ -24,6 +24,7 @@ from serving.admin import (
     rerates,
     reviews,
     signin_links,
+    tenant_terms,
     tenants,
     usage,
     users,
@@ -32,9 +33,10 @@ from serving.admin import (
 from serving.admin.access import READ
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
+_TENANTS = (tenants, tenant_terms, users)
 # `/invoices/open` before `/invoices/{id}`.
 _MONEY = (usage, prices, rerates, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
-for part in (tenants, users, signin_links, limits, budgets, weights, fleet, hours, clock, objectives, *_MONEY):
+for part in (*_TENANTS, signin_links, limits, budgets, weights, fleet, hours, clock, objectives, *_MONEY):
     router.include_router(part.router)
 
 __all__ = ["router"]

@@ -14,7 +14,7 @@ from billing import credit_lots, credit_requests
 from serving.admin.access import BillingCaller, Transaction
 from studio import clock, ids
 from studio.errors import InvalidRequest
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter()
 
@@ -64,7 +64,7 @@ class CreditRequestView(BaseModel):
 @router.get("/tenants/{slug}/credits")
 def get_credits(slug: str, session: Transaction) -> list[CreditView]:
     """Every lot of the tenant, oldest first."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     return [_view(standing) for standing in credit_lots.lots_of(session, tenant.id)]
 
 
@@ -74,7 +74,7 @@ def post_credit(slug: str, body: CreditBody, caller: BillingCaller, session: Tra
 
     A large one is asked for (`credit-requests`) and approved by somebody else: 409 `second_person_needed`.
     """
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     lot = credit_lots.grant(
         session, tenant_id=tenant.id, kind=body.kind, amount=body.amount, expires_on=body.expires_on, by=caller.actor,
         reason=body.reason, now=clock.now(),
@@ -88,7 +88,7 @@ def post_credit(slug: str, body: CreditBody, caller: BillingCaller, session: Tra
 @router.post("/tenants/{slug}/credit-requests", status_code=201)
 def post_credit_request(slug: str, body: CreditBody, caller: BillingCaller, session: Transaction) -> CreditRequestView:
     """Ask for a lot of any size. Nothing is booked until somebody else approves it."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     request_id = credit_requests.request(
         session, tenant_id=tenant.id, kind=body.kind, amount=body.amount, expires_on=body.expires_on, by=caller.actor,
         reason=body.reason, now=clock.now(),

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from billing import invoice_requests
+from billing import invoice_again, invoice_requests
 from billing.approval import approve
 from billing.documents.kinds import Kind
 from serving.admin.access import BillingCaller, Transaction
@@ -20,7 +20,7 @@ from studio import clock, ids
 from studio.db.invoices import Invoice, InvoiceDocument, InvoiceLine, InvoiceRequest
 from studio.db.tenancy import Tenant
 from studio.errors import InvalidRequest, NotFound
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter(prefix="/invoices")
 
@@ -32,6 +32,14 @@ class InvoiceOrder(BaseModel):
 
     tenant: str
     month: str = Field(pattern=r"^\d{4}-\d{2}$")
+    reason: str = Field(min_length=1)
+
+
+class InvoiceAgain(BaseModel):
+    """Ask for a new invoice over the usage of a cancelled one."""
+
+    model_config = ConfigDict(extra="forbid")
+
     reason: str = Field(min_length=1)
 
 
@@ -97,7 +105,7 @@ class ApprovalView(BaseModel):
 @router.post("/orders", status_code=201)
 def post_order(body: InvoiceOrder, caller: BillingCaller, session: Transaction) -> InvoiceOrderView:
     """Order an invoice. Drafting takes some seconds; read the order again for its answer."""
-    tenant = find_tenant(session, body.tenant)
+    tenant = known_tenant(session, body.tenant)
     try:
         month = date.fromisoformat(f"{body.month}-01")
     except ValueError as error:
@@ -107,6 +115,17 @@ def post_order(body: InvoiceOrder, caller: BillingCaller, session: Transaction) 
     )
     audit(session, caller.actor, "invoice.order", body.month, tenant.id, {"reason": body.reason})
     return InvoiceOrderView(id=str(order.id), month=body.month, answer=None, invoice_id=None)
+
+
+@router.post("/{invoice_id}/again", status_code=201)
+def post_again(invoice_id: str, body: InvoiceAgain, caller: BillingCaller, session: Transaction) -> InvoiceOrderView:
+    """Order a new invoice over the usage of a cancelled one, once, by the terms of now."""
+    invoice = _find(session, invoice_id)
+    order = invoice_again.request_again(
+        session, invoice_id=invoice.id, by=caller.actor, reason=body.reason, now=clock.now()
+    )
+    audit(session, caller.actor, "invoice.again", invoice_id, invoice.tenant_id, {"reason": body.reason})
+    return InvoiceOrderView(id=str(order.id), month=f"{order.month:%Y-%m}", answer=None, invoice_id=None)
 
 
 @router.get("/orders/{order_id}")
@@ -129,7 +148,7 @@ def get_invoices(session: Transaction, tenant: str | None = None) -> list[Invoic
     """Invoices of one tenant or of all, newest first."""
     query = select(Invoice).order_by(Invoice.drafted_at.desc()).limit(200)
     if tenant is not None:
-        query = query.where(Invoice.tenant_id == find_tenant(session, tenant).id)
+        query = query.where(Invoice.tenant_id == known_tenant(session, tenant).id)
     return [_view(session, invoice) for invoice in session.scalars(query)]
 
 

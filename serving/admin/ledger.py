@@ -15,7 +15,7 @@ from serving.routes.stores import Objects
 from serving.texts import storable
 from studio import ids
 from studio.objects import Bucket
-from studio.tenants import find_tenant
+from studio.tenants import known_tenant
 
 router = APIRouter(prefix="/ledger")
 
@@ -92,7 +92,7 @@ def get_transactions(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[TransactionView]:
     """The newest transactions, of one tenant or about one thing."""
-    tenant_id = find_tenant(session, tenant).id if tenant is not None else None
+    tenant_id = known_tenant(session, tenant).id if tenant is not None else None
     subject = storable(subject, "subject") if subject is not None else None
     found = balances.transactions(session, tenant_id=tenant_id, subject=subject, limit=limit)
     return [_view(booked) for booked in found]

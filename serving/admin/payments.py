@@ -21,7 +21,7 @@ from studio.db.payments import Payment
 from studio.db.tenancy import LegalEntity
 from studio.errors import InvalidRequest
 from studio.money import Currency
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter()
 
@@ -155,7 +155,7 @@ def get_payments(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[PaymentView]:
     """Payments, newest first."""
-    tenant_id = find_tenant(session, tenant).id if tenant is not None else None
+    tenant_id = known_tenant(session, tenant).id if tenant is not None else None
     found = payment_queue.payments(session, only_waiting=waiting, tenant_id=tenant_id, limit=limit)
     return [_view(session, one) for one in found]
 
@@ -178,7 +178,7 @@ def post_match(payment_id: str, body: MatchBody, caller: BillingCaller, session:
         if len(amounts) != len(body.invoices):
             raise InvalidRequest("Name each invoice once.", param="invoices")
         payment = payment_orders.assign(
-            session, id, amounts=amounts, rest_to=find_tenant(session, body.tenant).id if body.tenant else None,
+            session, id, amounts=amounts, rest_to=known_tenant(session, body.tenant).id if body.tenant else None,
             is_top_up=body.top_up, by=caller.actor, reason=body.reason, now=now,
         )  # fmt: skip
     return _audited(session, caller.actor, "payment.match", payment, {"reason": body.reason})

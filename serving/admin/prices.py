@@ -17,7 +17,7 @@ from serving.admin.access import BillingCaller, Transaction
 from studio import clock, ids
 from studio.db.catalog import Commitment
 from studio.errors import InvalidRequest
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter(prefix="/tenants/{slug}")
 
@@ -113,13 +113,13 @@ class CommitmentView(BaseModel):
 @router.get("/prices")
 def get_prices(slug: str, session: Transaction) -> list[PriceView]:
     """Every price that the tenant has or had of its own. For all else the list's prices hold."""
-    return [_price(own) for own in price_book.own_prices(session, find_tenant(session, slug).id)]
+    return [_price(own) for own in price_book.own_prices(session, known_tenant(session, slug).id)]
 
 
 @router.post("/prices", status_code=201)
 def post_price(slug: str, body: PriceBody, caller: BillingCaller, session: Transaction) -> PriceView:
     """Set a price. It never changes; to change it, end it and set another."""
-    tenant, now = find_tenant(session, slug), clock.now()
+    tenant, now = known_tenant(session, slug), clock.now()
     own = price_book.set_price(
         session, tenant_id=tenant.id, variant_id=body.model, unit=body.unit, per_million=body.per_million,
         tiers=[Tier(tier.from_tokens, tier.per_million) for tier in body.tiers], valid_from=body.valid_from or now,
@@ -133,7 +133,7 @@ def post_price(slug: str, body: PriceBody, caller: BillingCaller, session: Trans
 @router.post("/prices/{price_id}/end")
 def post_price_end(slug: str, price_id: str, body: PriceEnd, caller: BillingCaller, session: Transaction) -> PriceView:
     """From when on the list's price holds again."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     own = price_book.end_price(session, tenant.id, _id(ids.PRICE, price_id), body.valid_until, clock.now())
     audit(session, caller.actor, "price.end", price_id, tenant.id, {"valid_until": body.valid_until.isoformat()})
     return _price(own)
@@ -142,13 +142,13 @@ def post_price_end(slug: str, price_id: str, body: PriceEnd, caller: BillingCall
 @router.get("/commitments")
 def get_commitments(slug: str, session: Transaction) -> list[CommitmentView]:
     """Every minimum commitment of the tenant, oldest first."""
-    return [_commitment(row) for row in price_book.commitments_of(session, find_tenant(session, slug).id)]
+    return [_commitment(row) for row in price_book.commitments_of(session, known_tenant(session, slug).id)]
 
 
 @router.post("/commitments", status_code=201)
 def post_commitment(slug: str, body: CommitmentBody, caller: BillingCaller, session: Transaction) -> CommitmentView:
     """Commit the tenant to a minimum. What a month lacks becomes a line of its invoice."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     row = price_book.commit(
         session, tenant_id=tenant.id, amount=body.amount, valid_from=_month(body.valid_from, "valid_from"),
         valid_until=None if body.valid_until is None else _month(body.valid_until, "valid_until"), by=caller.actor,
@@ -164,7 +164,7 @@ def post_commitment_end(
     slug: str, commitment_id: str, body: CommitmentEnd, caller: BillingCaller, session: Transaction
 ) -> CommitmentView:
     """Name the first month without it."""
-    tenant, id = find_tenant(session, slug), _id(ids.COMMITMENT, commitment_id)
+    tenant, id = known_tenant(session, slug), _id(ids.COMMITMENT, commitment_id)
     row = price_book.end_commitment(session, tenant.id, id, _month(body.valid_until, "valid_until"), clock.now())
     audit(session, caller.actor, "commitment.end", commitment_id, tenant.id, {"valid_until": body.valid_until})
     return _commitment(row)

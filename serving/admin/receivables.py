@@ -18,7 +18,7 @@ from serving.admin.access import BillingCaller, Transaction
 from studio import clock, ids
 from studio.db.tenancy import LegalEntity
 from studio.errors import InvalidRequest, NotFound
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter()
 
@@ -105,7 +105,7 @@ def get_receivables(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[ReceivableView]:
     """Final invoices with their payment state, newest first."""
-    tenant_id = find_tenant(session, tenant).id if tenant is not None else None
+    tenant_id = known_tenant(session, tenant).id if tenant is not None else None
     found = receivables.standings(session, tenant_id=tenant_id, only_unsettled=unsettled, limit=limit)
     today = _today(session)
     return [

@@ -17,7 +17,7 @@ from studio.db.corrections import Correction
 from studio.db.invoices import Invoice
 from studio.db.tenancy import Tenant
 from studio.errors import InvalidRequest
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter()
 
@@ -116,14 +116,14 @@ def post_void(invoice_id: str, body: ReasonBody, caller: BillingCaller, session:
 @router.get("/holds")
 def get_holds(session: Transaction, tenant: str | None = None, released: bool = False) -> list[HoldView]:
     """Open holds of one tenant or of all, oldest first; with `released` those that are over, too."""
-    tenant_id = find_tenant(session, tenant).id if tenant is not None else None
+    tenant_id = known_tenant(session, tenant).id if tenant is not None else None
     return [_view(session, hold) for hold in holds.holds(session, tenant_id, is_open=not released)]
 
 
 @router.post("/tenants/{slug}/holds", status_code=201)
 def post_hold(slug: str, body: ReasonBody, caller: BillingCaller, session: Transaction) -> HoldView:
     """Hold a tenant's invoices: nothing of it becomes final until somebody releases it."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     now = clock.now()
     hold_id = holds.hold(session, tenant_id=tenant.id, reason=body.reason, by=caller.actor, now=now)
     audit(session, caller.actor, "invoices.hold", ids.to_wire(ids.HOLD, hold_id), tenant.id, {"reason": body.reason})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -12,13 +13,13 @@ from sqlalchemy import and_, select
 
 from serving.admin.access import Caller, Transaction
 from serving.identity.endpoints import require_known_endpoints
-from studio import clock, ids
+from studio import clock, ids, tenant_closing
 from studio.budgets import put_budget
 from studio.db.limits import Limit
 from studio.db.tenancy import ApiKey, ApiKeyUse, Tenant
 from studio.errors import InvalidRequest
 from studio.money import Currency
-from studio.tenants import Billing, create_key, create_tenant, find_tenant, revoke_key
+from studio.tenants import Billing, audit, create_key, create_tenant, find_tenant, known_tenant, revoke_key
 
 router = APIRouter()
 
@@ -65,6 +66,16 @@ class TenantView(BaseModel):
     name: str
     created_at: datetime
     is_internal: bool  # one of ours, such as the canaries: never billed
+
+
+class ClosedView(BaseModel):
+    """A closed tenant, and how many keys, batches and fine-tunes that ended."""
+
+    slug: str
+    closed_at: datetime
+    keys: int
+    batches: int
+    fine_tunes: int
 
 
 class NewKey(_Body):
@@ -160,10 +171,29 @@ def post_key(slug: str, body: NewKey, request: Request, caller: Caller, session:
     )
 
 
+@router.post("/tenants/{slug}/close")
+def post_close(slug: str, caller: Caller, session: Transaction) -> ClosedView:
+    """Close a tenant now: its keys and jobs end, its namespace goes, and what it used is billed. Again adds nothing."""
+    tenant = known_tenant(session, slug)
+    ended = tenant_closing.close(session, tenant, clock.now())
+    audit(session, caller.actor, "tenant.close", slug, tenant.id, asdict(ended))
+    assert tenant.closed_at is not None
+    return ClosedView(slug=slug, closed_at=tenant.closed_at, **asdict(ended))
+
+
+@router.post("/tenants/{slug}/reopen")
+def post_reopen(slug: str, caller: Caller, session: Transaction) -> TenantView:
+    """Open a closed tenant again. It needs new keys."""
+    tenant = known_tenant(session, slug)
+    tenant_closing.reopen(session, tenant)
+    audit(session, caller.actor, "tenant.reopen", slug, tenant.id, {})
+    return _tenant_view(tenant)
+
+
 @router.get("/tenants/{slug}/keys")
 def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
-    tenant = find_tenant(session, slug)
+    tenant = known_tenant(session, slug)
     columns = (
         ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints,
         Limit.requests_per_second, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,

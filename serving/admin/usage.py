@@ -16,7 +16,7 @@ from serving.admin.access import BillingCaller, Transaction
 from serving.texts import storable
 from studio import clock, ids
 from studio.errors import InvalidRequest
-from studio.tenants import audit, find_tenant
+from studio.tenants import audit, known_tenant
 
 router = APIRouter(prefix="/usage")
 
@@ -51,7 +51,7 @@ def post_seal(window: date, body: SealBody, caller: BillingCaller, session: Tran
     cutoff = body.cutoff or now
     if cutoff.tzinfo is None:
         raise InvalidRequest("cutoff needs a UTC offset", param="cutoff")
-    tenant = find_tenant(session, body.tenant)
+    tenant = known_tenant(session, body.tenant)
     seal = windows.seal(
         session,
         window_day=window,
@@ -68,7 +68,7 @@ def post_seal(window: date, body: SealBody, caller: BillingCaller, session: Tran
 @router.get("/windows")
 def get_windows(tenant: str, session: Transaction) -> list[SealView]:
     """All seals of a tenant, oldest first."""
-    tenant_id = find_tenant(session, tenant).id
+    tenant_id = known_tenant(session, tenant).id
     return [_view(seal) for seal in windows.seals(session) if seal.key.tenant_id == tenant_id]
 
 
@@ -107,7 +107,7 @@ def get_quarantine(
     settled: Annotated[bool, Query(description="also what is settled")] = False,
 ) -> list[EntryView]:
     """Usage that could not be accepted or rated, oldest first, at most 200 entries."""
-    tenant_id = None if tenant is None else find_tenant(session, tenant).id
+    tenant_id = None if tenant is None else known_tenant(session, tenant).id
     return [_entry_view(entry) for entry in quarantine.entries(session, tenant_id=tenant_id, settled=settled)]
 
 

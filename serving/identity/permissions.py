@@ -20,7 +20,7 @@ class Permission(StrEnum):
     OWN_KEYS = "own_keys"  # keys that the caller has made
     KEYS = "keys"  # all of the tenant's keys
     READ = "read"  # everything that operators see
-    BILLING = "billing"  # seal usage, order and approve invoices, set budgets
+    BILLING = "billing"  # seal usage, order and approve invoices, change terms, set budgets
     OPERATE = "operate"  # everything else that operators change
 
 

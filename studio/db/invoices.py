@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import (
@@ -96,6 +96,10 @@ class InvoiceRequest(Base):
     requested_at: Mapped[RecordedAt]
     answered_at: Mapped[datetime | None]
     answer: Mapped[str | None]  # the drafted invoice's id, or why there is none
+    # The cancelled invoice whose usage is to be invoiced again. `use_alter`: an invoice names its request, too.
+    again_of: Mapped[UUID | None] = mapped_column(
+        ForeignKey("invoices.id", name="fk_invoice_requests_again_of_invoices", use_alter=True), unique=True
+    )
 
 
 class Invoice(Base):
@@ -174,16 +178,21 @@ class InvoiceLine(Base):
 
 
 class InvoicedLine(Base):
-    """Which rated lines an invoice line sums. The primary key is the promise: a rated line is invoiced once."""
+    """Which rated lines an invoice line sums. The unique index is the promise: a rated line is invoiced once.
+
+    In a cancelled invoice it stays, for the invoice's documents, and names the request that freed it for another.
+    """
 
     __tablename__ = "invoiced_lines"
 
     rated_line_id: Mapped[UUID] = mapped_column(ForeignKey("rated_lines.id"), primary_key=True)
-    invoice_id: Mapped[UUID]
+    invoice_id: Mapped[UUID] = mapped_column(primary_key=True)
     line_no: Mapped[int]
+    freed_by: Mapped[UUID | None] = mapped_column(ForeignKey("invoice_requests.id"))
 
     __table_args__ = (
         ForeignKeyConstraint(["invoice_id", "line_no"], ["invoice_lines.invoice_id", "invoice_lines.line_no"]),
+        Index("ix_invoiced_lines_held_once", "rated_line_id", unique=True, postgresql_where=text("freed_by is null")),
     )
 
 

@@ -19,7 +19,9 @@ FINAL_INVOICE = """
     insert into invoices (tenant_id, legal_entity_id, request_id, month, period_from, period_until, time_zone, state,
                           currency, rounding_mode, tax_category, tax_rate, net, tax, gross, seller, buyer)
     select tenant_id, 'xpulink-de', id, '2026-11-01', '2026-11-01', '2026-11-30', 'Europe/Berlin', 'draft', 'EUR',
-           'half_up', 'S', 0.19, 6.00, 1.14, 7.14, '{}', '{}' from request
+           'half_up', 'S', 0.19, 6.00, 1.14, 7.14, '{"name": "X", "country": "DE"}',
+           '{"name": "Acme", "city": "Berlin", "postcode": "10115", "country": "DE", "email": "ap@acme.example"}'
+    from request
     returning id
 """
 LINES = """

@@ -13,6 +13,7 @@ import pytest
 
 from local.api import ApiRefused
 from local.weights_push import push
+from studio import clock
 from tests.admin.conftest import Office
 from tests.stub_engine import StubEngine
 
@@ -21,6 +22,10 @@ ROUTES = [
     ("GET", "/admin/v1/tenants"),
     ("GET", "/admin/v1/slo/2026-10"),
     ("POST", "/admin/v1/tenants"),
+    ("GET", "/admin/v1/tenants/acme"),
+    ("POST", "/admin/v1/tenants/acme/terms"),
+    ("POST", "/admin/v1/tenants/acme/close"),
+    ("POST", "/admin/v1/tenants/acme/reopen"),
     ("POST", "/admin/v1/tenants/acme/keys"),
     ("GET", "/admin/v1/tenants/acme/keys"),
     ("DELETE", "/admin/v1/keys/key_0"),
@@ -58,6 +63,7 @@ ROUTES = [
     ("POST", "/admin/v1/invoices/inv_0/reviews"),
     ("POST", "/admin/v1/corrections/cor_0/reviews"),
     ("POST", "/admin/v1/invoices/inv_0/void"),
+    ("POST", "/admin/v1/invoices/inv_0/again"),
     ("GET", "/admin/v1/holds"),
     ("POST", "/admin/v1/tenants/acme/holds"),
     ("POST", "/admin/v1/holds/hld_0/release"),
@@ -286,6 +292,114 @@ def ask(office: Office) -> int:
         json={"model": CHAT, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
         trust_env=False,
     ).status_code
+
+
+class TestTerms:
+    """How acme is billed, and its end: each through the command line that finance types."""
+
+    def test_a_change_is_shown_and_told_in_the_audit_log(self, office: Office) -> None:
+        office.api.post("/admin/v1/tenants", {
+            "slug": "mover", "name": "Mover GmbH", "legal_entity": "xpulink-de", "currency": "EUR",
+            "buyer": {"name": "Mover GmbH", "country": "DE", "street": "Weg 1"},
+        })  # fmt: skip
+        change = ("tenant", "terms", "mover", "--reason", "moved", "--city", "Berlin", "--vat-id", "DE 136 695 976")
+        changed = office.studio(*change, "--from", "2030-05-07", "--street", "", "--payment-days", "30")
+        assert changed.returncode == 0, changed.stderr
+        shown = office.api.get("/admin/v1/tenants/mover")
+        assert [(row["when"], row["payment_days"], row["buyer"]) for row in shown["terms"]] == [
+            ("present", None, {"name": "Mover GmbH", "country": "DE", "street": "Weg 1", "city": ""}),
+            ("coming", 30, {"name": "Mover GmbH", "country": "DE", "city": "Berlin", "vat_id": "DE136695976"}),
+        ]
+        assert (
+            "coming from 2030-05-07: xpulink-de, EUR, Europe/Berlin, 30 days; Mover GmbH, Berlin, DE, DE136695976"
+            in (office.studio("tenant", "show", "mover").stdout)
+        )
+        body = {"valid_from": "2030-06-07", "reason": "x"}
+        with pytest.raises(ApiRefused, match="write CNY"):
+            office.api.post("/admin/v1/tenants/mover/terms", body | {"currency": "RMB"})
+        moved = {"legal_entity": "xpulink-cn", "currency": "CNY", "buyer": {"country": "CN", "vat_id": None}}
+        with pytest.raises(ApiRefused, match="a month has one seller and one currency"):
+            office.api.post("/admin/v1/tenants/mover/terms", body | moved)
+        with office.database.superuser() as connection:
+            audited = connection.execute(
+                "select actor, details ->> 'reason', details -> 'buyer' ->> 'city' from audit_log"
+                " where action = 'tenant.terms' and subject = 'mover'"
+            ).fetchall()
+        assert audited == [(office.admin_key[:12], "moved", "Berlin")]
+
+    def test_a_closed_tenant_is_refused_at_once_and_finance_still_finds_it(self, office: Office) -> None:
+        office.api.post("/admin/v1/tenants", {
+            "slug": "leaver", "name": "Leaver GmbH", "legal_entity": "xpulink-de", "currency": "EUR",
+            "buyer": {"name": "Leaver GmbH", "country": "DE"},
+        })  # fmt: skip
+        key = office.api.post("/admin/v1/tenants/leaver/keys", {"name": "one"})["key"]
+        assert eventually(lambda: office.status_with(key, "/v1/models") == 200)
+        committed = office.api.post("/admin/v1/tenants/leaver/commitments", {
+            "amount": "10.00", "valid_from": f"{clock.now():%Y-%m}", "reason": "contract",
+        })  # fmt: skip
+        with pytest.raises(ApiRefused, match=rf"studio price end {committed['id']} --tenant leaver"):
+            office.api.post("/admin/v1/tenants/leaver/close")
+        next_month = clock.next_month(clock.month_start(clock.now().date()))
+        office.api.post(
+            f"/admin/v1/tenants/leaver/commitments/{committed['id']}/end", {"valid_until": f"{next_month:%Y-%m}"}
+        )
+        jobs = unfinished_jobs(office, "leaver")
+        closed = office.studio("tenant", "close", "leaver")
+        assert "Ended: keys 1, batches 1, fine-tunes 1." in " ".join(closed.stdout.split())
+        assert eventually(lambda: office.status_with(key, "/v1/models") == 401)
+        assert jobs() == ("cancelling", True)
+        again = office.api.post("/admin/v1/tenants/leaver/close")
+        assert (again["keys"], again["batches"], again["fine_tunes"]) == (0, 0, 0)
+        assert "leaver" not in [row["slug"] for row in office.api.get("/admin/v1/tenants")]
+        with pytest.raises(ApiRefused, match="was closed on"):
+            office.api.post("/admin/v1/tenants/leaver/keys", {"name": "two"})
+        ordered = office.api.post("/admin/v1/invoices/orders", {
+            "tenant": "leaver", "month": f"{clock.now():%Y-%m}", "reason": "the last one",
+        })  # fmt: skip
+        assert ordered["answer"] is None
+        held = office.api.post("/admin/v1/tenants/leaver/holds", {"reason": "asks back"})
+        assert office.api.get("/admin/v1/holds", tenant="leaver") == [held]
+        office.api.post("/admin/v1/tenants/leaver/credits", {"amount": "5.00", "reason": "x", "kind": "promotion"})
+        office.api.post("/admin/v1/tenants/leaver/reopen")
+        assert office.api.get("/admin/v1/tenants/leaver")["closed_at"] is None
+        assert office.status_with(key, "/v1/models") == 401
+        with office.database.superuser() as connection:
+            connection.execute("update tenants set is_internal = true where slug = 'leaver'")
+        with pytest.raises(ApiRefused, match="one of our own"):
+            office.api.post("/admin/v1/tenants/leaver/close")
+
+
+def unfinished_jobs(office: Office, slug: str) -> Callable[[], tuple[str, bool]]:
+    """A batch and a fine-tune that run; what has become of them."""
+    with office.database.superuser() as connection:
+        connection.execute(
+            """
+            with t as (select id from tenants where slug = %s), f as (
+                insert into files (tenant_id, filename, purpose, size_bytes, sha256, object_key)
+                select id, 'x', 'batch', 1, '', 'x' from t returning id, tenant_id
+            ), b as (
+                insert into batches
+                    (tenant_id, api_key_id, endpoint, completion_window, input_file_id, state, expires_at)
+                select tenant_id, uuidv7(), '/v1/chat/completions', '24h', id, 'in_progress', now() from f
+            )
+            insert into fine_tuning_jobs
+                (tenant_id, api_key_id, variant_id, training_file_id, seed, hyperparameters, state)
+            select tenant_id, uuidv7(), %s, id, 1, '{}', 'running' from f
+            """,
+            (slug, CHAT),
+        )
+
+    def states() -> tuple[str, bool]:
+        with office.database.superuser() as connection:
+            row = connection.execute(
+                "select b.state, j.cancel_requested_at is not null from batches b"
+                " join fine_tuning_jobs j using (tenant_id) join tenants t on t.id = tenant_id where t.slug = %s",
+                (slug,),
+            ).fetchone()
+        assert row is not None
+        return row
+
+    return states
 
 
 def eventually(check: Callable[[], bool], seconds: float = 1.0) -> bool:

@@ -18,6 +18,7 @@ from studio.db.invoices import InvoiceLine
 from studio.db.jobs import Batch, File, FineTuningEvent, FineTuningJob
 from studio.db.sessions import tenant_scope
 from tests.billing.books import CHAT, Books
+from tests.billing.test_invoice_again import ask_again, cancel, draft_of
 
 QUOTED = datetime(2026, 11, 30, 9, tzinfo=UTC)
 FIRST, LAST = date(2026, 11, 1), datetime(2027, 1, 2, 9, tzinfo=UTC)
@@ -150,6 +151,9 @@ def test_a_dearer_price_after_the_quote_changes_nothing_and_its_limit_holds_over
     assert december is not None
     assert books.invoice(december).net == Decimal("5.50")
     books.finalize(december, LAST)  # booked: the ledger takes what is given back
+    cancel(books, december)
+    again = draft_of(books, ask_again(books, december))
+    assert lines(books, again) == lines(books, december)  # the limit counts no cancelled line
 
 
 def test_a_quoted_fine_tune_is_billed_at_the_quotes_price_and_never_above_its_limit(books: Books) -> None:

@@ -68,10 +68,11 @@ def test_from_events_to_a_pdf(books: Books, location: Location, objects: ObjectS
 
 
 def test_what_breaks_a_rule_is_red_and_named(books: Books, location: Location, objects: ObjectStore) -> None:
-    """A townless buyer: XRechnung wants a town, so nothing is published and the check says which rule and where."""
-    billing = tenants.Billing("xpulink-de", Currency.EUR, "Europe/Berlin", {**BUYER, "city": ""}, date(2026, 1, 1))
+    """A VAT id lacks its country, which EN 16931 wants: nothing is published, and a check says which rule and where."""
+    buyer = {**BUYER, "vat_id": "111111111"}
+    billing = tenants.Billing("xpulink-de", Currency.EUR, "Europe/Berlin", buyer, date(2026, 1, 1))
     with books.as_role("operator") as session:
-        tenant = tenants.create_tenant(session, "townless", "Kunde AG", billing, "test")
+        tenant = tenants.create_tenant(session, "vatless", "Kunde AG", billing, "test")
     day = datetime(2026, 11, 10, 11, tzinfo=UTC)
     gateway = books.gateway()
     gateway.uses(tenant, day, prompt=200_000_000)
@@ -87,7 +88,7 @@ def test_what_breaks_a_rule_is_red_and_named(books: Books, location: Location, o
     assert verdicts["documents_keep_our_rules"].passed
     assert not verdicts["documents_pass_official_rules"].passed
     findings = str(verdicts["documents_pass_official_rules"].metadata["findings"].value)
-    assert "BR-DE-8" in findings
+    assert "BR-CO-09" in findings
     assert str(books.invoice(invoice_id).number) in findings
     with books.as_role("auditor") as session:
         assert session.scalars(select(InvoiceDocument)).all() == []

@@ -135,11 +135,11 @@ def test_the_documents_of_an_invoice_and_its_correction(books: Books, press: Pre
 
 
 def test_what_breaks_a_rule_is_not_published_and_the_report_says_why(books: Books, press: Press) -> None:
-    nowhere = {"name": "㐂公司", "country": "DE", "vat_id": "DE136695976"}
+    buyer = {"name": "㐂公司", "city": "Berlin", "postcode": "10115", "country": "DE", "vat_id": "DE136695976"}
     gateway = books.gateway()
-    unprintable = tenant(books, "unprintable", nowhere, Currency.EUR)
-    townless = tenant(books, "townless", {**nowhere, "name": "Ohne Ort"}, Currency.EUR)
-    for one in (unprintable, townless):
+    unprintable = tenant(books, "unprintable", buyer, Currency.EUR)
+    wrong_id = tenant(books, "wrong-id", {**buyer, "name": "Ohne Land", "vat_id": "136695976"}, Currency.EUR)
+    for one in (unprintable, wrong_id):
         assert not press.invoice(books.final_invoice(gateway, one, NOON, LATER, prompt=50_000_000)).kinds
     assert press.stored == {}
     faults = _faults(books)
@@ -147,7 +147,7 @@ def test_what_breaks_a_rule_is_not_published_and_the_report_says_why(books: Book
         ("pdf", "character_missing")
     ]
     assert "'㐂' in buyer.name" in faults[0].words
-    assert {("ubl", "BR-DE-8"), ("ubl", "BR-DE-9")} <= {(one.document, one.rule) for one in faults}
+    assert {("cii", "BR-CO-09"), ("ubl", "BR-CO-09")} <= {(one.document, one.rule) for one in faults}
 
 
 def test_what_a_buyer_lacks_is_told_while_it_can_be_put_right() -> None:
