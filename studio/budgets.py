@@ -29,8 +29,8 @@ class Standing:
     kind: Kind
     currency: str
     amount: Decimal
-    spent: Decimal  # by gateways that have ended, and nothing else of what they had drawn
-    held: Decimal  # drawn by running gateways, spent already or not
+    spent: Decimal  # by sources of usage that have ended, and nothing else of what they had drawn
+    held: Decimal  # drawn by running gateways, spent already or not, and by fine-tunes
     period: date
     created_at: datetime
 

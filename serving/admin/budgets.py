@@ -37,7 +37,7 @@ class BudgetBody(BaseModel):
 
 
 class BudgetView(BaseModel):
-    """A budget and its present period. `held` is drawn by running gateways, spent already or not."""
+    """A budget and its present period. `held` is drawn by running gateways, spent already or not, and by fine-tunes."""
 
     key_id: str | None
     kind: Kind
