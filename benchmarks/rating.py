@@ -148,7 +148,8 @@ def reconciled(day: UsageDay) -> Rated:
     now = day.span[1] + timedelta(days=1)
     with measured(day) as took:
         with unit_of_work(day.worker) as session:
-            keys = [seal.key for seal in windows.seals(session, window_day=day.day, states=("rated",))]
+            seals = windows.seals(session, window_day=day.day, states=["rated"])
+        keys = [seal.key for seal in seals]
         with unit_of_work(day.worker) as session:
             worked = gpu_seconds.of_day(session, day.day, now)
             counts = reconcile.counts_of(session, day.day, keys, now)

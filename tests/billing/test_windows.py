@@ -92,8 +92,9 @@ def test_unsealed_windows_are_found(books: Books) -> None:
     assert found == [(date(2026, 11, 9), 1), (DAY, 2)]
     gateway.reports(windows.closes_at(DAY))
     books.seal(tenant, DAY)
-    with books.as_role("worker") as session:
+    with books.as_role("auditor") as session:  # whose eyes the metrics have
         assert [window.window_day for window in unsealed.of_all_days(session)] == [date(2026, 11, 9)]
+        assert [window.window_day for window in unsealed.of_closed_days(session, NOON)] == [date(2026, 11, 9)]
 
 
 def test_a_batch_worker_that_died_delays_no_seal(books: Books) -> None:
