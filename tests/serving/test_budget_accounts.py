@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.budgets.account import Budget, cost, demand, reuse
+from serving.budgets.book import Reservation
 from serving.fleet.view import Price
 from serving.tokens.usage import TokenCounts
 from studio import ids
@@ -64,6 +65,15 @@ def test_what_is_reused_costs_its_own_price_and_demands_no_more() -> None:
     assert cost(asked.prices, partly) == Decimal(2) + Decimal(2) + Decimal("0.25")
     with pytest.raises(InsufficientQuota, match="no CNY price of cached answers"):
         reuse(sold, "CNY", 1)
+
+
+def test_what_an_engine_wrote_beyond_what_was_set_aside_is_not_billed() -> None:
+    """Of batches and whole answers, where nothing can be stopped on its way."""
+    beyond = TokenCounts(prompt=7, cached=3, completion=5000, reasoning=4000, engine_prompt=14)
+    billed = Reservation((), max_tokens=100, choices=2, is_short=False).bounded(beyond)
+    assert billed == TokenCounts(prompt=7, cached=3, completion=200, reasoning=200, engine_prompt=14)
+    assert Reservation((), max_tokens=2500, choices=2, is_short=True).bounded(beyond) is beyond
+    assert Reservation((), max_tokens=None, choices=1, is_short=False).bounded(beyond) is beyond  # writes nothing
 
 
 @pytest.mark.parametrize(
