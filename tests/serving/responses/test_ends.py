@@ -221,29 +221,30 @@ def test_a_gateway_that_ends_fails_what_it_ran(
     database: TestDatabase, operator: Engine, worker: Engine, api_key: CreatedKey, tmp_path: Path
 ) -> None:
     gateway = GatewayProcess(database, tmp_path, "tests.serving.short_grace")
-    with StubEngine(tokens_per_second=100) as engine, gateway, client(gateway, api_key) as sdk:
-        attach(operator, engine.url)
-        stopped = begin(sdk, max_output_tokens=10_000)
-        wait_until_it_runs(sdk, engine, stopped.id)
-        gateway.stop()
-        gateway.start()
-        failed = ended(sdk, stopped.id)
-        assert failed.error is not None
-        assert "The gateway is stopping" in failed.error.message
-        assert failed.output_text.count("word") == billed(database, stopped.id).completion_tokens
+    with StubEngine(tokens_per_second=100) as engine:
+        attach(operator, engine.url)  # before it starts: it is asked at once
+        with gateway, client(gateway, api_key) as sdk:
+            stopped = begin(sdk, max_output_tokens=10_000)
+            wait_until_it_runs(sdk, engine, stopped.id)
+            gateway.stop()
+            gateway.start()
+            failed = ended(sdk, stopped.id)
+            assert failed.error is not None
+            assert "The gateway is stopping" in failed.error.message
+            assert failed.output_text.count("word") == billed(database, stopped.id).completion_tokens
 
-        killed = begin(sdk, max_output_tokens=10_000)
-        wait_until_it_runs(sdk, engine, killed.id)
-        gateway.kill()
-        with unit_of_work(worker) as session:
-            assert sweep(session, clock.now()).failed == 0
-        with database.superuser() as connection:
-            connection.execute("update responses set heard_at = heard_at - interval '2 minutes'")
-        with unit_of_work(worker) as session:
-            assert sweep(session, clock.now()).failed == 1
-        gateway.start()
-        lost = ended(sdk, killed.id)
-        assert lost.error is not None
-        assert "ended before it was complete" in lost.error.message
-        gateway.stop()
-    assert numbers_have_no_gap(database)
+            killed = begin(sdk, max_output_tokens=10_000)
+            wait_until_it_runs(sdk, engine, killed.id)
+            gateway.kill()
+            with unit_of_work(worker) as session:
+                assert sweep(session, clock.now()).failed == 0
+            with database.superuser() as connection:
+                connection.execute("update responses set heard_at = heard_at - interval '2 minutes'")
+            with unit_of_work(worker) as session:
+                assert sweep(session, clock.now()).failed == 1
+            gateway.start()
+            lost = ended(sdk, killed.id)
+            assert lost.error is not None
+            assert "ended before it was complete" in lost.error.message
+            gateway.stop()
+        assert numbers_have_no_gap(database)
