@@ -40,6 +40,12 @@ def test_everybody_sees_what_is_sold(stranger: httpx.Client, api: httpx.Client) 
     assert tiers[EMBEDDING]["week"]["time_zone"] == "Europe/Berlin"
 
 
+def test_a_model_whose_vision_was_not_verified_says_so(api: httpx.Client) -> None:
+    seeing = [model for model in api.get("/v1/models").json()["data"] if model["vision"]]
+    assert {model["owned_by"] for model in seeing} == {"Qwen"}
+    assert all(model["notice"].startswith("Vision not verified") for model in seeing)
+
+
 def test_it_says_what_the_list_for_callers_says(stranger: httpx.Client, api: httpx.Client) -> None:
     tiers = tiers_of(stranger)
     for model in api.get("/v1/models").json()["data"]:
