@@ -30,8 +30,8 @@ def test_a_model_may_be_named_after_its_vendor(
     attach(house.operator, engine.url, name)
     wait_until(lambda: name in {model["id"] for model in api.get("/v1/models").json()["data"]})
     for path in (name, name.replace("/", "%2F")):
-        found = api.get(f"/v1/models/{path}").json()
-        assert (found["id"], found["state"]) == (name, "warm")
+        wait_until(lambda path=path: api.get(f"/v1/models/{path}").json()["state"] == "warm")
+        assert api.get(f"/v1/models/{path}").json()["id"] == name
     sold = stranger.get("/v1/catalog").json()["models"]
     assert name in {tier["id"] for model in sold for tier in model["tiers"]}
 
