@@ -239,7 +239,7 @@ class TestAttachedEngines:
             replica = json.loads(attached.stdout)
             assert (replica["model"], replica["url"], replica["kind"]) == (CHAT, stub.url, "attached")
             assert eventually(lambda: ask(office) == 200)
-            assert replica["id"] in office.studio("fleet", "status").stdout.replace("\n", "")
+            assert replica["id"] in office.studio("fleet", "status").stdout, "whole, since it is what `detach` takes"
             detached = office.studio("fleet", "detach", replica["id"])
             assert (detached.returncode, detached.stdout) == (0, f"{replica['id']} is detached.\n")
             assert eventually(lambda: ask(office) == 503)
