@@ -24,6 +24,7 @@ APP_READY := .venv/.ready
 ENGINE_READY := .venv-engine/.ready
 MODELS_READY := build/models/.ready
 OIDC_READY := build/oidc/.ready
+NODE_CLIENTS_READY := build/node_clients/.ready
 KUBERNETES_READY := build/kubernetes/.ready
 CRDS_READY := build/crds/.ready
 PEERS_READY := build/peers/.ready
@@ -52,12 +53,12 @@ down: $(APP_READY) ## Stop the cloud; its data stays in .studio/
 	@$(APP) -m local down
 
 .PHONY: test
-test: install $(OIDC_READY) $(KUBERNETES_READY) $(CRDS_READY) console ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
+test: install $(OIDC_READY) $(NODE_CLIENTS_READY) $(KUBERNETES_READY) $(CRDS_READY) console ## All tests, on real PostgreSQL, S3, Valkey and vLLM (beside a running cloud, too)
 	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
 	@$(APP) -m pytest -m "engine or browser"
 
 .PHONY: test-fast
-test-fast: $(APP_READY) $(OIDC_READY) $(KUBERNETES_READY) $(CRDS_READY) ## The tests that need neither an engine nor a browser
+test-fast: $(APP_READY) $(OIDC_READY) $(NODE_CLIENTS_READY) $(KUBERNETES_READY) $(CRDS_READY) ## The tests that need neither an engine nor a browser
 	@$(APP) -m pytest -m "not engine and not browser" $(IN_PARALLEL)
 
 .PHONY: browser
@@ -162,6 +163,12 @@ $(OIDC_READY): tests/serving/oidc/package.json tests/serving/oidc/package-lock.j
 	  { echo "Node.js 20 or later with npm is needed for the OpenID provider of the tests: install it and run make again."; exit 1; }
 	@echo "Installing the OpenID provider of the tests ..."
 	@mkdir -p $(@D) && cp $^ tests/serving/oidc/.npmrc $(@D) && npm ci --silent --prefix $(@D)
+	@touch $@
+
+$(NODE_CLIENTS_READY): tests/serving/conformance/node/package.json tests/serving/conformance/node/package-lock.json
+	@$(HAS_NODE) || { echo "Node.js 20 or later with npm is needed: install it and run make again."; exit 1; }
+	@echo "Installing the clients that the gateway is tested with ..."
+	@mkdir -p $(@D) && cp $^ tests/serving/conformance/node/.npmrc $(@D) && npm ci --silent --prefix $(@D)
 	@touch $@
 
 # The published validators of custom kinds (Gateway API, Envoy Gateway, Argo CD): the charts' tests need them, no cluster does.

@@ -1,5 +1,7 @@
 """Soak: mixed load on one gateway for an hour, with memory that stays flat and no event lost.
 
+Ends with an error when tokens are lost, or when memory grows beyond the bound in a run of half an hour or more.
+
 Hypothesis. What a request takes is given back: after a warm-up the gateway's memory grows by less than 5 % an hour, and
 every token that the engines counted is in the ledger, for each replica and to the token.
 Sketch. 24 callers of three tenants, at their own pace: chats whole and streamed, streams that their caller leaves in
@@ -37,6 +39,8 @@ PAUSE_SECONDS: Final = 0.05  # a caller's own, at most, between two requests
 TOKENS_PER_SECOND: Final = 400
 SAMPLES: Final = 200
 WARM_AFTER: Final = 0.25  # of the whole time; before it caches fill
+MOST_GROWTH: Final = 0.05  # of the warm size, in an hour
+JUDGED_FROM_MINUTES: Final = 30  # a slope over less says how the allocator warms up
 SETTLED_SECONDS: Final = 120
 
 GOOD, STREAMED, LEFT, REFUSED = "good", "streamed", "left", "refused"
@@ -194,6 +198,18 @@ def growth_per_hour(memory: list[tuple[float, int]], seconds: float) -> float:
     return sum((at - mean_at) * (size - mean_size) for at, size in warm) / spread
 
 
+def warm_bytes(memory: list[tuple[float, int]], seconds: float) -> int:
+    """The size at the first sample after the warm-up."""
+    return next(size for at, size in memory if at >= WARM_AFTER * seconds)
+
+
+def grows_too_fast(memory: list[tuple[float, int]], seconds: float) -> bool:
+    """Whether memory is not flat. A run that is too short to tell is never judged."""
+    if seconds < JUDGED_FROM_MINUTES * 60:
+        return False
+    return growth_per_hour(memory, seconds) > MOST_GROWTH * warm_bytes(memory, seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Mixed load for a long time.")
     parser.add_argument("--minutes", type=float, default=60)
@@ -211,7 +227,6 @@ def main() -> None:
         counted = settled(by_replica)
         found = billed(gateway, counted)
         reasons = end_reasons(gateway)
-    warm = next(size for at, size in seen.memory if at >= WARM_AFTER * seconds)
     answered = sum(seen.outcomes[one] for one in (GOOD, STREAMED, LEFT))  # all of them have heard an engine
     is_whole = counted == found and sum(reasons.values()) == answered
     result = {
@@ -225,7 +240,7 @@ def main() -> None:
         },
         "outcomes": dict(seen.outcomes),
         "memory_mib": {
-            "warm": round(warm / 2**20, 1),
+            "warm": round(warm_bytes(seen.memory, seconds) / 2**20, 1),
             "end": round(seen.memory[-1][1] / 2**20, 1),
             "growth_per_hour": round(growth_per_hour(seen.memory, seconds) / 2**20, 1),
         },
@@ -233,6 +248,8 @@ def main() -> None:
     print(json.dumps(result))
     if not is_whole:
         raise SystemExit("The gateway's ledger and the engines' totals differ.")
+    if grows_too_fast(seen.memory, seconds):
+        raise SystemExit(f"The gateway's memory grows by more than {MOST_GROWTH:.0%} an hour.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,14 @@ from typing import Any
 
 import yaml
 
-from studio.catalog.declaration import WEEKDAYS, Catalog, DeclaredCalendar, DeclaredModel, DeclaredVariant
+from studio.catalog.declaration import (
+    WEEKDAYS,
+    Catalog,
+    DeclaredCalendar,
+    DeclaredModel,
+    DeclaredVariant,
+    file_name_of,
+)
 from studio.catalog.reading import read_catalog
 from studio.errors import StudioError
 from studio.settings import REPOSITORY
@@ -138,10 +145,10 @@ def main() -> None:
         raise SystemExit(error.message) from error
     wanted.folder.mkdir(parents=True, exist_ok=True)
     for path in wanted.folder.glob("*.yaml"):
-        if path.stem not in found and path.read_text().startswith(_HEAD):
+        if path.stem not in {file_name_of(variant) for variant in found} and path.read_text().startswith(_HEAD):
             path.unlink()
     for variant, values in found.items():
-        (wanted.folder / f"{variant}.yaml").write_text(as_file(values))
+        (wanted.folder / f"{file_name_of(variant)}.yaml").write_text(as_file(values))
 
 
 if __name__ == "__main__":

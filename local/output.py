@@ -29,7 +29,11 @@ def show_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequenc
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table(*(column.replace("_", " ") for column in columns), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        # An id goes into the next command, so it is never cut, however narrow the place is.
+        width = max((len(str(row[column])) for row in rows), default=0) if column == "id" else None
+        table.add_column(column.replace("_", " "), min_width=width, no_wrap=column == "id")
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     console.print(table if rows else "None.")

@@ -25,6 +25,7 @@ from local.engine_process import EngineFailed, EngineMetrics, EngineProcess
 from local.replica_records import ReplicaRecord, ServedAdapter, WarmupTimes
 from local.service_log import ServiceLog
 from studio import clock, weights
+from studio.catalog.declaration import file_name_of
 from studio.errors import NotFound, StudioError
 from studio.objects import ObjectStore
 
@@ -147,7 +148,7 @@ class ReplicaSlot:
             self.spec.arguments(self.node.python, folder, port),
             self.spec.environment(os.environ),
             port,
-            ServiceLog(self.node.log_dir / f"engine-{self.spec.variant_id}-{self.number}.log"),
+            ServiceLog(self.node.log_dir / f"engine-{file_name_of(self.spec.variant_id)}-{self.number}.log"),
             self.node.http,
         )
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from serving import admin, cors, envelope, openapi
@@ -197,7 +198,10 @@ def _bounded(application: Application, most_bytes: int) -> Application:
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if declared.isdigit() and int(declared) > most_bytes and not _streams_a_file(scope["path"]):
-            too_large = PayloadTooLarge(f"The request body is larger than the limit of {most_bytes} bytes.")
+            too_large = PayloadTooLarge(
+                f"The request body is larger than the limit of {most_bytes} bytes. Send less at once; large files go to"
+                " `/v1/uploads`."
+            )
             await _refusal(too_large)(scope, receive, send)
         else:
             await application(scope, receive, send)
@@ -230,11 +234,12 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
 async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return _refusal(PayloadTooLarge("The request body is too large."))
+        return _refusal(PayloadTooLarge("The request body is too large. Send less at once."))
+    allowed = " or ".join(Headers(error.headers or {}).get("allow", "another method").split(", "))
     message = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not allowed for {request.url.path}.",
-    }.get(error.status_code, error.detail)
+        404: f"There is nothing at {request.url.path}. `/docs` lists the paths that there are.",
+        405: f"{request.method} is not allowed for {request.url.path}; use {allowed}.",
+    }.get(error.status_code, f"{error.detail}. `/docs` says what this path takes.")
     body = envelope.for_status(error.status_code, message)
     return Response(body, error.status_code, error.headers, "application/json")
 
@@ -247,4 +252,8 @@ async def _unstorable(request: Request, error: Exception) -> Response:
 
 async def _unforeseen(_: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error)
-    return _refusal(StudioError("The gateway failed. The header `x-request-id` names this case."))
+    return _refusal(
+        StudioError(
+            "The gateway failed. Try again; if it fails again, tell your operator the `x-request-id` of this answer."
+        )
+    )

@@ -17,7 +17,10 @@ def download(
     """The stored bytes with a name; NotFound where there are none."""
     body = store.get(Bucket.INVOICES, row.object_key) if row else None
     if body is None or number is None:
-        raise NotFound(f"there is no document yet, or none of the format {kind}")
+        raise NotFound(
+            f"there is no document yet, or none of the format {kind}",
+            way_out="A final invoice has its documents within minutes; ask again then, or for another format.",
+        )
     form = FORMS[kind]
     headers = {"content-disposition": f'attachment; filename="{number}.{form.suffix}"'}
     return Response(body, media_type=form.media_type, headers=headers)

@@ -80,13 +80,21 @@ class Keys:
                 "You didn't provide an API key. Send it in the header `Authorization: Bearer YOUR_KEY`."
             )
         if not api_keys.is_well_formed(text):
-            raise InvalidApiKey("Incorrect API key provided: it is cut or mistyped (its checksum does not fit).")
+            raise InvalidApiKey(
+                "Incorrect API key provided: it is cut or mistyped (its checksum does not fit). Copy it again."
+            )
         if self._by_hash is None:
             # Not 401: a client with a good key would take that for final.
             raise ServiceUnavailable("The gateway is starting.", retry_after=timedelta(seconds=1))
         record = self._by_hash.get(api_keys.digest(text))
-        if record is None or (record.expires_at is not None and record.expires_at <= now):
-            raise InvalidApiKey("Incorrect API key provided: it is unknown, expired or revoked.")
+        if record is None:
+            raise InvalidApiKey(
+                "Incorrect API key provided: it is unknown, expired or revoked. Use another, or make a new one."
+            )
+        if record.expires_at is not None and record.expires_at <= now:
+            raise InvalidApiKey(
+                f"This API key expired at {record.expires_at:%Y-%m-%d %H:%M:%S %Z}. Use another, or make a new one."
+            )
         return record
 
 

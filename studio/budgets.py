@@ -66,7 +66,10 @@ def end_budget(session: Session, tenant_id: UUID, api_key_id: UUID | None, kind:
     """Spending is not limited by it any more. NotFound when there is none."""
     budget = _live(session, tenant_id, api_key_id, kind)
     if budget is None:
-        raise NotFound(f"there is no {kind} budget of this {'key' if api_key_id else 'tenant'}")
+        raise NotFound(
+            f"there is no {kind} budget of this {'key' if api_key_id else 'tenant'}",
+            way_out="The list of budgets names them.",
+        )
     budget.ended_at = clock.now()
     audit(session, actor, "budget.end", _subject(budget), tenant_id, {})
 

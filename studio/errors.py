@@ -76,9 +76,20 @@ class PermissionDenied(StudioError):
 
 
 class NotFound(StudioError):
-    """There is no such thing, or it belongs to another tenant: nobody can tell which."""
+    """There is no such thing, or it belongs to another tenant: nobody can tell which. `way_out` "": the message has
+    its own."""
 
     status, type, default_code = 404, "invalid_request_error", "not_found"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        way_out: str = "Look for the right one in the list of what you have.",
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(f"{message.removesuffix('.')}. {way_out}".rstrip(), code=code, param=param)
 
 
 class ModelNotFound(NotFound):
@@ -87,7 +98,11 @@ class ModelNotFound(NotFound):
     default_code = "model_not_found"
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"The model `{model}` does not exist or you do not have access to it.", param="model")
+        super().__init__(
+            f"The model `{model}` does not exist or you do not have access to it.",
+            way_out="`GET /v1/models` lists those that you may use.",
+            param="model",
+        )
 
 
 class MethodNotAllowed(StudioError):
@@ -140,9 +155,12 @@ class ServiceUnavailable(StudioError):
 
     status, type, default_code = 503, "service_unavailable_error", "server_is_overloaded"
 
-    def __init__(self, message: str, *, retry_after: timedelta, code: str | None = None) -> None:
-        super().__init__(message, code=code)
-        self.retry_after = min(retry_after, MAX_RETRY_AFTER)
+    def __init__(
+        self, message: str, *, retry_after: timedelta, way_out: str | None = None, code: str | None = None
+    ) -> None:
+        wait = min(retry_after, MAX_RETRY_AFTER)
+        super().__init__(f"{message} {way_out or f'Try again in {_seconds(wait)} s.'}", code=code)
+        self.retry_after = wait
 
 
 class ModelAsleep(ServiceUnavailable):
@@ -157,12 +175,17 @@ class ModelAsleep(ServiceUnavailable):
         self.ready_at = ready_at
         self.ready_in = None if ready_at is None else max(ready_at - now, timedelta(seconds=1))
         if self.ready_in is None:
-            super().__init__(f"The model `{model}` has no running replica: {why}.", retry_after=MAX_RETRY_AFTER)
+            super().__init__(
+                f"The model `{model}` has no running replica: {why}.",
+                retry_after=MAX_RETRY_AFTER,
+                way_out="Use another model: `GET /v1/models` shows which are warm.",
+            )
         else:
             super().__init__(
-                f"The model `{model}` is asleep: {why}. It should answer in about {self.ready_in.total_seconds():.0f} s"
-                f" (at {ready_at:%Y-%m-%d %H:%M:%S %Z}).",
+                f"The model `{model}` is asleep: {why}.",
                 retry_after=self.ready_in,
+                way_out=f"It should answer in about {self.ready_in.total_seconds():.0f} s"
+                f" (at {ready_at:%Y-%m-%d %H:%M:%S %Z}).",
             )
 
 

@@ -39,7 +39,11 @@ def find_user(session: Session, name: str) -> User:
     if len(found) > 1:
         raise Conflict(f"{len(found)} users have the address {name}; name one by its id: see the list of users")
     if not found:
-        raise NotFound(f"there is no user {name}; people appear here when they first sign in", param="user")
+        raise NotFound(
+            f"there is no user {name}",
+            way_out="People appear in the list of users when they first sign in.",
+            param="user",
+        )
     return found[0]
 
 

@@ -83,7 +83,9 @@ def clear_limits(session: Session, scope: Scope, actor: str) -> None:
         .returning(Limit.id)
     )
     if cleared is None:
-        raise NotFound("there are no limits of this scope")
+        raise NotFound(
+            "there are no limits of this scope", way_out="The list of limits names the scopes that have some."
+        )
     audit(session, actor, "limits.clear", scope.subject, scope.tenant_id, {})
 
 

@@ -114,7 +114,9 @@ def read_manifest(store: ObjectStore, weights_id: str) -> Manifest:
     """The manifest of a pushed model; NotFound when nothing was pushed."""
     text = store.get(Bucket.MODELZOO, f"{weights_id}/manifest.json")
     if text is None:
-        raise NotFound(f"no weights called {weights_id} were pushed: run `studio model push DIR --model MODEL`")
+        raise NotFound(
+            f"no weights called {weights_id} were pushed", way_out="Run `studio model push DIR --model MODEL`."
+        )
     return Manifest.from_json(text)
 
 

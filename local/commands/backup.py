@@ -58,7 +58,10 @@ def drill(
     store = ObjectStore.from_settings(_settings())
     found = [manifest for manifest in dump.backups(store) if name in (None, manifest.name)]
     if not found:
-        raise NotFound("There is no backup" + (f" {name}." if name else ": make one with `studio backup create`."))
+        raise NotFound(
+            f"There is no backup {name}." if name else "There is no backup: make one with `studio backup create`.",
+            way_out="`studio backup list` names them." if name else "",
+        )
     with progress(f"Restoring {found[-1].name}", quiet=as_json):
         done = restoring.drill(store, found[-1])
     deviations = [one._asdict() for one in done.deviations]

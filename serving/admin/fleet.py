@@ -132,7 +132,10 @@ def delete_replica(replica_id: str, caller: Caller, session: Transaction) -> Rep
     except ValueError as error:
         raise InvalidRequest(str(error), param="replica_id") from error
     if replica is None or replica.kind != "attached":
-        raise NotFound("there is no attached engine with this id; our own replicas follow the desired number")
+        raise NotFound(
+            "there is no attached engine with this id; our own replicas follow the desired number",
+            way_out="`GET /admin/v1/fleet` lists the replicas.",
+        )
     replica.state, replica.stopped_at, replica.reason = "stopped", clock.now(), f"detached by {caller.actor}"
     session.execute(delete(EngineKey).where(EngineKey.replica_id == replica.id))
     audit(session, caller.actor, "fleet.detach", replica.variant_id, None, {"url": replica.url})

@@ -56,7 +56,9 @@ def get_report(session: Transaction, month: Annotated[str, Path(pattern=MONTH, e
     first_day = date.fromisoformat(f"{month}-01")
     rows = report.stored(session, first_day)
     if not rows:
-        raise NotFound(f"no report of {month} was computed yet: materialize its partition of the asset `slo_report`")
+        raise NotFound(
+            f"no report of {month} was computed yet", way_out="Materialize its partition of the asset `slo_report`."
+        )
     return ReportView(
         month=month,
         computed_at=max(row.computed_at for row in rows),

@@ -59,7 +59,7 @@ class Published(BaseModel):
     size_bytes: int
 
 
-@router.post("/models/{model}/weights/uploads", dependencies=[OPERATE])
+@router.post("/models/{model:path}/weights/uploads", dependencies=[OPERATE])
 def post_uploads(model: str, body: FilesBody, session: Transaction, store: Objects) -> UploadPlan:
     """Ask where to upload. Running it again after an interruption lists only what is missing."""
     manifest = _manifest(session, model, body)
@@ -75,7 +75,7 @@ def post_uploads(model: str, body: FilesBody, session: Transaction, store: Objec
     )
 
 
-@router.post("/models/{model}/weights/publish")
+@router.post("/models/{model:path}/weights/publish")
 def post_publish(model: str, body: FilesBody, caller: Caller, session: Transaction, store: Objects) -> Published:
     """Make the uploaded files the weights of the model, and of every variant that names the same weights."""
     manifest = _manifest(session, model, body)

@@ -18,6 +18,7 @@ from studio import clock, ids
 from studio.db.comparisons import Comparison
 from studio.db.sessions import tenant_scope
 from studio.errors import Conflict, ModelNotFound, NotFound
+from studio.tenants import audit_own
 
 LIFETIME = timedelta(hours=24)  # of aliases
 
@@ -38,8 +39,9 @@ def create(database: Engine, caller: KeyRecord, models: Sequence[str]) -> Compar
     """A comparison whose order is drawn by lot. What the tenant left without a vote and has expired is forgotten."""
     now = clock.now()
     order = _lot.sample(list(models), len(models))
+    id = ids.uuid7()
     values = {
-        "id": ids.uuid7(),
+        "id": id,
         "tenant_id": caller.tenant_id,
         "api_key_id": caller.id,
         "models": order,
@@ -53,6 +55,7 @@ def create(database: Engine, caller: KeyRecord, models: Sequence[str]) -> Compar
             )
         )
         session.execute(insert(Comparison).values(**values))
+        audit_own(session, caller.actor, "comparison.create", ids.to_wire(ids.COMPARISON, id))
     return Comparison(**values)
 
 
@@ -80,8 +83,9 @@ def model_of(database: Engine, tenant_id: UUID, alias: Alias) -> str:
     return models[place]
 
 
-def vote(database: Engine, tenant_id: UUID, comparison_id: UUID, verdict: str) -> Comparison:
+def vote(database: Engine, caller: KeyRecord, comparison_id: UUID, verdict: str) -> Comparison:
     """Once for each comparison, since the models are known after it. Conflict for a second time."""
+    tenant_id = caller.tenant_id
     one = find(database, tenant_id, comparison_id)
     with tenant_scope(database, tenant_id) as session:
         voted = session.execute(
@@ -90,8 +94,9 @@ def vote(database: Engine, tenant_id: UUID, comparison_id: UUID, verdict: str) -
             .values(verdict=verdict, voted_at=clock.now())
             .returning(Comparison.id)
         ).all()
-    if not voted:
-        raise Conflict("This comparison has its vote already, and its models are known.")
+        if not voted:
+            raise Conflict("This comparison has its vote already, and its models are known. Make another one.")
+        audit_own(session, caller.actor, "comparison.vote", ids.to_wire(ids.COMPARISON, one.id))
     return find(database, tenant_id, comparison_id)
 
 

@@ -32,7 +32,7 @@ class Joiners:
                 await self._turns.acquire()
         except TimeoutError as error:
             raise ServiceUnavailable(
-                "Other uploads are being completed. Nothing is lost; complete this one in a moment.",
+                "Other uploads are being completed. Nothing is lost.",
                 retry_after=timedelta(seconds=5),
             ) from error
         try:

@@ -99,7 +99,7 @@ class Provider:
         if claims["nonce"] != nonce:
             raise InvalidToken("The token belongs to another sign-in (`nonce`). Sign in again.")
         if claims.get("azp", client_id) != client_id:
-            raise InvalidToken("The token was made for another client (`azp`).")
+            raise InvalidToken("The token was made for another client (`azp`). Sign in here again.")
         return claims
 
     async def verify_logout_token(self, token: str, client_id: str) -> SignedOut:
@@ -126,7 +126,9 @@ class Provider:
     async def _claims(self, token: str, audience: str, required: list[str]) -> Mapping[str, Any]:
         """Signature, issuer, audience and time: what all tokens of the provider have in common."""
         if len(token) > MOST_TOKEN_BYTES:
-            raise InvalidToken("The token is too long to be one of ours.")
+            raise InvalidToken(
+                "The token is too long to be one of ours. Send the access token of the sign-in, or an API key."
+            )
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, RecursionError) as error:
@@ -136,7 +138,7 @@ class Provider:
             raise InvalidToken(f"Tokens must be signed with {', '.join(sorted(ALGORITHMS))}.")
         key = await self._key(header.get("kid"))
         if algorithm not in key.algorithms:
-            raise InvalidToken("The token's algorithm is not the one of its key.")
+            raise InvalidToken("The token's algorithm is not the one of its key. Sign in again.")
         try:
             claims: Mapping[str, Any] = jwt.decode(
                 token,
@@ -156,7 +158,9 @@ class Provider:
         except jwt.InvalidIssuerError as error:
             raise InvalidToken(f"The token comes from another provider: its `iss` must be {self.issuer}.") from error
         except jwt.MissingRequiredClaimError as error:
-            raise InvalidToken(f"The token lacks the claim `{error.claim}`.") from error
+            raise InvalidToken(
+                f"The token lacks the claim `{error.claim}`. Have the provider put it into its tokens."
+            ) from error
         except jwt.PyJWTError as error:
             raise InvalidToken("The token is not valid. Sign in again.") from error
         return claims

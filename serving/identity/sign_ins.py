@@ -61,7 +61,7 @@ class SignIns:
             except SQLAlchemyError as error:
                 if known is None or anew:  # anew: what is remembered is in doubt
                     raise ServiceUnavailable(
-                        "You cannot be signed in at the moment. Try again.", retry_after=timedelta(seconds=5)
+                        "You cannot be signed in at the moment.", retry_after=timedelta(seconds=5)
                     ) from error
                 return known
         if time.monotonic() - known.written_at > AGAIN_AFTER.total_seconds() and not self._writing:

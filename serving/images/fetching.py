@@ -172,8 +172,9 @@ class _Turns:
                         held.append(one)
             except TimeoutError as error:
                 raise ServiceUnavailable(
-                    "Too many images are being fetched at the moment. Try again, or send them as `data:` URLs.",
+                    "Too many images are being fetched at the moment.",
                     retry_after=timedelta(seconds=2),
+                    way_out="Try again in 2 s, or send them as `data:` URLs.",
                 ) from error
             yield
         finally:

@@ -189,8 +189,9 @@ async def from_store(read: Callable[..., Result], *arguments: Any) -> Result:
 def _unreachable(error: Exception) -> ServiceUnavailable:
     log.warning("responses_unreachable", error=type(error).__name__)
     return ServiceUnavailable(
-        "Stored responses cannot be reached at the moment; `store: false` without `previous_response_id` works.",
+        "Stored responses cannot be reached at the moment.",
         retry_after=timedelta(seconds=2),
+        way_out="Try again in 2 s; `store: false` without `previous_response_id` works now.",
     )
 
 

@@ -246,7 +246,9 @@ def _kept(row: StoredResponse) -> Kept:
         content: dict[str, Any] = orjson.loads(seal().open(row.tenant_id, _context(row.id), row.content))
     except Unreadable as error:
         raise NotFound(
-            "The response can no longer be read: the secret that it was sealed with has changed.", param="id"
+            "The response can no longer be read: the secret that it was sealed with has changed.",
+            way_out="Send the conversation as `input`.",
+            param="id",
         ) from error
     response = content["response"]
     response["status"] = row.status

@@ -148,7 +148,7 @@ async def use_link(body: LinkToken, request: Request, parts: Parts) -> Response:
     """Sign in with a one-time link. Its page posts what stands after the `#`, so no preview of the link uses it up."""
     desk = parts.desk
     if not desk.takes_links:
-        raise NotFound("One-time links are off here. Sign in with your provider.")
+        raise NotFound("One-time links are off here.", way_out="Sign in with your provider.")
     desk.cookies.require_same_origin(request.scope["headers"])
     secret = await desk.welcome_by_link(body.token, clock.now())
     answer = Response(status_code=204)
@@ -164,7 +164,9 @@ async def choose_tenant(body: ChosenTenant, request: Request, parts: Parts) -> P
         raise InvalidToken("You are signed out. Sign in again.", code="session_ended")
     tenant_id = parts.callers.tenant_named(body.tenant)
     if tenant_id is None or body.tenant not in parts.callers.places(session.person):
-        raise PermissionDenied(f"You have no role in `{body.tenant}`.")
+        raise PermissionDenied(
+            f"You have no role in `{body.tenant}`. Choose one of your `places`, or ask its owner for a role."
+        )
     await parts.desk.sessions.choose(session, tenant_id)
     chosen = await _session(request, parts.desk)
     assert chosen is not None
@@ -188,7 +190,7 @@ async def backchannel_logout(request: Request, parts: Parts) -> Response:
     """The provider says that somebody has signed out there (OpenID Connect Back-Channel Logout 1.0)."""
     flow = parts.desk.flow
     if flow is None:
-        raise NotFound("Nobody signs in with a provider here.")
+        raise NotFound("Nobody signs in with a provider here.", way_out="Set STUDIO_OIDC_ISSUER first.")
     body = bytearray()
     async for piece in request.stream():
         body += piece

@@ -119,7 +119,7 @@ def vote(comparison_id: str, body: Vote, caller: InferenceCaller, database: Tena
         raise InvalidRequest(
             f"This comparison has {len(one.models)} models; there is no {body.verdict}.", param="verdict"
         )
-    return _wire(store.vote(database, caller.tenant_id, one.id, body.verdict))
+    return _wire(store.vote(database, caller, one.id, body.verdict))
 
 
 def _id(comparison_id: str) -> UUID:

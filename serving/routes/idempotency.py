@@ -25,5 +25,9 @@ class DeletedAnswer(BaseModel):
 def delete_kept_answer(key: str, request: Request, caller: InferenceCaller) -> DeletedAnswer:
     """Delete the answer that is kept for a key of this API key. The next request with it runs anew."""
     if not request.app.state.idempotency.forget(caller, key):
-        raise NotFound("No answer is kept for this Idempotency-Key.", param="key")
+        raise NotFound(
+            "No answer is kept for this Idempotency-Key.",
+            way_out="Name a key that this API key has sent in the last 24 hours.",
+            param="key",
+        )
     return DeletedAnswer(id=key, object="idempotency_key", deleted=True)

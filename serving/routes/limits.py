@@ -72,8 +72,8 @@ async def explain(request_id: str, caller: AnyCaller, parts: Parts) -> Explanati
     found = await parts.limits.explanation(caller.tenant_id, request_id)
     if found is None:
         raise NotFound(
-            f"No refusal by a limit is known of the request `{request_id}`. It is kept for 24 hours; give the value of"
-            " `x-request-id`.",
+            f"No refusal by a limit is known of the request `{request_id}`; one is kept for 24 hours.",
+            way_out="Give the value of `x-request-id` that came with the refusal.",
             param="request_id",
         )
     at = datetime.fromtimestamp(found.pop("at"), UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import date, datetime
 from typing import Literal
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -49,7 +50,8 @@ class Model(BaseModel):
     eta_seconds: int | None  # until it answers: 0 when warm, null when nothing is known to wake it
     hours: str  # opening hours, in words
     opens_at: datetime | None  # null when it is open, or when it is not known to open
-    prices_per_million_tokens: dict[str, dict[str, str]]  # currency -> unit -> exact decimal
+    # Currency -> unit -> exact decimal: the caller's own price where one was agreed, the list's otherwise.
+    prices_per_million_tokens: dict[str, dict[str, str]]
     licence: str
     licence_url: str
     shutdown_date: date | None
@@ -78,7 +80,8 @@ async def list_models(parts: Parts, caller: AnyCaller) -> ModelList:
     names = [adapter.name for adapter in fleet.adapters_of(caller.tenant_id)]
     own = [_model(fleet, routing.target_named(fleet, name, caller.tenant_id), caller, now, health) for name in names]
     allowed = caller.models
-    data = [model for model in (*models(fleet, now, health), *own) if allowed is None or model.id in allowed]
+    sold = models(fleet, now, health, caller.tenant_id)
+    data = [model for model in (*sold, *own) if allowed is None or model.id in allowed]
     return ModelList(object="list", data=data)
 
 
@@ -99,7 +102,7 @@ def delete_model(
     require_model(caller, id)
     target = routing.target_named(parts.view.fleet, id, caller.tenant_id)
     if target.adapter is None:
-        raise PermissionDenied(f"The model `{id}` is not yours to delete.")
+        raise PermissionDenied(f"The model `{id}` is not yours to delete; only your own fine-tuned ones are.")
     with tenant_scope(database, caller.tenant_id) as session:
         adapter = session.get_one(jobs.Adapter, target.adapter.id)
         adapter.deleted_at = clock.now()
@@ -110,13 +113,13 @@ def delete_model(
     return DeletedModel(id=id, object="model", deleted=True)
 
 
-def models(fleet: Fleet, now: datetime, health: Health) -> list[Model]:
-    """All of them, in the catalog's order."""
-    return [variant_model(fleet, variant, now, health) for variant in fleet.variants.values()]
+def models(fleet: Fleet, now: datetime, health: Health, tenant_id: UUID | None = None) -> list[Model]:
+    """All of them, in the catalog's order, at what the tenant pays. None: at the list's prices, for everybody."""
+    return [variant_model(fleet, variant, now, health, tenant_id) for variant in fleet.variants.values()]
 
 
 def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime, health: Health) -> Model:
-    base = variant_model(fleet, target.variant, now, health)
+    base = variant_model(fleet, target.variant, now, health, caller.tenant_id)
     if target.adapter is None:
         return base
     own = {"id": target.name, "name": target.name, "owned_by": caller.tenant_slug, "parent": base.id}
@@ -129,12 +132,15 @@ def _state(fleet: Fleet, variant: Variant, health: Health) -> ModelState:
     return state if not ready or any(health.is_healthy(replica.id) for replica in ready) else "unreachable"
 
 
-def variant_model(fleet: Fleet, variant: Variant, now: datetime, health: Health) -> Model:
-    """One variant as callers see it."""
+def variant_model(
+    fleet: Fleet, variant: Variant, now: datetime, health: Health, tenant_id: UUID | None = None
+) -> Model:
+    """One variant as callers see it, at what the tenant pays. None: at the list's prices, for everybody."""
     state = _state(fleet, variant, health)
     ready_at = None if state == "unreachable" else fleet.ready_at(variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)
-    for price in fleet.prices.get(variant.id, ()):
+    listed = fleet.prices.get(variant.id, ())
+    for price in listed if tenant_id is None else fleet.prices_for(tenant_id, variant.id):
         prices[price.currency][price.unit] = f"{price.per_million.normalize():f}"
     return Model(
         id=variant.id,

@@ -14,6 +14,7 @@ from serving.identity.needs import PUBLIC
 from studio import clock
 from studio.errors import NotFound
 from studio.settings import settings
+from studio.tenants import audit
 
 router = APIRouter(prefix="/v1/webhooks", tags=["account"])
 
@@ -37,10 +38,14 @@ def take_stripe(
     """Events of Stripe: `payment_intent.succeeded` and `charge.refunded`. Off until its secret is set."""
     secret = settings().stripe_webhook_secret
     if secret is None:
-        raise NotFound("This installation takes no payments by Stripe (STUDIO_STRIPE_WEBHOOK_SECRET is not set).")
+        raise NotFound(
+            "This installation takes no payments by Stripe.", way_out="Its operator sets STUDIO_STRIPE_WEBHOOK_SECRET."
+        )
     provider = Stripe(secret.get_secret_value())
     event = provider.read({HEADER: stripe_signature}, body, clock.now())
     if event is None:
         return WebhookAnswer(result="ignored")
     is_new = payment_providers.take(session, provider.name, event, settings().stripe_legal_entity, clock.now())
+    if is_new:
+        audit(session, provider.name, "payment.told", event.payment, None, {"event": type(event).__name__})
     return WebhookAnswer(result="booked" if is_new else "known")

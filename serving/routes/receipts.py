@@ -83,7 +83,8 @@ def _id(request_id: str) -> UUID:
 def _not_found(request_id: str) -> NotFound:
     return NotFound(
         f"No usage is known of the request `{request_id[:80]}`. A request that was refused used nothing and is never"
-        " charged; one that has just ended is here within seconds."
+        " charged.",
+        way_out="Give the value of `x-request-id`; of a request that has just ended, ask again in some seconds.",
     )
 
 

@@ -54,7 +54,9 @@ def get_month(
     with tenant_scope(database, caller.tenant_id) as session:
         rows = report.stored(session, first_day)
         if not rows:
-            raise NotFound(f"There is no report of {month} yet: each month is reported from its first morning on.")
+            raise NotFound(
+                f"There is no report of {month}.", way_out="Each month is reported from its first morning on."
+            )
         return OwnReport(
             object="slo_report",
             month=month,

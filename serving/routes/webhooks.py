@@ -150,7 +150,7 @@ def delete_webhook(webhook_id: str, caller: KeysCaller, database: TenantDatabase
 def test_webhook(webhook_id: str, caller: KeysCaller, database: TenantDatabase) -> TestMessage:
     """Send a message of type `webhook.test`, signed like any other. It leaves within a minute."""
     with tenant_scope(database, caller.tenant_id) as session:
-        message_id = keeping.test(session, _id(webhook_id), clock.now())
+        message_id = keeping.test(session, _id(webhook_id), caller.actor, clock.now())
     return TestMessage(id=ids.to_wire(ids.WEBHOOK_MESSAGE, message_id))
 
 

@@ -100,7 +100,7 @@ class CodeFlow:
         said = await self._people.provider.verify_id_token(id_token, self.client_id, attempt.nonce)
         person = await self._people.who(access_token)
         if person.subject != said["sub"]:
-            raise InvalidToken("The tokens of the sign-in are of two people.")
+            raise InvalidToken("The tokens of the sign-in are of two people. Sign in again.")
         session = said.get("sid")
         return SignedIn(person, id_token, session if isinstance(session, str) else None)
 

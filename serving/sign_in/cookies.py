@@ -75,7 +75,9 @@ class Cookies:
         site = found.get(b"sec-fetch-site")
         if site == b"same-origin" if site is not None else found.get(b"origin") == self._origin:
             return
-        raise PermissionDenied("This was not asked by a page of this site, so it is not done.")
+        raise PermissionDenied(
+            "This was not asked by a page of this site, so it is not done. Open the site itself and do it there."
+        )
 
     def _set(self, name: str, text: str, holds_for: timedelta) -> str:
         secure = "; Secure" if self._is_secure else ""

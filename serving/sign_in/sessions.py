@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,9 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from serving.identity.claims import SignIn
 from serving.identity.permissions import Role
 from studio import ids
-from studio.db.sessions import unit_of_work
+from studio.db.sessions import tenant_scope, unit_of_work
 from studio.errors import InvalidToken, ServiceUnavailable
 from studio.sealing import Seal, Unreadable
+from studio.tenants import audit_own
 
 IDLE = timedelta(hours=2)
 LONGEST = timedelta(hours=12)  # then the provider is asked anew, and with it the roles
@@ -143,7 +145,7 @@ class WebSessions:
 
     async def choose(self, session: WebSession, tenant_id: UUID) -> None:
         """Act for another tenant from now on, in all tabs."""
-        await self._do("select choose_web_tenant(:hash, :tenant)", {"hash": session.hash, "tenant": tenant_id})
+        await self._off_the_loop(self._choose, session, tenant_id)
         self._known.pop(session.hash, None)
 
     async def end(self, session: WebSession) -> str | None:
@@ -185,13 +187,25 @@ class WebSessions:
             self._touched.pop(hash, None)
 
     async def _do(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        return await self._off_the_loop(self._run, statement, values)
+
+    async def _off_the_loop(self, work: Callable[..., list[Any]], *arguments: Any) -> list[Any]:
         try:
-            return await asyncio.to_thread(self._run, statement, values)
+            return await asyncio.to_thread(work, *arguments)
         except SQLAlchemyError as error:
             log.warning("session_unknown", error=type(error).__name__)
             raise ServiceUnavailable(
-                "Who you are cannot be looked up at the moment. Try again.", retry_after=timedelta(seconds=5)
+                "Who you are cannot be looked up at the moment.", retry_after=timedelta(seconds=5)
             ) from error
+
+    def _choose(self, session: WebSession, tenant_id: UUID) -> list[Any]:
+        # In the scope of the tenant that is entered: its log says who came.
+        with tenant_scope(self._database, tenant_id) as transaction:
+            transaction.execute(
+                text("select choose_web_tenant(:hash, :tenant)"), {"hash": session.hash, "tenant": tenant_id}
+            )
+            audit_own(transaction, session.person.actor, "session.tenant", ids.to_wire(ids.WEB_SESSION, session.id))
+        return []
 
     def _run(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with unit_of_work(self._database) as session:

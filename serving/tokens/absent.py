@@ -42,6 +42,7 @@ class AbsentEndpoint(TokenEndpoint):
         raise NotFound(
             f"No model for {kind} is in the catalog, so {self._endpoint.path} has nothing to answer with. There are"
             f" models for {there or 'nothing yet'}; `GET /v1/models` lists them.",
+            way_out="",
             code="model_not_found",
             param="model",
         )

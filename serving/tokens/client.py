@@ -111,4 +111,4 @@ class Client:
 
 
 def _too_large(most_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The request body is larger than the limit of {most_bytes} bytes.")
+    return PayloadTooLarge(f"The request body is larger than the limit of {most_bytes} bytes. Send less at once.")

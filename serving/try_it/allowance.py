@@ -61,7 +61,7 @@ class Allowance:
             said, seconds = await connection.call("EVALSHA", _TAKE.hash, 2, *keys, *words)
         except (ValkeyAway, OSError, TimeoutError) as error:
             raise ServiceUnavailable(
-                "The try-it box cannot count at the moment. Try again.", retry_after=timedelta(seconds=5)
+                "The try-it box cannot count at the moment.", retry_after=timedelta(seconds=5)
             ) from error
         if said == b"day":
             raise _day_is_spent(now)

@@ -47,7 +47,7 @@ class TryIt:
                     ) from error
             self._asked_at = time.monotonic()
         if not self.is_on or self._key is None:
-            raise NotFound("The try-it box is off here. With a key or a sign-in you can use the playground.")
+            raise NotFound("The try-it box is off here.", way_out="With a key or a sign-in you can use the playground.")
         return self._word.encode()
 
     def _read(self) -> KeyRecord | None:

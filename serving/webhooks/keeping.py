@@ -73,7 +73,7 @@ def delete(session: Session, webhook_id: UUID, actor: str, now: datetime) -> Non
     audit_own(session, actor, "webhook.delete", ids.to_wire(ids.WEBHOOK, webhook_id))
 
 
-def test(session: Session, webhook_id: UUID, now: datetime) -> UUID:
+def test(session: Session, webhook_id: UUID, actor: str, now: datetime) -> UUID:
     """A message without a cause; its id. Dagster delivers it like any other."""
     webhook, message_id = find(session, webhook_id), ids.uuid7()
     waiting = select(func.count()).where(
@@ -86,6 +86,7 @@ def test(session: Session, webhook_id: UUID, now: datetime) -> UUID:
             id=message_id, tenant_id=webhook.tenant_id, webhook_id=webhook_id, type=TEST, body=body(TEST, now, {})
         )
     )
+    audit_own(session, actor, "webhook.test", ids.to_wire(ids.WEBHOOK, webhook_id))
     return message_id
 
 

@@ -16,13 +16,22 @@ from studio.errors import StudioError
 from studio.money import Currency
 
 
+def file_name_of(model_id: str) -> str:
+    """The id of a model or variant in the name of a file: `vendor/name` is `vendor--name`, which is no id itself."""
+    return model_id.replace("/", "--")
+
+
 def _wall_clock_time(written: object) -> str:
     if isinstance(written, str) and re.fullmatch(r"\d\d:\d\d", written):
         return written
     raise ValueError('write the time as "08:00", in quotes: YAML takes a bare one for a number')
 
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$", max_length=63)]
+_SLUG = r"[a-z0-9]+([.-][a-z0-9]+)*"
+Slug = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
+ModelId = Annotated[
+    str, Field(pattern=f"^{_SLUG}(/{_SLUG})?$", max_length=63)
+]  # what callers write: `name`, `vendor/name`
 ZoneName = Annotated[str, AfterValidator(lambda name: clock.zone(name).key)]
 WallClockTime = Annotated[time, BeforeValidator(_wall_clock_time)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)]
@@ -79,7 +88,7 @@ class FirstTokenTarget(_Declared):
 class DeclaredVariant(_Declared):
     """One tier of a model."""
 
-    id: Slug
+    id: ModelId
     tier: Literal["base", "fast"]
     context_tokens: int = Field(gt=0)
     max_output_tokens: int | None = Field(None, gt=0)
@@ -99,7 +108,7 @@ class DeclaredVariant(_Declared):
 class DeclaredModel(_Declared):
     """One file of `catalog/models`."""
 
-    id: Slug
+    id: ModelId
     name: str
     publisher: str
     task: Literal["chat", "completion", "embedding"]
@@ -212,7 +221,7 @@ class Site(_Declared):
     overrides: tuple[DeclaredOverride, ...] = ()
     cluster: DeclaredCluster | None = None  # None: one machine without Kubernetes
     costs: tuple[DeclaredCostRate, ...] = ()
-    first_token_ms_p50: dict[Slug, Annotated[int, Field(gt=0)]] = {}  # by variant: what the monthly report must find
+    first_token_ms_p50: dict[ModelId, Annotated[int, Field(gt=0)]] = {}  # by variant: what the monthly report must find
 
 
 class DeclaredHours(_Declared):

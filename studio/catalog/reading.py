@@ -28,6 +28,7 @@ from studio.catalog.declaration import (
     PriceList,
     PriceRow,
     Site,
+    file_name_of,
 )
 from studio.catalog.hours import judge_calendar_names, judge_calendars, judge_overrides
 from studio.catalog.yaml_lines import Place, YamlBroken, line_of, load
@@ -147,8 +148,8 @@ def _sentence(kind: str, place: Place, message: str) -> str:
 
 def _judge(model: DeclaredModel, site: Site | None, seen: dict[str, str], file: str) -> Iterator[tuple[Place, str]]:
     """What a schema cannot say about one model."""
-    if Path(file).stem != model.id:
-        yield ("id",), f"the file of {model.id} must be called {model.id}.yaml"
+    if Path(file).stem != file_name_of(model.id):
+        yield ("id",), f"the file of {model.id} must be called {file_name_of(model.id)}.yaml"
     tiers = [variant.tier for variant in model.variants]
     for index, variant in enumerate(model.variants):
         place: Place = ("variants", index)

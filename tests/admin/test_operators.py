@@ -238,6 +238,20 @@ class TestAttachedEngines:
             office.api.delete(f"/admin/v1/fleet/replicas/{replica['id']}")
             assert eventually(lambda: ask(office) == 503)
 
+    def test_by_command(self, office: Office) -> None:
+        with StubEngine() as stub:
+            attached = office.studio("fleet", "attach", "--model", CHAT, "--url", f"{stub.url}/v1", "--json")
+            assert attached.returncode == 0, attached.stderr
+            replica = json.loads(attached.stdout)
+            assert (replica["model"], replica["url"], replica["kind"]) == (CHAT, stub.url, "attached")
+            assert eventually(lambda: ask(office) == 200)
+            assert replica["id"] in office.studio("fleet", "status").stdout, "whole, since it is what `detach` takes"
+            detached = office.studio("fleet", "detach", replica["id"])
+            assert (detached.returncode, detached.stdout) == (0, f"{replica['id']} is detached.\n")
+            assert eventually(lambda: ask(office) == 503)
+            refused = office.studio("fleet", "attach", "--model", CHAT, "--url", "http://127.0.0.1:9")
+        assert (refused.returncode, "did not list its models" in refused.stderr) == (1, True)
+
     @pytest.mark.parametrize(
         ("body", "words"),
         [

@@ -124,7 +124,7 @@ def test_without_money_nothing_is_started_and_the_message_says_why(customer: Cus
     with pytest.raises(openai.RateLimitError) as refused:
         ask(client)
     client.close()
-    assert refused.value.code == "credit_balance_exhausted"
+    assert (refused.value.type, refused.value.code) == ("insufficient_quota", "credit_balance_exhausted")
     assert refused.value.response.headers["x-should-retry"] == "false"
     assert "0 EUR" in refused.value.message
     assert "another key" in refused.value.message

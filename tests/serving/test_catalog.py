@@ -7,12 +7,17 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+from sqlalchemy import text
 
+from billing import price_book
 from serving.fleet.desired import Override, SiteVariant
 from serving.fleet.hours import assemble
 from studio import clock, ids
+from studio.db.sessions import engine_for, unit_of_work
+from studio.tenants import create_key
+from tests.conftest import new_tenant
 from tests.serving.conftest import House
-from tests.serving.gateway_process import CHAT, EMBEDDING, wait_until
+from tests.serving.gateway_process import CHAT, EMBEDDING, GatewayProcess, wait_until
 
 
 def tiers_of(client: httpx.Client) -> dict[str, Any]:
@@ -33,6 +38,12 @@ def test_everybody_sees_what_is_sold(stranger: httpx.Client, api: httpx.Client) 
     assert [tier["tier"] for tier in tiers[CHAT]["model"]["tiers"]] == ["base", "fast"]
     assert tiers[EMBEDDING]["week"]["spans"][0] == {"weekday": 1, "opens": "08:00", "closes": "18:00"}
     assert tiers[EMBEDDING]["week"]["time_zone"] == "Europe/Berlin"
+
+
+def test_a_model_whose_vision_was_not_verified_says_so(api: httpx.Client) -> None:
+    seeing = [model for model in api.get("/v1/models").json()["data"] if model["vision"]]
+    assert {model["owned_by"] for model in seeing} == {"Qwen"}
+    assert all(model["notice"].startswith("Vision not verified") for model in seeing)
 
 
 def test_it_says_what_the_list_for_callers_says(stranger: httpx.Client, api: httpx.Client) -> None:
@@ -90,3 +101,32 @@ def test_an_open_variant_says_when_it_closes() -> None:
     assert hours.closes_at(variant, now) == tonight
     assert hours.opens_at(variant, tonight) == tonight + timedelta(hours=9)
     assert assemble([], [], [], [], timedelta(0)).closes_at(variant, now) is None
+
+
+def test_a_tenant_sees_what_it_is_billed_and_everybody_else_the_list(
+    api: httpx.Client, stranger: httpx.Client, house: House, gateway: GatewayProcess
+) -> None:
+    def shown(client: httpx.Client) -> Any:
+        return client.get(f"/v1/models/{EMBEDDING}").json().get("prices_per_million_tokens")
+
+    listed, tenant, now = shown(api), new_tenant(house.operator, "contract"), clock.now()
+    with unit_of_work(house.operator) as session:
+        key = create_key(session, tenant, "test", "tests")
+        price_book.set_price(
+            session, tenant_id=tenant, variant_id=EMBEDDING, unit="embedding", per_million=Decimal("0.012345"),
+            tiers=[], valid_from=now, valid_until=None, retroactive=False, by="tests", reason="contract", now=now,
+        )  # fmt: skip
+    own = listed | {"EUR": listed["EUR"] | {"embedding": "0.012345"}}
+    with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key.text}"}) as client:
+        wait_until(lambda: shown(client) == own)
+        data = client.get("/v1/models").json()["data"]
+        assert [one["prices_per_million_tokens"] for one in data if one["id"] == EMBEDDING] == [own]
+    assert shown(api) == tiers_of(stranger)[EMBEDDING]["prices_per_million_tokens"] == listed
+
+    rated = text("select per_million from price_at(:tenant, 'EUR', :variant, :unit, now())")
+    auditor = engine_for(house.database.url("auditor"))
+    with auditor.connect() as connection:
+        for unit, per_million in own["EUR"].items():
+            values = {"tenant": tenant, "variant": EMBEDDING, "unit": unit}
+            assert connection.scalar(rated, values) == Decimal(per_million), unit
+    auditor.dispose()

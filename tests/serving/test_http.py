@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import openai
 import pytest
 
 from serving.shipper import HEARTBEAT
-from studio import api_keys
+from studio import api_keys, clock
 from studio.db.sessions import unit_of_work
 from studio.tenants import create_key, revoke_key
 from tests.conftest import new_tenant
@@ -72,6 +73,21 @@ class TestKeys:
         with unit_of_work(house.operator) as session:
             revoke_key(session, key.id, "tests")
         wait_until(lambda: api.get("/v1/models", headers=bearer(key.text)).status_code == 401, seconds=1)
+
+    def test_a_key_that_has_expired_is_401_and_says_so(self, api: httpx.Client, house: House) -> None:
+        ends = clock.now() + timedelta(seconds=3)
+        with unit_of_work(house.operator) as session:
+            key = create_key(session, house.tenant_id, "trial", "tests", expires_at=ends)
+
+        def asked() -> httpx.Response:
+            return api.post("/v1/chat/completions", json=BODY, headers=bearer(key.text))
+
+        wait_until(lambda: asked().status_code == 200)
+        wait_until(lambda: asked().status_code == 401)
+        assert clock.now() >= ends
+        assert_envelope(asked(), 401, "invalid_api_key")
+        # "This API key expired at", until it is out of the snapshot.
+        assert "expired" in asked().json()["error"]["message"]
 
     def test_a_key_without_the_scope_is_403(self, api: httpx.Client, house: House) -> None:
         with unit_of_work(house.operator) as session:

@@ -4,6 +4,8 @@ const names = {
     "demonstration",
   "Embedded demonstration model. Its price is far above its worth, so that a handful of requests makes a bill one can read.":
     "embedded",
+  "Vision not verified: we have not yet run this model on images. Text is served as with any model; check what it says of an image before you rely on it.":
+    "vision",
 } as const;
 
 export function noticeNamed(text: string): (typeof names)[keyof typeof names] | null {

@@ -17,7 +17,7 @@ import pytest
 
 from studio.db.sessions import unit_of_work
 from studio.limits import Ceilings, Scope, clear_limits, set_limits
-from studio.tenants import CreatedKey, create_key
+from studio.tenants import CreatedKey, create_key, revoke_key
 from tests.conftest import new_tenant
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, CHAT_FAST, GatewayProcess, attach, wait_until
@@ -234,6 +234,13 @@ class TestChanges:
             wait_until(lambda now=limits: all(branch.limits(key, one) == now for one in branch.gateways), seconds=1)
             if limits:
                 branch.limit(key)
+
+    def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(self, branch: Branch) -> None:
+        key = branch.key()
+        assert [ask(gateway, key).status_code for gateway in branch.gateways] == [200] * 3
+        with unit_of_work(branch.house.operator) as session:
+            revoke_key(session, key.id, "tests")
+        wait_until(lambda: [ask(gateway, key).status_code for gateway in branch.gateways] == [401] * 3, seconds=1)
 
 
 class TestExplanation:
