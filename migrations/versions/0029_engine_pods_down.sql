@@ -1,0 +1,2 @@
+drop table cluster_contact;
+drop table engine_pods;
