@@ -1,6 +1,6 @@
 """A real API server with its etcd, from the binaries that `KUBEBUILDER_ASSETS` names; with controllers and a scheduler
-where those lie beside them. Or a cluster that is there already: `STUDIO_CLUSTER_TESTS=kubeconfig`, for tests that keep
-to namespaces of their own."""
+where those lie beside them. Or a cluster that is there already, by `KUBECONFIG` and `STUDIO_CLUSTER_TESTS=kubeconfig`,
+for tests that keep to namespaces of their own."""
 
 from __future__ import annotations
 
@@ -27,18 +27,22 @@ from tests.local.eventually import eventually
 from tests.server import free_port
 
 ASSETS = "KUBEBUILDER_ASSETS"
-REQUIRED = "STUDIO_CLUSTER_TESTS"
+WANTED, GIVEN = "STUDIO_CLUSTER_TESTS", "kubeconfig"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 START_SECONDS = 90.0
 
 
 def assets() -> Path:
     """The folder with the binaries. Without one: a failure where `STUDIO_CLUSTER_TESTS=required`, a skip elsewhere."""
+    if os.environ.get(WANTED) == GIVEN:
+        pytest.skip(
+            f"NOT RUN: it needs a control plane of its own, and {WANTED}={GIVEN} names a cluster that is in use"
+        )
     named = os.environ.get(ASSETS)
     if named and (Path(named) / "kube-apiserver").is_file():
         return Path(named)
     said = f"NOT RUN: {ASSETS} names no folder with etcd and kube-apiserver (docs/kubernetes.md says where from)"
-    if os.environ.get(REQUIRED) == "required":
+    if os.environ.get(WANTED) == "required":
         pytest.fail(said)
     pytest.skip(said)
 
@@ -128,6 +132,27 @@ class ControlPlane:
         with opener.open(request, timeout=10) as answer:
             content: bytes = answer.read()
         return content
+
+
+class GivenCluster(ControlPlane):
+    """One that is there already, for tests that keep to a namespace of their own: kubectl and a kubeconfig, no more."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+    @classmethod
+    def named(cls) -> GivenCluster | None:
+        """That of KUBECONFIG, where `STUDIO_CLUSTER_TESTS=kubeconfig` says that it may be used for tests."""
+        if os.environ.get(WANTED) != GIVEN:
+            return None
+        named = os.environ.get("KUBECONFIG")
+        assert named, f"{WANTED}={GIVEN} needs KUBECONFIG"
+        return cls(Path(named))
+
+    def _asked(self, method: str, path: str, body: bytes | None, kind: str) -> bytes:
+        assert method == "GET", "a given cluster is written to by kubectl only"
+        return self.succeed("kubectl", "get", "--raw", path).encode()
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,8 @@ from uuid import UUID
 
 import dagster as dg
 import pytest
+from dagster._core.storage.runs.schema import RunsTable
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from sqlalchemy import Engine, delete, insert, select, update
 
 from assets.cluster import ClusterSite
@@ -25,7 +29,7 @@ from studio.catalog.declaration import DeclaredCluster
 from studio.cluster import connection
 from studio.cluster.connection import Cluster, ClusterAway, ClusterConflict, ClusterUnknown
 from studio.cluster.health import Before
-from studio.cluster.run_jobs import RUN_LABEL, orphaned
+from studio.cluster.run_jobs import RUN_LABEL
 from studio.cluster.scaling import ScaleState, drive
 from studio.cluster.tenant_objects import ClusterTenant
 from studio.cluster.tenants import TenantState, reconcile
@@ -34,11 +38,11 @@ from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
 from studio.tenants import create_key
 from tests.conftest import new_tenant
-from tests.k8s.control_plane import ControlPlane, assets, running
+from tests.k8s.control_plane import ControlPlane, GivenCluster, assets, running
 from tests.k8s.front import Front, Mood
 from tests.k8s.rendering import DIGEST, ENGINE, merged, only, template
+from tests.k8s.scaled_objects import scaled_object
 from tests.k8s.wire import Wire
-from tests.local.eventually import eventually
 from tests.orchestration.location import Location
 from tests.server import TestDatabase, free_port
 from tests.serving.gateway_process import GatewayProcess
@@ -56,9 +60,24 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="module")
+def given(request: pytest.FixtureRequest) -> ControlPlane:
+    """The cluster of whoever runs the tests, if they say so; ours otherwise. Only by a kubeconfig, in both cases."""
+    return GivenCluster.named() or GivenCluster(request.getfixturevalue("plane").kubeconfig)
+
+
 @pytest.fixture
-def cluster(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+def namespace(given: ControlPlane) -> Iterator[str]:
+    """Of this test alone."""
+    name = f"studio-test-{secrets.token_hex(4)}"
+    given.succeed("kubectl", "create", "namespace", name)
+    yield name
+    given.succeed("kubectl", "delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def cluster(given: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("KUBECONFIG", str(given.kubeconfig))
     with closing(Cluster.from_environment()) as cluster:
         yield cluster
 
@@ -193,19 +212,22 @@ def tick(
     return drive(cluster, namespace, desired, before, now)
 
 
-def test_deployments_of_ours_follow_the_fleet_and_no_others(plane: ControlPlane, cluster: Cluster) -> None:
-    ours = engine(plane, "driven", "qwen3-32b-base")
-    others = engine(plane, "driven", "qwen3-32b-fast", driver="none")
-    before = pods_of(plane, others, "driven")
-    (state,) = tick(cluster, "driven", {"qwen3-32b-base": 3, "qwen3-32b-fast": 7})
+def test_deployments_of_ours_follow_the_fleet_and_no_others(
+    given: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    ours = engine(given, namespace, "qwen3-32b-base")
+    others = engine(given, namespace, "qwen3-32b-fast", driver="none")
+    before = pods_of(given, others, namespace)
+    (state,) = tick(cluster, namespace, {"qwen3-32b-base": 3, "qwen3-32b-fast": 7})
     assert (state.outcome, state.pods, state.said) == ("scaled", 3, "1 -> 3")
-    assert (pods_of(plane, ours, "driven"), pods_of(plane, others, "driven")) == (3, before)
-    assert [state.outcome for state in tick(cluster, "driven", {"qwen3-32b-base": 3})] == ["starting"]
-    (closed,) = tick(cluster, "driven", {"qwen3-32b-base": 0})
-    assert (closed.outcome, pods_of(plane, ours, "driven")) == ("scaled", 0)
-    assert [state.outcome for state in tick(cluster, "driven", {"qwen3-32b-base": 0})] == ["in order"]
-    (unknown,) = tick(cluster, "driven", {})
-    assert (unknown.outcome, pods_of(plane, ours, "driven")) == ("conflict", 0)
+    assert (pods_of(given, ours, namespace), pods_of(given, others, namespace)) == (3, before)
+    (starting,) = tick(cluster, namespace, {"qwen3-32b-base": 3})
+    assert starting.outcome in ("starting", "stuck")  # the latter where a kubelet finds no such image
+    (closed,) = tick(cluster, namespace, {"qwen3-32b-base": 0})
+    assert (closed.outcome, pods_of(given, ours, namespace)) == ("scaled", 0)
+    assert [state.outcome for state in tick(cluster, namespace, {"qwen3-32b-base": 0})] == ["in order"]
+    (unknown,) = tick(cluster, namespace, {})
+    assert (unknown.outcome, pods_of(given, ours, namespace)) == ("conflict", 0)
 
 
 def test_two_drivers_of_one_deployment_are_told_and_nothing_is_written(plane: ControlPlane, cluster: Cluster) -> None:
@@ -230,11 +252,11 @@ def test_two_drivers_of_one_deployment_are_told_and_nothing_is_written(plane: Co
     assert [state.outcome for state in tick(cluster, "fought", {"qwen3-32b-base": 3})] == ["scaled"]
 
 
-def test_two_releases_of_one_variant_are_a_conflict(plane: ControlPlane, cluster: Cluster) -> None:
-    names = [engine(plane, "twice", "qwen3-32b-base", suffix=suffix) for suffix in ("-a", "-b")]
-    states = tick(cluster, "twice", {"qwen3-32b-base": 2})
+def test_two_releases_of_one_variant_are_a_conflict(given: ControlPlane, cluster: Cluster, namespace: str) -> None:
+    names = [engine(given, namespace, "qwen3-32b-base", suffix=suffix) for suffix in ("-a", "-b")]
+    states = tick(cluster, namespace, {"qwen3-32b-base": 2})
     assert [state.outcome for state in states] == ["conflict", "conflict"]
-    assert [pods_of(plane, name, "twice") for name in names] == [1, 1]
+    assert [pods_of(given, name, namespace) for name in names] == [1, 1]
 
 
 def test_pods_that_cannot_start_are_a_state_of_their_own_that_does_not_flap(
@@ -312,46 +334,12 @@ def test_what_the_deployment_itself_says_is_a_state_and_so_is_a_start_that_takes
     assert trouble(after=allowed + 1)[:2] == ("stuck", "deadline")
 
 
-SCALED_OBJECTS = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "scaledobjects.keda.sh"},
-    "spec": {
-        "group": "keda.sh",
-        "scope": "Namespaced",
-        "names": {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"},
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-                },
-            }
-        ],
-    },
-}
-
-
 def test_kedas_object_for_a_deployment_of_ours_is_a_second_driver(plane: ControlPlane, cluster: Cluster) -> None:
     name = engine(plane, "keda", "qwen3-32b-base")
-    plane.succeed("kubectl", "create", "--filename", "-", text=json.dumps(SCALED_OBJECTS))
-    plane.succeed("kubectl", "wait", "--for=condition=Established", "crd/scaledobjects.keda.sh", "--timeout=60s")
-    scaled_object = {
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "ScaledObject",
-        "metadata": {"name": "engine-hours", "namespace": "keda"},
-        "spec": {"scaleTargetRef": {"name": name}},  # KEDA's own default is a Deployment
-    }
-    eventually(
-        lambda: plane.run("kubectl", "create", "--filename", "-", text=json.dumps(scaled_object)).returncode == 0,
-        "the server takes an object of KEDA's",
-    )
-    (state,) = tick(cluster, "keda", {"qwen3-32b-base": 3})
-    assert (state.outcome, pods_of(plane, name, "keda")) == ("conflict", 1)
-    assert "ScaledObject/engine-hours scales it, too" in state.said
-    plane.succeed("kubectl", "delete", "crd", "scaledobjects.keda.sh")
+    with scaled_object(plane, name, "keda"):
+        (state,) = tick(cluster, "keda", {"qwen3-32b-base": 3})
+        assert (state.outcome, pods_of(plane, name, "keda")) == ("conflict", 1)
+        assert "ScaledObject/hours scales it, too" in state.said
     assert [state.outcome for state in tick(cluster, "keda", {"qwen3-32b-base": 3})] == ["scaled"]
 
 
@@ -439,13 +427,15 @@ def test_an_api_server_that_is_away_for_ten_minutes_stops_nothing_and_is_told_on
     front.close()
 
 
-def test_a_deployment_that_was_changed_meanwhile_is_not_overwritten(plane: ControlPlane, cluster: Cluster) -> None:
-    name = engine(plane, "changed", "qwen3-32b-base")
-    seen = plane.object("deployment", name, "changed")["metadata"]["resourceVersion"]
-    plane.succeed("kubectl", "scale", "deployment", name, "--namespace", "changed", "--replicas=2")
+def test_a_deployment_that_was_changed_meanwhile_is_not_overwritten(
+    given: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    name = engine(given, namespace, "qwen3-32b-base")
+    seen = given.object("deployment", name, namespace)["metadata"]["resourceVersion"]
+    given.succeed("kubectl", "scale", "deployment", name, "--namespace", namespace, "--replicas=2")
     with pytest.raises(ClusterConflict, match="could not scale"):
-        cluster.scale(name, "changed", 5, seen)
-    assert pods_of(plane, name, "changed") == 2
+        cluster.scale(name, namespace, 5, seen)
+    assert pods_of(given, name, namespace) == 2
 
 
 CLUSTER_OF_THE_SITE = """
@@ -494,25 +484,54 @@ def test_dagster_brings_tenants_and_pods_to_what_is_declared(
         assert pods_of(plane, name, "dagster-engines") == 2
 
 
-def test_jobs_of_runs_that_are_over_are_found_and_removed(plane: ControlPlane, cluster: Cluster) -> None:
+def test_jobs_of_runs_that_are_over_are_removed_and_no_others(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the sensor, after a while in which a pod may go by itself. A run of another instance's is not ours to end."""
+    folder = tmp_path / "catalog"
+    shutil.copytree(REPOSITORY / "catalog", folder)
+    with (folder / "sites/local.yaml").open("a") as file:
+        file.write(f"{CLUSTER_OF_THE_SITE}  platform: runs\n")
     plane.succeed("kubectl", "create", "namespace", "runs")
-    for run, active in (("over", 1), ("alive", 1), ("ended", 0)):
-        container = {"name": "run", "image": f"registry.example/dagster@{DIGEST}"}
-        job = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {"name": f"dagster-run-{run}", "namespace": "runs", "labels": {RUN_LABEL: run}},
-            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
-        }
-        plane.succeed("kubectl", "create", "--validate=false", "--filename", "-", text=json.dumps(job))
-        stored = plane.object("job", f"dagster-run-{run}", "runs") | {"status": {"active": active} if active else {}}
-        path = f"/apis/batch/v1/namespaces/runs/jobs/dagster-run-{run}/status"
-        plane.succeed("kubectl", "replace", "--raw", path, "--filename", "-", text=json.dumps(stored))
-    (found,) = orphaned(cluster, "runs", lambda run_id: run_id != "alive")
-    assert (found.job, found.run_id) == ("dagster-run-over", "over")
-    cluster.delete("Job", found.job, "runs")
-    cluster.delete("Job", found.job, "runs")  # somebody was faster
-    assert orphaned(cluster, "runs", lambda run_id: run_id != "alive") == []
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+
+    @dg.job
+    def some_job() -> None:
+        """Ends at once."""
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        over = some_job.execute_in_process(instance=instance).run_id
+        fresh = some_job.execute_in_process(instance=instance).run_id
+        alive = instance.create_run_for_job(some_job, status=dg.DagsterRunStatus.STARTED).run_id
+        for run, active in ((over, 1), (fresh, 1), (alive, 1), ("of-another-instance", 1), ("ended", 0)):
+            container = {"name": "run", "image": f"registry.example/dagster@{DIGEST}"}
+            job = {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": f"dagster-run-{run}", "namespace": "runs", "labels": {RUN_LABEL: run}},
+                "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+            }
+            plane.succeed("kubectl", "create", "--validate=false", "--filename", "-", text=json.dumps(job))
+            stored = plane.object("job", f"dagster-run-{run}", "runs") | {"status": {"active": active}}
+            path = f"/apis/batch/v1/namespaces/runs/jobs/dagster-run-{run}/status"
+            plane.succeed("kubectl", "replace", "--raw", path, "--filename", "-", text=json.dumps(stored))
+        location = Location({"cluster_site": ClusterSite(folder, "local")}, instance)
+
+        def ticks_after(seconds: float, run: str) -> str:
+            """What the sensor says when this run has been over for so long."""
+            ended = time.time() - seconds
+            storage = instance.run_storage
+            assert isinstance(storage, SqlRunStorage)
+            with storage.connect() as connection:
+                connection.execute(RunsTable.update().where(RunsTable.c.run_id == run).values(end_time=ended))
+            with location.tick("orphaned_jobs") as said:
+                return str(said.skip_message)
+
+        assert ticks_after(590, over) == "Jobs removed: none."
+        assert ticks_after(610, over) == f"Jobs removed: dagster-run-{over}."
+        assert ticks_after(610, over) == "Jobs removed: none."
+    left = plane.succeed("kubectl", "get", "jobs", "--namespace", "runs", "--output", "name").split()
+    assert left == sorted(f"job.batch/dagster-run-{run}" for run in (fresh, alive, "of-another-instance", "ended"))
 
 
 def test_an_operator_does_the_same_by_hand(
