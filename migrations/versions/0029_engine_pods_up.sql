@@ -15,6 +15,14 @@ create table engine_pods (
         trouble in ('image', 'configuration', 'weights', 'engine', 'room', 'quota', 'refused', 'deadline', 'drivers',
                     'scale'))
 );
+create table engine_starts (
+    variant_id text not null,
+    started_at timestamptz not null,
+    ready_at timestamptz not null,
+    constraint pk_engine_starts primary key (variant_id, started_at),
+    constraint fk_engine_starts_variant_id foreign key (variant_id) references model_variants (id),
+    constraint ck_engine_starts_ready_after_start check (ready_at >= started_at)
+);
 create table cluster_contact (
     id smallint not null,
     away_since timestamptz,
@@ -29,7 +37,9 @@ create trigger notify_fleet after insert or update or delete on cluster_contact
 
 grant select, insert, update, delete on engine_pods to studio_worker;
 grant select, insert, update on cluster_contact to studio_worker;
-grant select on engine_pods, cluster_contact to studio_operator, studio_auditor;
+grant select, insert on engine_starts to studio_worker;
+grant select on engine_pods, engine_starts, cluster_contact to studio_operator, studio_auditor;
+grant select on engine_starts to studio_gateway;
 -- Not what Kubernetes says: it names nodes, registries and paths, and every caller may ask the gateway.
 grant select (variant_id, outcome, trouble, unready_since) on engine_pods to studio_gateway;
 grant select (away_since) on cluster_contact to studio_gateway;

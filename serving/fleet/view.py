@@ -312,8 +312,13 @@ _VARIANTS = """
            concat_ws(' ', a.weights_id, a.engine_flags, a.engine_env) as runs,
            coalesce(d.replicas, 0) as desired_replicas, d.decided_at as desired_since,
            a.site_replicas, a.closed_replicas, a.calendar_id,
-           array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
-                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds,
+           array(select seconds from (
+                     select w.weights_seconds + w.start_seconds + w.first_token_seconds as seconds, w.ready_at
+                     from warmups w where w.variant_id = a.id
+                     union all
+                     select extract(epoch from s.ready_at - s.started_at), s.ready_at
+                     from engine_starts s where s.variant_id = a.id) starts
+                 order by ready_at desc limit 5) as warmup_seconds,
            array(select array[w.weights_seconds, w.start_seconds, w.first_token_seconds] from warmups w
                  where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_stages
     from model_variants v

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from studio.cluster.health import Before
 from studio.cluster.scaling import ScaleState
 from studio.db.catalog import ModelVariant
-from studio.db.fleet import ClusterContact, EnginePods
+from studio.db.fleet import ClusterContact, EnginePods, EngineStart
 
 AWAY_PATIENCE = timedelta(seconds=60)  # an API server that restarts, or fails now and then, is no news
 
@@ -28,6 +28,7 @@ def before(session: Session) -> dict[str, Before]:
 
 def record(session: Session, states: Sequence[ScaleState], now: datetime) -> None:
     """The API server has answered, and this is what it said."""
+    was_away = session.scalar(select(ClusterContact.away_since)) is not None
     _contact(session, None, "")
     known = set(session.scalars(select(ModelVariant.id)))
     rows = {one.variant: _row(one) for one in reversed(states) if one.variant in known}
@@ -39,6 +40,12 @@ def record(session: Session, states: Sequence[ScaleState], now: datetime) -> Non
             session.execute(
                 statement.on_conflict_do_update(index_elements=[EnginePods.variant_id], set_={**row, "changed_at": now})
             )
+    for state in states:
+        started_at = seen.get(state.variant, {}).get("unready_since")
+        # While nobody answered it may have been ready for long.
+        if started_at is not None and not was_away and state.outcome == "in order" and state.desired > 0:
+            row = {"variant_id": state.variant, "started_at": started_at, "ready_at": now}
+            session.execute(insert(EngineStart).values(**row).on_conflict_do_nothing())
     if gone := seen.keys() - rows.keys():
         session.execute(delete(EnginePods).where(EnginePods.variant_id.in_(gone)))
 

@@ -36,7 +36,7 @@ class Health:
 
     trouble: Trouble | None = None
     trouble_since: datetime | None = None
-    unready_since: datetime | None = None
+    unready_since: datetime | None = None  # None while it does not even start
     is_stuck: bool = False
 
 
@@ -54,10 +54,12 @@ def health(deployment: Manifest, pods: Iterable[Manifest], before: Before, now: 
     if trouble.kind in _PATIENCE and any(is_ending(pod, now) for pod in everybody):
         # A roll on full cards: the old pod goes first. Nothing is wrong yet.
         waits = Trouble(trouble.kind, f"waits for what a pod that ends still holds; {trouble.said}", is_settled=False)
-        return Health(waits, None, unready_since)
+        return Health(waits)
     began = since(before, trouble, now)
     has_lasted = now - began >= _PATIENCE.get(trouble.kind, timedelta(0))
-    return Health(trouble, began, unready_since, is_stuck=trouble.is_settled and has_lasted)
+    # Waiting for a place, an image or a person is no start: that begins, and is measured, from when it is over.
+    is_start = not trouble.is_settled or trouble.kind == "deadline"
+    return Health(trouble, began, unready_since if is_start else None, is_stuck=trouble.is_settled and has_lasted)
 
 
 def since(before: Before, trouble: Trouble, now: datetime) -> datetime:

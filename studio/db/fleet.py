@@ -76,6 +76,17 @@ class EnginePods(Base):
     changed_at: Mapped[datetime]
 
 
+class EngineStart(Base):
+    """A start of a variant's pods in a cluster, from the number that asked for them until all were ready, as our driver
+    saw it: to a tick. What `Warmup` is to our own processes. Append-only."""
+
+    __tablename__ = "engine_starts"
+
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(primary_key=True)
+    ready_at: Mapped[datetime] = mapped_column(CheckConstraint("ready_at >= started_at", "ready_after_start"))
+
+
 class ClusterContact(Base):
     """Whether the cluster's API server answers our driver. One row, once it has asked."""
 

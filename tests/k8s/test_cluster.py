@@ -33,7 +33,7 @@ from studio.cluster.run_jobs import RUN_LABEL
 from studio.cluster.scaling import ScaleState, drive
 from studio.cluster.tenant_objects import ClusterTenant
 from studio.cluster.tenants import TenantState, reconcile
-from studio.db.fleet import ClusterContact, DesiredReplicas, EnginePods
+from studio.db.fleet import ClusterContact, DesiredReplicas, EnginePods, EngineStart
 from studio.db.sessions import unit_of_work
 from studio.settings import REPOSITORY
 from studio.tenants import create_key
@@ -482,6 +482,19 @@ def test_dagster_brings_tenants_and_pods_to_what_is_declared(
                 "AssetCheckEvaluation",
             ]
         assert pods_of(plane, name, "dagster-engines") == 2
+
+        # They become ready: a start that the fleet has measured, once.
+        stored = plane.object("deployment", name, "dagster-engines") | {"status": {"replicas": 2, "readyReplicas": 2}}
+        path = f"/apis/apps/v1/namespaces/dagster-engines/deployments/{name}/status"
+        plane.succeed("kubectl", "replace", "--raw", path, "--filename", "-", text=json.dumps(stored))
+        for _ in range(2):
+            with location.tick("cluster_scale"):
+                pass
+        with unit_of_work(worker) as session:
+            (start,) = session.scalars(select(EngineStart)).all()
+            assert start.variant_id == "smollm2-135m-instruct"
+            assert start.started_at < start.ready_at
+            assert session.scalars(select(EnginePods.outcome)).all() == ["in order"]
 
 
 def test_jobs_of_runs_that_are_over_are_removed_and_no_others(

@@ -72,6 +72,7 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "select said from engine_pods"),
     ("gateway", "select said from cluster_contact"),
     ("gateway", "delete from engine_pods"),
+    ("worker", "delete from engine_starts"),
     ("operator", "update cluster_contact set away_since = null"),
     ("shipper", "select variant_id from engine_pods"),
     ("gateway", "insert into prices select * from prices"),
