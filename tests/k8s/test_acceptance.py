@@ -196,7 +196,9 @@ def test_two_drivers_and_a_driver_that_is_missing_are_found(plane: ControlPlane,
     name = deployment["metadata"]["name"]
     make(plane, deployment)
     assert said(check, driven) == ("passed", "1 Deployments")
-    plane.succeed("kubectl", "autoscale", "deployment", name, "--namespace", "driven", "--max", "3")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    autoscaler = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": name, "namespace": "driven"}}
+    make(plane, {"apiVersion": "autoscaling/v1", "spec": {"maxReplicas": 3, "scaleTargetRef": target}} | autoscaler)
     assert said(check, driven)[1] == f"{name} has the driver studio, and an autoscaler scales it, too"
     plane.succeed("kubectl", "delete", "hpa", name, "--namespace", "driven")
     label = f"{service._DRIVER}=keda"
