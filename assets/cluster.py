@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -10,8 +11,9 @@ from sqlalchemy import Engine
 
 from assets.fleet import desired_replicas
 from assets.tables import table
+from studio import clock
 from studio.catalog.declaration import DeclaredCluster
-from studio.cluster import scaling, tenants
+from studio.cluster import engine_pods, scaling, tenants
 from studio.cluster.connection import Cluster
 from studio.cluster.scaling import ScaleState
 from studio.cluster.site import declared_cluster
@@ -19,6 +21,7 @@ from studio.cluster.tenants import TenantState
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
+ANSWERS = "cluster_answers"
 ONE_OWNER = "deployments_have_one_owner"
 PODS_START = "pods_of_engines_start"
 
@@ -91,6 +94,11 @@ def tenant_namespaces(
     deps=[desired_replicas],
     check_specs=[
         dg.AssetCheckSpec(
+            ANSWERS,
+            asset="cluster_replicas",
+            description="The API server answers our driver. While it does not, pods stay as they are.",
+        ),
+        dg.AssetCheckSpec(
             ONE_OWNER,
             asset="cluster_replicas",
             description="Every Deployment that is ours to scale could be scaled; nothing else scales it.",
@@ -110,17 +118,39 @@ def cluster_replicas(
         states = scaled(worker_database, cluster_site.required())
     except StudioError as error:
         raise dg.Failure(error.message) from error
+    yield dg.AssetCheckResult(passed=True, check_name=ANSWERS)
     for check, trouble in scale_trouble(states).items():
-        yield dg.AssetCheckResult(passed=not trouble, check_name=check, metadata={"trouble": table(trouble)})
+        yield dg.AssetCheckResult(passed=not trouble, check_name=check, metadata={"trouble": state_table(trouble)})
     yield dg.MaterializeResult(metadata=scale_metadata(states))
 
 
 def scaled(worker_database: Engine, declared: DeclaredCluster) -> list[ScaleState]:
-    """What a tick of the driver did."""
+    """What a tick of the driver did, remembered for the next one and for the gateway.
+
+    ClusterSilent when the cluster could not be asked.
+    """
+    now = clock.now()
     with unit_of_work(worker_database) as session:
-        desired = scaling.desired_by_variant(session)
-    with closing(Cluster.from_environment()) as cluster:
-        return scaling.drive(cluster, declared.engines, desired)
+        desired, before = scaling.desired_by_variant(session), engine_pods.before(session)
+    try:
+        with closing(Cluster.from_environment()) as cluster:
+            states = scaling.drive(cluster, declared.engines, desired, before, now)
+    except StudioError as error:
+        with unit_of_work(worker_database) as session:
+            away_since = engine_pods.note_away(session, error.message, now)
+        raise ClusterSilent(error.message, away_since, now) from error
+    with unit_of_work(worker_database) as session:
+        engine_pods.record(session, states, now)
+    return states
+
+
+class ClusterSilent(StudioError):
+    """The driver could not ask the API server. `has_lasted`: for longer than it takes to restart one."""
+
+    def __init__(self, said: str, away_since: datetime, now: datetime) -> None:
+        super().__init__(said)
+        self.away_since = away_since
+        self.has_lasted = now - away_since >= engine_pods.AWAY_PATIENCE
 
 
 def scale_metadata(states: Sequence[ScaleState]) -> dict[str, dg.MetadataValue]:
@@ -128,7 +158,7 @@ def scale_metadata(states: Sequence[ScaleState]) -> dict[str, dg.MetadataValue]:
     return {
         "pods": dg.MetadataValue.int(sum(state.pods for state in states)),
         "ready": dg.MetadataValue.int(sum(state.ready for state in states)),
-        "deployments": table(states),
+        "deployments": state_table(states),
     }
 
 
@@ -138,6 +168,16 @@ def scale_trouble(states: Sequence[ScaleState]) -> dict[str, list[ScaleState]]:
         ONE_OWNER: [state for state in states if not state.is_in_order],
         PODS_START: [state for state in states if state.outcome == "stuck"],
     }
+
+
+def state_table(states: Sequence[ScaleState]) -> dg.TableMetadataValue:
+    """One line a Deployment."""
+    lines = []
+    for state in states:
+        line = asdict(state)
+        how = line.pop("health")
+        lines.append(line | {"since": how["trouble_since"] or how["unready_since"] or ""})
+    return table(lines)
 
 
 def _tenant_row(state: TenantState) -> dict[str, object]:

@@ -7,7 +7,9 @@ catalog's business: they stand in the operator's own values, which all releases 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ from studio.settings import REPOSITORY
 VALUES = Path(__file__).resolve().parent / "values"
 
 _GIB = 2**30
+# A start that the kubelet ends because it is slower than all before is begun anew, for ever. So what is allowed, twice
+# this, has a floor: ten minutes, and half an hour for the largest, whose weights alone may take that long.
+_FLOOR_SECONDS, _FLOOR_SECONDS_LARGE, _LARGE_BYTES = 300, 900, 100 * _GIB
 _TENSOR, _PIPELINE, _EAGER = "--tensor-parallel-size", "--pipeline-parallel-size", "--enforce-eager"
 _OWN_VALUES = (_TENSOR, _PIPELINE, _EAGER)  # flags that the chart has a value for
 _HEAD = "# Written from the catalog by `python -m k8s.engine_values`: change the catalog, not this file.\n"
@@ -40,8 +45,17 @@ class CardsDisagree(StudioError):
     """A variant's flags spread it over another number of cards than its `gpu_count` says."""
 
 
-def catalog_values(catalog: Catalog, *, of_site: bool = False, bucket_prefix: str = "") -> dict[str, dict[str, Any]]:
-    """Values by variant, for all that need cards; `of_site`: only what the site runs, in the site's numbers."""
+def catalog_values(
+    catalog: Catalog,
+    *,
+    of_site: bool = False,
+    bucket_prefix: str = "",
+    starts: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Values by variant, for all that need cards; `of_site`: only what the site runs, in the site's numbers.
+
+    `starts`: seconds that each variant's starts took there.
+    """
     calendars = {calendar.id: calendar for calendar in catalog.calendars}
     replicas_here = {deployed.variant: deployed.replicas for deployed in catalog.site.deploy if not deployed.served_by}
     found = {}
@@ -52,7 +66,17 @@ def catalog_values(catalog: Catalog, *, of_site: bool = False, bucket_prefix: st
             replicas = replicas_here[variant.id] if of_site else variant.suggested_replicas
             calendar = calendars[variant.calendar] if variant.calendar else None
             found[variant.id] = engine_values(model, variant, calendar, replicas, bucket_prefix)
+            if measured := (starts or {}).get(variant.id):
+                found[variant.id]["engine"]["startSecondsP99"] = start_seconds(measured, variant.weights_bytes)
     return found
+
+
+def start_seconds(measured: Sequence[float], weights_bytes: int) -> int:
+    """The 99th percentile of starts, rounded up, and never below the floor."""
+    ordered = sorted(measured)
+    percentile = ordered[min(math.ceil(0.99 * len(ordered)), len(ordered)) - 1]
+    floor = _FLOOR_SECONDS_LARGE if weights_bytes >= _LARGE_BYTES else _FLOOR_SECONDS
+    return max(floor, math.ceil(percentile))
 
 
 def engine_values(
@@ -91,6 +115,11 @@ def engine_values(
             "maxReplicas": max(replicas, 1),
         },
     }
+
+
+def starts_of(report: str) -> dict[str, list[float]]:
+    """Seconds by variant, of the fleet's report. ValueError, KeyError or TypeError when it is none."""
+    return {one["model"]: [float(seconds) for seconds in one["seconds"]] for one in json.loads(report)["starts"]}
 
 
 def window(calendar: DeclaredCalendar, replicas: int) -> list[dict[str, Any]]:
@@ -136,13 +165,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=VALUES, help="where the files go (default: k8s/values)")
     parser.add_argument("--catalog", type=Path, default=REPOSITORY / "catalog", help="folder of the catalog")
     parser.add_argument("--site", help="only what this site runs, in its numbers (default: all, as suggested)")
+    parser.add_argument(
+        "--fleet", type=Path, help="what `bin/studio fleet status --json` says there: its starts are taken"
+    )
     parser.add_argument("--bucket-prefix", default="", help="as STUDIO_S3_BUCKET_PREFIX")
     wanted = parser.parse_args()
     try:
         catalog = read_catalog(wanted.catalog, wanted.site or "local")
-        found = catalog_values(catalog, of_site=wanted.site is not None, bucket_prefix=wanted.bucket_prefix)
+        found = catalog_values(
+            catalog,
+            of_site=wanted.site is not None,
+            bucket_prefix=wanted.bucket_prefix,
+            starts=starts_of(wanted.fleet.read_text()) if wanted.fleet else None,
+        )
     except StudioError as error:
         raise SystemExit(error.message) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{wanted.fleet} is no report of `bin/studio fleet status --json`: {error}") from error
     wanted.folder.mkdir(parents=True, exist_ok=True)
     for path in wanted.folder.glob("*.yaml"):
         if path.stem not in {file_name_of(variant) for variant in found} and path.read_text().startswith(_HEAD):

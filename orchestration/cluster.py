@@ -1,12 +1,21 @@
 """The sensors of a site with a cluster. Without one they skip; nothing is contacted."""
 
+from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
 import dagster as dg
 from sqlalchemy import Engine
 
-from assets.cluster import ClusterSite, scale_metadata, scale_trouble, scaled
-from assets.tables import table
+from assets.cluster import (
+    ANSWERS,
+    ClusterSilent,
+    ClusterSite,
+    scale_metadata,
+    scale_trouble,
+    scaled,
+    state_table,
+)
 from orchestration.jobs import APPLY_TENANTS
 from studio import clock
 from studio.cluster import run_jobs, tenants
@@ -15,6 +24,7 @@ from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
 _NO_CLUSTER = "This site declares no cluster."
+_AWAY = "the API server is away"  # in place of what was seen
 _ORPHAN_GRACE = 600.0  # seconds after a run's end in which its pod may go by itself
 
 
@@ -26,32 +36,37 @@ def cluster_scale(
 ) -> dg.SensorResult | dg.SkipReason:
     """Gives the engines' Deployments the pods that the fleet has decided. So quick that it needs no run.
 
-    Only what differs from the tick before is recorded, so a conflict that lasts is one row and not thousands.
+    Only what differs from the tick before is recorded, so a conflict that lasts is one row and not thousands. An API
+    server that is away for longer than a restart turns a check red, once.
     """
     if (declared := cluster_site.declared()) is None:
         return dg.SkipReason(_NO_CLUSTER)
     try:
         states = scaled(worker_database, declared)
-    except StudioError as error:
-        return dg.SkipReason(error.message)
-    seen = str([(state.deployment, state.outcome, state.pods) for state in states])
+    except ClusterSilent as silent:
+        if not silent.has_lasted or context.cursor == _AWAY:
+            return dg.SkipReason(silent.message)
+        told = {"said": silent.message, "away_since": silent.away_since.isoformat()}
+        return dg.SensorResult(cursor=_AWAY, asset_events=[_check(ANSWERS, passed=False, metadata=told)])
+    seen = str([(state.deployment, state.outcome, state.pods, state.ready, state.said) for state in states])
     if seen == context.cursor:
         return dg.SkipReason("The Deployments are as they were.")
-    checks = [
-        dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey("cluster_replicas"),
-            check_name=check,
-            passed=not trouble,
-            metadata={"trouble": table(trouble)},
-        )
-        for check, trouble in scale_trouble(states).items()
-    ]
     return dg.SensorResult(
         cursor=seen,
         asset_events=[
             dg.AssetMaterialization("cluster_replicas", metadata=scale_metadata(states)),
-            *checks,
+            _check(ANSWERS, passed=True, metadata={}),
+            *(
+                _check(name, passed=not trouble, metadata={"trouble": state_table(trouble)})
+                for name, trouble in scale_trouble(states).items()
+            ),
         ],
+    )
+
+
+def _check(name: str, *, passed: bool, metadata: Mapping[str, Any]) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("cluster_replicas"), check_name=name, passed=passed, metadata=metadata
     )
 
 

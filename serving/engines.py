@@ -41,6 +41,10 @@ class ReplicaGone(Exception):
     """The replica cannot be reached, or went away before it answered."""
 
 
+class NotTaken(ReplicaGone):
+    """It answers, and does not take the request."""
+
+
 class ReplicaDied(ReplicaGone):
     """It had the request when it went away: perhaps because of it."""
 
@@ -112,16 +116,18 @@ class Engines:
         ModelAsleep or ServiceUnavailable when none is ready, ServiceUnavailable when all that are fail or are full.
         """
         tried: set[UUID] = set()
+        alive = False  # one has answered, though it takes nothing now
         deaths = 0
         while True:
             try:
                 replica = self.balancer.choose(fleet, target, work, tried, time.monotonic())
             except Full as full:
                 raise routing.overloaded(target, timedelta(seconds=full.seconds)) from full
-            if replica is None and not tried:
-                raise routing.unavailable(fleet, target, clock.now())
+            if replica is None and alive:
+                raise routing.unanswered(target)
             if replica is None:
-                raise ServiceUnavailable(f"No replica of `{target.name}` answers at the moment.", retry_after=RETRY)
+                silent = self.balancer.health.ejected() | tried
+                raise routing.unavailable(fleet, target, clock.now(), silent)
             body = body_for(replica)
             place = self.balancer.take(fleet, target, replica, work, len(body), time.monotonic())
             try:
@@ -129,6 +135,7 @@ class Engines:
             except ReplicaGone as error:
                 log.warning("replica_gone", replica=str(replica.id), variant=target.variant.id, error=str(error))
                 tried.add(replica.id)
+                alive = alive or isinstance(error, NotTaken)
                 deaths += isinstance(error, ReplicaDied)
                 if deaths > 1:  # a request that kills engines must not be tried on all of them
                     raise ServiceUnavailable(
@@ -174,7 +181,7 @@ class Engines:
         self._note_status(replica, response.status)
         if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
             answer.close()
-            raise ReplicaGone(f"status {response.status}")
+            raise NotTaken(f"status {response.status}")
         return answer
 
     def _note_status(self, replica: Replica, status: int) -> None:

@@ -44,6 +44,15 @@ class Health:
         """Whether it gets its share of requests."""
         return id not in self._troubles or not self._troubles[id].is_ejected
 
+    def ejected(self) -> AbstractSet[UUID]:
+        """Those that do not answer well, also when the time has come to try one again."""
+        return {id for id, trouble in self._troubles.items() if trouble.is_ejected}
+
+    def silent(self) -> AbstractSet[UUID]:
+        """Those that cannot be reached: a probe brings them back, so nobody needs to try."""
+        ejected = self._troubles.items()
+        return {id for id, trouble in ejected if trouble.is_ejected and trouble.failures < FAILURES_MOST}
+
     def avoided(self, now: float) -> AbstractSet[UUID]:
         """Those that get no request now."""
         if not self._troubles:

@@ -5,17 +5,21 @@ Which replica answers is `balance.py`.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
 
 import msgspec
 
+from serving.fleet import states
 from serving.fleet.calendar import in_words
+from serving.fleet.states import NOBODY
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
 from studio.errors import InvalidRequest, ModelAsleep, ModelNotFound, ServiceUnavailable
 
 _ADAPTER_LOADING = timedelta(seconds=2)
+_RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
 
 
 def variant_named(fleet: Fleet, name: str) -> Variant:
@@ -66,21 +70,32 @@ def tunable_target(fleet: Fleet, name: str, tenant_id: UUID) -> Target:
     return target
 
 
-def is_ready(fleet: Fleet, target: Target) -> bool:
-    """Whether a replica answers for the target now."""
+def is_ready(fleet: Fleet, target: Target, silent: AbstractSet[UUID] = NOBODY) -> bool:
+    """Whether a replica answers for the target now, and not only by its row."""
     return any(
-        replica.state == "ready" and (target.adapter is None or replica.id in target.adapter.replicas)
+        replica.state == "ready"
+        and replica.id not in silent
+        and (target.adapter is None or replica.id in target.adapter.replicas)
         for replica in fleet.replicas_for(target.variant)
     )
 
 
-def unavailable(fleet: Fleet, target: Target, now: datetime) -> ServiceUnavailable:
-    """Why nothing answers for the target: its engine sleeps, or has not loaded the adapter yet."""
-    if fleet.state(target.variant) != "warm":
-        return asleep(fleet, target.variant, now)
-    return ServiceUnavailable(
-        f"The model `{target.name}` is being loaded into its engine.", retry_after=_ADAPTER_LOADING
-    )
+def unavailable(fleet: Fleet, target: Target, now: datetime, silent: AbstractSet[UUID] = NOBODY) -> ServiceUnavailable:
+    """Why nothing answers for the target: its engine sleeps, cannot be reached, or has not loaded the adapter yet."""
+    match states.state(fleet, target.variant, now, silent):
+        case "warm":
+            said = f"The model `{target.name}` is being loaded into its engine."
+            return ServiceUnavailable(said, retry_after=_ADAPTER_LOADING)
+        case "unreachable":
+            return unanswered(target, states.reason(fleet, target.variant, now))
+        case _:
+            return asleep(fleet, target.variant, now, silent)
+
+
+def unanswered(target: Target, why: str | None = None) -> ServiceUnavailable:
+    """Replicas are there, and none of them takes the request."""
+    said = f"No replica of `{target.name}` answers at the moment" + (f": {why}." if why else ".")
+    return ServiceUnavailable(said, retry_after=_RETRY)
 
 
 def overloaded(target: Target, free_in: timedelta) -> ServiceUnavailable:
@@ -92,10 +107,11 @@ def overloaded(target: Target, free_in: timedelta) -> ServiceUnavailable:
     )
 
 
-def asleep(fleet: Fleet, variant: Variant, now: datetime) -> ModelAsleep:
+def asleep(fleet: Fleet, variant: Variant, now: datetime, silent: AbstractSet[UUID] = NOBODY) -> ModelAsleep:
     """Why no replica is ready and when one will be, in words for the caller. Not for a variant that is warm."""
-    ready_at, opens_at = fleet.ready_at(variant, now), fleet.opens_at(variant, now)
-    if fleet.state(variant) == "cold" and ready_at is not None and opens_at is not None:
+    state = states.state(fleet, variant, now, silent)
+    ready_at, opens_at = states.ready_at(fleet, variant, now, silent), fleet.opens_at(variant, now)
+    if state == "cold" and ready_at is not None and opens_at is not None:
         # Told on the clock of its hours and in their zone, as they are published.
         offset, zone = fleet.hours.offset, fleet.hours.zone_of(variant.running)
         why = f"it is closed and opens {in_words(opens_at, zone)}"
@@ -104,5 +120,5 @@ def asleep(fleet: Fleet, variant: Variant, now: datetime) -> ModelAsleep:
         "not_deployed": "it is not deployed at this site",
         "cold": "it is switched off at the moment",
         "starting": "a replica is starting",
-    }[fleet.state(variant)]
+    }.get(state, "no replica of it answers")
     return ModelAsleep(variant.id, ready_at, now, why)

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from studio import clock
 
 
-def certificate_of(host: str, path: Path) -> Path:
+def certificate_of(host: str, path: Path, *, days: int = 1) -> Path:
     """Of a server called `host`, with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -25,7 +25,7 @@ def certificate_of(host: str, path: Path) -> Path:
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

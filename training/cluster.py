@@ -135,7 +135,9 @@ class TrainingJob:
         pods = self._pods()
         ended = _ended(found)
         if ended is None:
-            self._say("The Job is being removed" if _is_going(found) else trouble_of(pods))
+            trouble = trouble_of(pods)
+            waits = trouble.said if trouble is not None and trouble.is_settled else ""
+            self._say("The Job is being removed" if _is_going(found) else waits)
             return None
         self._say("")
         if ended["type"] == "Complete":

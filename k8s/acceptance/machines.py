@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from k8s.acceptance.site import Document, NotAsItShouldBe, Site
 
 _INSTALLED = "metax-tech.com/gpu.installed"
+_OLDEST = (1, 30)  # of Kubernetes: what the charts ask for
 _TRAINING_NODE = "studio.xpulink.ai/role=training"
 
 
@@ -17,8 +20,13 @@ def nodes_are_ready(site: Site) -> str:
         name, info = node["metadata"]["name"], node["status"].get("nodeInfo", {})
         if not any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", [])):
             raise NotAsItShouldBe(f"{name} is not ready: journalctl --unit kubelet there")
-        if not (info.get("containerRuntimeVersion") or "containerd").startswith("containerd"):
-            raise NotAsItShouldBe(f"{name} runs {info['containerRuntimeVersion']}, not containerd")
+        if _version(info.get("kubeletVersion", "")) < _OLDEST:
+            said = info.get("kubeletVersion") or "no version"
+            raise NotAsItShouldBe(
+                f"{name}: its kubelet is {said}, and 1.30 is the oldest that will do: kubeadm upgrade"
+            )
+        if not info.get("containerRuntimeVersion", "").startswith("containerd"):
+            raise NotAsItShouldBe(f"{name} runs {info.get('containerRuntimeVersion') or 'nothing'}, not containerd")
     return ", ".join(sorted(node["metadata"]["name"] for node in nodes))
 
 
@@ -52,6 +60,8 @@ def a_node_is_for_training(site: Site) -> str:
 def every_daemon_set_runs_everywhere(site: Site) -> str:
     """Calico, the device plugin, the exporter, logs."""
     sets = site.objects("daemonsets")
+    if not sets:
+        raise NotAsItShouldBe("there is no DaemonSet: neither a network nor a device plugin is installed")
     for one in sets:
         wanted, ready = one["status"].get("desiredNumberScheduled", 0), one["status"].get("numberReady", 0)
         if ready < wanted:
@@ -83,10 +93,17 @@ def claims_are_bound(site: Site) -> str:
 def namespaces_refuse_privileged_pods(site: Site) -> str:
     """Pod Security `restricted` where we run."""
     labels = {one["metadata"]["name"]: one["metadata"].get("labels", {}) for one in site.objects("namespaces")}
-    for name in (site.platform, site.engines):
+    looked_at = [site.platform, site.engines, *(name for name in (site.training, "monitoring") if name in labels)]
+    for name in looked_at:
         if labels.get(name, {}).get("pod-security.kubernetes.io/enforce") != "restricted":
             raise NotAsItShouldBe(f"{name} does not enforce `restricted`: kubectl label namespace (docs/kubernetes.md)")
-    return f"{site.platform}, {site.engines}"
+    return ", ".join(looked_at)
+
+
+def _version(said: str) -> tuple[int, ...]:
+    """`v1.31.4+vendor` as (1, 31); nothing of what is no version."""
+    found = re.match(r"v?(\d+)\.(\d+)", said)
+    return tuple(int(part) for part in found.groups()) if found else ()
 
 
 def _where(one: Document) -> str:

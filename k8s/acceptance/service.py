@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import ssl
 import time
@@ -10,33 +11,47 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from k8s.acceptance.site import NotAsItShouldBe, NotLookedAt, Site
+from k8s.acceptance.site import Document, NotAsItShouldBe, NotLookedAt, Site
 
 _TENANT = "studio.xpulink.ai/tenant"
 _DRIVER = "studio.xpulink.ai/driver"
+_SCALED_OBJECTS = "scaledobjects.keda.sh"
+_REQUESTS = 60  # more than the demo tenant may send in a minute
 _CERTIFICATE_DAYS = 14
 _BACKUP_AGE = timedelta(hours=36)
 _DRILL_AGE = timedelta(days=9)
 
 
-def _models(site: Site) -> list[str]:
+def _models(site: Site) -> list[dict[str, Any]]:
     answer = site.ask("GET", "/v1/models")
     if answer.status_code != 200:
         raise NotAsItShouldBe(f"/v1/models answers {answer.status_code}: {answer.text[:200]}")
-    return [model["id"] for model in answer.json()["data"]]
+    found: list[dict[str, Any]] = answer.json()["data"]
+    return found
+
+
+def _warm(site: Site) -> list[str]:
+    """Models that chat and answer now."""
+    warm = [model["id"] for model in _models(site) if (model["task"], model["state"]) == ("chat", "warm")]
+    if not warm:
+        raise NotAsItShouldBe("no model that chats is warm: bin/studio fleet status says when one opens")
+    return warm
+
+
+def _question(model: str) -> dict[str, Any]:
+    return {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 def two_models_answer(site: Site) -> str:
     """With a stream, too, and each answer says what it used."""
     answered = []
-    for model in _models(site):
-        question: dict[str, Any] = {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}
-        answer = site.ask("POST", "/v1/chat/completions", body=question)
+    for model in _warm(site):
+        answer = site.ask("POST", "/v1/chat/completions", body=_question(model))
         if answer.status_code != 200:
-            continue  # closed, or no model that chats
+            raise NotAsItShouldBe(f"{model} is warm and answers {answer.status_code}: {answer.text[:200]}")
         if answer.json()["usage"]["completion_tokens"] < 1:
             raise NotAsItShouldBe(f"{model} answers without a token")
-        streamed = site.ask("POST", "/v1/chat/completions", body=question | {"stream": True})
+        streamed = site.ask("POST", "/v1/chat/completions", body=_question(model) | {"stream": True})
         if not streamed.text.rstrip().endswith("data: [DONE]"):
             raise NotAsItShouldBe(f"a stream of {model} does not end")
         answered.append(model)
@@ -46,38 +61,59 @@ def two_models_answer(site: Site) -> str:
 
 
 def usage_is_counted(site: Site) -> str:
-    """What an answer says that it used comes up in the tenant's usage."""
-    answer = site.ask("GET", "/v1/usage")
+    """What an answer says that it used comes up in the tenant's usage, token for token."""
+    tag = f"acceptance-{secrets.token_hex(6)}"
+    answer = site.ask("POST", "/v1/chat/completions", body=_question(_warm(site)[0]), tag=tag)
     if answer.status_code != 200:
-        raise NotAsItShouldBe(f"/v1/usage answers {answer.status_code}")
-    if not answer.json():
-        raise NotAsItShouldBe("no usage is known: is the gateway's journal shipped?")
-    return "known"
+        raise NotAsItShouldBe(f"a chat answers {answer.status_code}: {answer.text[:200]}")
+    used = answer.json()["usage"]
+    told = (1, used["prompt_tokens"], used["completion_tokens"])
+    counted: list[tuple[int, int, int]] = []
+    give_up_at = time.monotonic() + site.patience_seconds
+    while counted != [told]:
+        if time.monotonic() > give_up_at:
+            raise NotAsItShouldBe(
+                f"an answer used {told[1]} + {told[2]} tokens, and after {site.patience_seconds:.0f} s"
+                f" /v1/usage knows {counted or 'nothing'}: is the gateway's journal shipped?"
+            )
+        time.sleep(0.2)
+        usage = site.ask("GET", f"/v1/usage?group_by=tag&tag={tag}")
+        if usage.status_code != 200:
+            raise NotAsItShouldBe(f"/v1/usage answers {usage.status_code}: {usage.text[:200]}")
+        rows = usage.json()["data"]
+        counted = [(row["requests"], row["prompt_tokens"], row["completion_tokens"]) for row in rows]
+    return f"{told[1]} + {told[2]} tokens"
 
 
 def a_limit_holds(site: Site) -> str:
     """A tenant with a small limit is refused with 429 and told when to come again."""
     if site.limited_key is None:
         raise NotLookedAt("give STUDIO_LIMITED_KEY: a key of a demo tenant with few requests a minute")
-    model = next(iter(_models(site)), "")
-    for _ in range(60):
-        question = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "?"}]}
+    question = _question(_warm(site)[0]) | {"max_tokens": 1}
+    for _ in range(_REQUESTS):
         answer = site.ask("POST", "/v1/chat/completions", site.limited_key, question)
         if answer.status_code == 429:
             if "retry-after" not in answer.headers:
                 raise NotAsItShouldBe("429 without Retry-After")
             return f"after {answer.headers['retry-after']} s again"
-    raise NotAsItShouldBe("60 requests in a row were let through")
+        if answer.status_code != 200:
+            raise NotAsItShouldBe(f"the limited key gets {answer.status_code}: {answer.text[:200]}")
+    raise NotAsItShouldBe(f"{_REQUESTS} requests in a row were let through")
 
 
 def each_deployment_has_one_driver(site: Site) -> str:
     """And does what it says: none is scaled by two."""
     deployments = site.objects("deployments", site.engines, f"app.kubernetes.io/part-of=xpulink-ai-studio,{_DRIVER}")
-    scaled = {one["spec"]["scaleTargetRef"]["name"] for one in site.objects("hpa", site.engines)}
+    kedas = site.objects(_SCALED_OBJECTS, site.engines) if site.knows(_SCALED_OBJECTS) else []
+    by_keda = {one["spec"]["scaleTargetRef"]["name"] for one in kedas}
+    by_others = {one["spec"]["scaleTargetRef"]["name"] for one in site.objects("hpa", site.engines)}
     for one in deployments:
         name, driver = one["metadata"]["name"], one["metadata"]["labels"][_DRIVER]
-        if driver != "keda" and name in scaled:
-            raise NotAsItShouldBe(f"{name} has the driver {driver}, and an autoscaler scales it, too")
+        if driver != "keda" and name in by_keda | by_others:
+            what = "a ScaledObject" if name in by_keda else "an autoscaler"
+            raise NotAsItShouldBe(f"{name} has the driver {driver}, and {what} scales it, too")
+        if driver == "keda" and name not in by_keda:
+            raise NotAsItShouldBe(f"{name} has the driver keda, and no ScaledObject names it")
     if not deployments:
         raise NotAsItShouldBe(f"no engine runs in {site.engines}")
     return f"{len(deployments)} Deployments"
@@ -170,14 +206,18 @@ def fine_tunes_have_their_place(site: Site) -> str:
 
 def a_backup_was_made_and_one_restored(site: Site) -> str:
     """By the CronJobs' own word, of the last night and the last week."""
-    jobs = {one["metadata"]["name"].rsplit("-", 1)[-1]: one for one in site.objects("cronjobs", site.platform)}
     for name, age in (("backup", _BACKUP_AGE), ("drill", _DRILL_AGE)):
-        if name not in jobs:
-            raise NotAsItShouldBe(f"there is no CronJob `{name}` in {site.platform}: backup.enabled of the data chart")
-        done = jobs[name]["status"].get("lastSuccessfulTime")
-        if done is None or datetime.now(UTC) - datetime.fromisoformat(done) > age:
-            raise NotAsItShouldBe(f"the last good {name} was {done or 'never'}: kubectl logs of its newest Job")
+        _has_succeeded(site.objects("cronjobs", site.platform), name, age, datetime.now(UTC))
     return "both"
+
+
+def _has_succeeded(jobs: list[Document], name: str, age: timedelta, now: datetime) -> None:
+    found = [one for one in jobs if one["metadata"]["name"].rsplit("-", 1)[-1] == name]
+    if not found:
+        raise NotAsItShouldBe(f"there is no CronJob `{name}`: backup.enabled of the data chart")
+    done = found[0].get("status", {}).get("lastSuccessfulTime")
+    if done is None or now - datetime.fromisoformat(done) > age:
+        raise NotAsItShouldBe(f"the last good {name} was {done or 'never'}: kubectl logs of its newest Job")
 
 
 def the_certificate_is_valid_for_two_weeks(site: Site) -> str:

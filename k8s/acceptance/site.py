@@ -44,6 +44,7 @@ class Site:
     gateway_url: str | None = None
     api_key: str | None = None
     limited_key: str | None = None  # of a tenant with a small limit
+    patience_seconds: float = 30.0  # for a journal that ships every few seconds
     probe_image: str | None = None  # ours of the gateway, by digest
 
     def run(self, *arguments: str, text: str | None = None) -> str:
@@ -69,11 +70,17 @@ class Site:
         found: list[Document] = json.loads(self.run("get", kind, *where, *labels, "--output", "json"))["items"]
         return found
 
-    def ask(self, method: str, path: str, key: str | None = None, body: Any = None) -> httpx.Response:
+    def knows(self, kind: str) -> bool:
+        """Whether the cluster has a kind of somebody else's: `scaledobjects.keda.sh`."""
+        return bool(self.run("get", "crd", kind, "--ignore-not-found", "--output", "name").strip())
+
+    def ask(
+        self, method: str, path: str, key: str | None = None, body: Any = None, tag: str | None = None
+    ) -> httpx.Response:
         """The gateway."""
         if not self.gateway_url or not self.api_key:
             raise NotLookedAt("give STUDIO_GATEWAY_URL and STUDIO_API_KEY")
-        headers = {"authorization": f"Bearer {key or self.api_key}"}
+        headers = {"authorization": f"Bearer {key or self.api_key}"} | ({"x-studio-tag": tag} if tag else {})
         try:
             return httpx.request(
                 method, f"{self.gateway_url.rstrip('/')}{path}", headers=headers, json=body, timeout=120

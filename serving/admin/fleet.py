@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
 from serving.admin.access import Caller, Transaction
 from serving.fleet import engine_keys
 from studio import clock, ids
 from studio.db.catalog import ModelVariant
-from studio.db.fleet import DesiredReplicas, EngineKey, Replica
+from studio.db.fleet import DesiredReplicas, EngineKey, EngineStart, Replica
 from studio.errors import Conflict, InvalidRequest, ModelNotFound, NotFound
 from studio.sealing import seal
 from studio.tenants import audit
@@ -22,6 +23,7 @@ from studio.tenants import audit
 router = APIRouter()
 
 PROBE_SECONDS = 5.0
+STARTS_LOOKED_AT = 1000  # some months of a fleet's mornings
 
 
 class AttachedEngine(BaseModel):
@@ -61,11 +63,19 @@ class DesiredView(BaseModel):
     decided_at: datetime
 
 
+class StartsView(BaseModel):
+    """How long a model's last starts in a cluster took, the newest first. `k8s/engine_values.py` reads it."""
+
+    model: str
+    seconds: list[float]
+
+
 class FleetReport(BaseModel):
     """Everything that runs or should."""
 
     desired: list[DesiredView]
     replicas: list[ReplicaView]
+    starts: list[StartsView]
 
 
 @router.get("/fleet")
@@ -88,6 +98,7 @@ def get_fleet(session: Transaction) -> FleetReport:
             for row in session.scalars(select(DesiredReplicas).order_by(DesiredReplicas.variant_id))
         ],
         replicas=[_view(replica) for replica in replicas],
+        starts=_starts(session),
     )
 
 
@@ -141,6 +152,14 @@ def delete_replica(replica_id: str, caller: Caller, session: Transaction) -> Rep
     audit(session, caller.actor, "fleet.detach", replica.variant_id, None, {"url": replica.url})
     session.flush()
     return _view(replica)
+
+
+def _starts(session: Session) -> list[StartsView]:
+    started = select(EngineStart).order_by(EngineStart.ready_at.desc())
+    by_model: dict[str, list[float]] = {}
+    for one in session.scalars(started.limit(STARTS_LOOKED_AT)):
+        by_model.setdefault(one.variant_id, []).append((one.ready_at - one.started_at).total_seconds())
+    return [StartsView(model=model, seconds=seconds) for model, seconds in sorted(by_model.items())]
 
 
 def _base_url(written: str) -> str:

@@ -37,7 +37,9 @@ from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.feed import Feed
+from serving.fleet import states
 from serving.fleet.view import FleetView
+from serving.probing import probe_forever
 from serving.tokens.wire import ENDPOINTS
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
@@ -89,6 +91,7 @@ class Drain:
         self._pace = equipment.pace
         self._on_progress = on_progress
         self._view = FleetView()
+        self._engines = Engines()
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._ledger = asyncio.Lock()  # one writer of this worker's counts at a time
         self._stopping = False
@@ -108,10 +111,10 @@ class Drain:
         log.info("batch_worker_started", worker=str(self.id))
         budgets = Budgets(Draws(self._database, self.id))
         feed = Feed(self._database.url.render_as_string(hide_password=False), (budgets, self._view))
-        engines = Engines()
         lanes = Lanes(self._room_for)
-        asker = Asker(engines, lambda: self._view.fleet, budgets, self._cache_salt_key)
-        following = [asyncio.create_task(work) for work in (feed.run(), budgets.tidy())]
+        asker = Asker(self._engines, lambda: self._view.fleet, budgets, self._cache_salt_key)
+        probing = probe_forever(self._engines, self._view)
+        following = [asyncio.create_task(work) for work in (feed.run(), budgets.tidy(), probing)]
         beating = asyncio.create_task(self._beat())
         try:
             await feed.loaded.wait()
@@ -122,7 +125,7 @@ class Drain:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError, WorkerClosed):
                 await beating
-            await engines.close()
+            await self._engines.close()
             lost = self._has_lost_work or asker.has_lost_work
             await self._write(lambda session: workers.close(session, self.id, clock.now(), lost_work=lost))
             log.info("batch_worker_stopped", worker=str(self.id), lost_work=lost)
@@ -346,7 +349,11 @@ class Drain:
     # what the fleet has
 
     def _room_for(self, lane: str) -> int:
-        ready = sum(replica.state == "ready" for replica in self._view.fleet.replicas.get(lane, ()))
+        fleet, variant = self._view.fleet, self._view.fleet.variants.get(lane)
+        silent = self._engines.balancer.health.silent()
+        if variant is not None and states.state(fleet, variant, clock.now(), silent) in ("cold", "starting"):
+            return 0  # an attached engine outside its hours: its row says for ever that it is ready
+        ready = sum(replica.state == "ready" for replica in fleet.replicas.get(lane, ()))
         if ready:
             self._last_ready[lane] = time.monotonic()
         return ready * self._pace.lines_per_replica

@@ -32,7 +32,6 @@ Row = TypeVar("Row")
 
 log = structlog.get_logger()
 
-VariantState = Literal["warm", "starting", "cold", "not_deployed"]
 ReplicaState = Literal["starting", "ready", "draining"]
 
 
@@ -66,6 +65,7 @@ class Variant:
     first_token_target_ms: int | None = None  # promised; what misses it pays the base price
     first_token_target_prompt_tokens: int | None = None  # for prompts of at most so many; None: all
     warmup_stages: list[list[Decimal]] = field(default_factory=list)  # of the same: weights, start, first answer, s
+    desired_since: datetime | None = None  # when its number of replicas, or the reason for it, was decided
     runs: str = ""  # weights, flags and environment of the engine: another text, other answers
 
     @property
@@ -141,6 +141,16 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Pods:
+    """A variant's pods in a cluster, as our driver saw them at their last change (`studio/cluster/scaling.py`)."""
+
+    variant_id: str
+    outcome: str
+    trouble: str | None
+    unready_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """One consistent reading."""
 
@@ -150,6 +160,8 @@ class Fleet:
     own_prices: Mapping[tuple[UUID, str], tuple[Price, ...]] = field(default_factory=dict)  # by tenant and variant
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # by name, of all tenants
     hours: Hours = field(default_factory=Hours)
+    pods: Mapping[str, Pods] = field(default_factory=dict)  # by variant, of those that our driver scales
+    away_since: datetime | None = None  # the cluster's API server does not answer our driver
     read_at: datetime | None = None
 
     def prices_for(self, tenant_id: UUID, variant_id: str) -> tuple[Price, ...]:
@@ -178,29 +190,6 @@ class Fleet:
     def replicas_for(self, variant: Variant) -> tuple[Replica, ...]:
         """All that answer for the variant or will."""
         return self.replicas.get(variant.replicas_of, ())
-
-    def state(self, variant: Variant) -> VariantState:
-        """In one word, for people."""
-        states = {replica.state for replica in self.replicas_for(variant)}
-        if "ready" in states:
-            return "warm"
-        if not variant.deployed and not states:
-            return "not_deployed"
-        return "starting" if "starting" in states or variant.desired_replicas > 0 else "cold"
-
-    def ready_at(self, variant: Variant, now: datetime) -> datetime | None:
-        """When a replica should answer; `now` if one does; None when none is on its way."""
-        state = self.state(variant)
-        if state == "warm":
-            return now
-        if state == "not_deployed":
-            return None
-        if state == "cold":
-            starts_at = self.hours.starts_at(variant.running, now + self.hours.offset)
-            return None if starts_at is None else starts_at - self.hours.offset + variant.expected_warmup
-        started = [replica.created_at for replica in self.replicas_for(variant) if replica.state == "starting"]
-        # A start that already takes longer than usual is still expected soon, not in the past.
-        return max(min(started, default=now) + variant.expected_warmup, now + timedelta(seconds=1))
 
     def opens_at(self, variant: Variant, now: datetime) -> datetime | None:
         """When a closed variant opens, on the clock of opening hours and in their zone. None: open, or never."""
@@ -247,6 +236,8 @@ class FleetView:
             own_prices = await _rows(connection, tuple_row, _OWN_PRICES)
             adapters = await _rows(connection, class_row(Adapter), _ADAPTERS)
             hours = await _hours(connection)
+            pods = await _rows(connection, class_row(Pods), _PODS)
+            contact = await _rows(connection, tuple_row, "select away_since from cluster_contact")
         self.fleet = Fleet(
             variants={variant.id: variant for variant in variants},
             replicas={
@@ -263,6 +254,8 @@ class FleetView:
             },
             adapters={adapter.name: adapter for adapter in adapters},
             hours=hours,
+            pods={one.variant_id: one for one in pods},
+            away_since=contact[0][0] if contact else None,
             read_at=clock.now(),
         )
         self._next.set()
@@ -317,9 +310,15 @@ _VARIANTS = """
            v.engine_flags ? '--enable-lora' as takes_adapters, m.sunset_on, m.notice, m.listed_at, m.vision,
            v.first_token_target_ms, v.first_token_target_prompt_tokens,
            concat_ws(' ', a.weights_id, a.engine_flags, a.engine_env) as runs,
-           coalesce(d.replicas, 0) as desired_replicas, a.site_replicas, a.closed_replicas, a.calendar_id,
-           array(select w.weights_seconds + w.start_seconds + w.first_token_seconds from warmups w
-                 where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_seconds,
+           coalesce(d.replicas, 0) as desired_replicas, d.decided_at as desired_since,
+           a.site_replicas, a.closed_replicas, a.calendar_id,
+           array(select seconds from (
+                     select w.weights_seconds + w.start_seconds + w.first_token_seconds as seconds, w.ready_at
+                     from warmups w where w.variant_id = a.id
+                     union all
+                     select extract(epoch from s.ready_at - s.started_at), s.ready_at
+                     from engine_starts s where s.variant_id = a.id) starts
+                 order by ready_at desc limit 5) as warmup_seconds,
            array(select array[w.weights_seconds, w.start_seconds, w.first_token_seconds] from warmups w
                  where w.variant_id = a.id order by w.ready_at desc limit 5) as warmup_stages
     from model_variants v
@@ -337,6 +336,7 @@ _REPLICAS = """
     where r.state in ('starting', 'ready', 'draining')
     order by r.created_at
 """
+_PODS = "select variant_id, outcome, trouble, unready_since from engine_pods"
 _KEYS = "select replica_id, sealed from engine_keys"
 _OVERRIDES = """
     select id, variant_id, starts_at, ends_at, replicas, reason, created_by, created_at from hours_overrides

@@ -14,6 +14,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from serving.fleet.states import VariantState
 from serving.fleet.view import Fleet, Variant
 from serving.identity.needs import PUBLIC
 from serving.replica_health import Health
@@ -76,7 +77,7 @@ class CatalogTier(BaseModel):
     tier: Literal["base", "fast"]
     context_tokens: int
     max_output_tokens: int | None
-    state: models.ModelState
+    state: VariantState
     is_open: bool
     eta_seconds: int | None  # until it answers: 0 when warm, null when nothing will wake it
     usual_warmup_seconds: int  # from the decision to start it to its first answer, as measured here lately

@@ -11,6 +11,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from serving import routing
+from serving.fleet import states
+from serving.fleet.states import VariantState
 from serving.fleet.view import Fleet, Variant
 from serving.keys import KeyRecord, require_model
 from serving.replica_health import Health
@@ -28,10 +30,6 @@ from studio.tenants import audit_own
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-# Unreachable: replicas are there, and none of them answers the gateway that was asked.
-ModelState = Literal["warm", "unreachable", "starting", "cold", "not_deployed"]
-
-
 class Model(BaseModel):
     """OpenAI's model object and what else a caller needs to choose."""
 
@@ -46,7 +44,8 @@ class Model(BaseModel):
     vision: bool  # whether it reads images
     context_tokens: int
     max_output_tokens: int | None
-    state: ModelState
+    state: VariantState
+    state_reason: str | None  # why it does not answer, in plain words, where its cluster says so
     eta_seconds: int | None  # until it answers: 0 when warm, null when nothing is known to wake it
     hours: str  # opening hours, in words
     opens_at: datetime | None  # null when it is open, or when it is not known to open
@@ -126,18 +125,13 @@ def _model(fleet: Fleet, target: Target, caller: KeyRecord, now: datetime, healt
     return base.model_copy(update=own | {"created": int(target.adapter.created_at.timestamp())})
 
 
-def _state(fleet: Fleet, variant: Variant, health: Health) -> ModelState:
-    state = fleet.state(variant)
-    ready = [replica for replica in fleet.replicas_for(variant) if replica.state == "ready"]
-    return state if not ready or any(health.is_healthy(replica.id) for replica in ready) else "unreachable"
-
-
 def variant_model(
     fleet: Fleet, variant: Variant, now: datetime, health: Health, tenant_id: UUID | None = None
 ) -> Model:
     """One variant as callers see it, at what the tenant pays. None: at the list's prices, for everybody."""
-    state = _state(fleet, variant, health)
-    ready_at = None if state == "unreachable" else fleet.ready_at(variant, now)
+    silent = health.ejected()
+    state = states.state(fleet, variant, now, silent)
+    ready_at, why = states.ready_at(fleet, variant, now, silent), states.reason(fleet, variant, now)
     prices: dict[str, dict[str, str]] = defaultdict(dict)
     listed = fleet.prices.get(variant.id, ())
     for price in listed if tenant_id is None else fleet.prices_for(tenant_id, variant.id):
@@ -155,6 +149,7 @@ def variant_model(
         context_tokens=variant.context_tokens,
         max_output_tokens=variant.max_output_tokens,
         state=state,
+        state_reason=None if state == "warm" or why is None else f"{why[0].upper()}{why[1:]}.",
         eta_seconds=None if ready_at is None else round((ready_at - now).total_seconds()),
         hours=str(fleet.hours.calendar_of(variant.running) or "around the clock"),
         opens_at=fleet.opens_at(variant, now),

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from serving.fleet.states import VariantState
 from serving.identity.needs import PUBLIC
 from serving.reference import reference
 from serving.routes import models
@@ -58,7 +59,7 @@ _DOCS_STYLE = _style("first.css", "docs.css")
 async def first_page(parts: Parts) -> HTMLResponse:
     """For people. Programs ask `/v1/models`."""
     catalog = models.models(parts.view.fleet, clock.now(), parts.engines.balancer.health)
-    order = {state: place for place, state in enumerate(get_args(models.ModelState))}
+    order = {state: place for place, state in enumerate(get_args(VariantState))}
     page = _templates.get_template("first.html").render(
         models=sorted(catalog, key=lambda model: order[model.state]),
         here=[model for model in catalog if model.state != "not_deployed"],

@@ -151,7 +151,8 @@ class TokenEndpoint:
                 reservation = await self._reserve_reuse(caller, started_at, variant, reuse.hit)
             else:
                 # Who waits for a cold model counts as a running request: its body is held here meanwhile.
-                target = await waiting.ready_target(self._gateway.view, client, call.model, caller.tenant_id)
+                health = self._gateway.engines.balancer.health
+                target = await waiting.ready_target(self._gateway.view, health, client, call.model, caller.tenant_id)
                 variant = target.variant
                 if self._endpoint.is_metered:
                     reservation = await self._reserve(caller, started_at, call, variant, body_bytes)

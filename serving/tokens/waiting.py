@@ -1,7 +1,8 @@
 """`x-max-wait`: a caller that would rather wait for a cold model than be told to come back.
 
-Who waits is woken by the next reading of the fleet, which follows a replica's change within milliseconds. Nothing is
-reserved or sent meanwhile, and a caller that leaves is let go at once.
+Who waits is woken by the next reading of the fleet, which follows a replica's change within milliseconds. One comes
+every two seconds anyway: that an engine of somebody else's begins to answer is announced by nobody. Nothing is reserved
+or sent meanwhile, and a caller that leaves is let go at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from serving import routing
 from serving.fleet.view import FleetView
+from serving.replica_health import Health
 from serving.routing import Target
 from serving.tokens.client import Client, ClientLeft
 from studio.errors import InvalidRequest
@@ -36,16 +38,16 @@ def seconds_of(header: str | None) -> float:
     return seconds
 
 
-async def ready_target(view: FleetView, client: Client, model: str, tenant_id: UUID) -> Target:
+async def ready_target(view: FleetView, health: Health, client: Client, model: str, tenant_id: UUID) -> Target:
     """What `model` means, once a replica answers for it or the caller's patience is over, whichever comes first."""
     patience = seconds_of(client.header(HEADER.encode()))
     target = routing.target_named(view.fleet, model, tenant_id)
-    if not patience or routing.is_ready(view.fleet, target):
+    if not patience or routing.is_ready(view.fleet, target, health.silent()):
         return target
     left = asyncio.Event()
     client.watch(left.set)
     leaving = asyncio.create_task(left.wait())
-    waiting = asyncio.create_task(_until_ready(view, model, tenant_id))
+    waiting = asyncio.create_task(_until_ready(view, health, model, tenant_id))
     try:
         await asyncio.wait({leaving, waiting}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if client.left:
@@ -57,7 +59,9 @@ async def ready_target(view: FleetView, client: Client, model: str, tenant_id: U
         waiting.cancel()
 
 
-async def _until_ready(view: FleetView, model: str, tenant_id: UUID) -> Target:
-    while not routing.is_ready(view.fleet, target := routing.target_named(view.fleet, model, tenant_id)):
+async def _until_ready(view: FleetView, health: Health, model: str, tenant_id: UUID) -> Target:
+    while True:
+        target = routing.target_named(view.fleet, model, tenant_id)
+        if routing.is_ready(view.fleet, target, health.silent()):
+            return target
         await view.next()
-    return target

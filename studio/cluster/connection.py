@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any, Self
 
 import httpx2
@@ -18,6 +19,7 @@ from studio.cluster.tenant_objects import Manifest
 from studio.errors import Conflict, PermissionDenied, StudioError
 
 FIELD_MANAGER = "studio"
+SILENCE_SECONDS = 5.0  # after which a request counts as not answered; a tick asks a handful of them
 
 # Every kind that we touch, and no other: a role that knows them is the least that is needed (docs/kubernetes.md).
 _KINDS: dict[str, Any] = {
@@ -65,7 +67,7 @@ class Cluster:
             config = KubeConfig.from_env().get()
         except (ConfigError, OSError) as error:
             raise ClusterUnknown(f"There is no cluster to talk to: {error}. Set KUBECONFIG.") from error
-        return cls(Client(config=config, field_manager=FIELD_MANAGER))
+        return cls(Client(config=config, field_manager=FIELD_MANAGER, timeout=httpx2.Timeout(SILENCE_SECONDS)))
 
     def close(self) -> None:
         """Its connections, at the end."""
@@ -150,5 +152,7 @@ def _in_our_words(what: str) -> Iterator[None]:
         if status.code is not None and status.code >= 500:
             raise ClusterAway(said) from error
         raise StudioError(said) from error
+    except JSONDecodeError as error:
+        raise ClusterAway(f"The cluster could not {what}: what answers there is no API server.") from error
     except httpx2.HTTPError as error:
         raise ClusterAway(f"The cluster could not be asked to {what}: {error or type(error).__name__}.") from error

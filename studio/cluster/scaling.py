@@ -3,20 +3,24 @@
 One owner per Deployment. The engine chart says who it is (`studio.xpulink.ai/driver`); where an autoscaler names the
 same Deployment, or two releases run one variant, nothing is written and the conflict is told, again and again, until a
 person has settled it. Level-triggered: what is missed while the API server is away is made up for by the next tick.
+How a Deployment that has the right number does is `health.py`'s to say.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
 from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from studio.cluster.connection import Cluster, ClusterConflict
-from studio.cluster.pods import trouble_of
+from studio.cluster.health import Before, Health, health, since
+from studio.cluster.pods import Trouble
 from studio.cluster.tenant_objects import Manifest
 from studio.db.fleet import DesiredReplicas
 from studio.errors import StudioError
@@ -39,6 +43,7 @@ class ScaleState:
     ready: int
     outcome: Outcome
     said: str = ""
+    health: Health = field(default_factory=Health)
 
     @property
     def is_in_order(self) -> bool:
@@ -51,17 +56,24 @@ def desired_by_variant(session: Session) -> dict[str, int]:
     return dict(session.execute(select(DesiredReplicas.variant_id, DesiredReplicas.replicas)).tuples().all())
 
 
-def drive(cluster: Cluster, namespace: str, desired: Mapping[str, int]) -> list[ScaleState]:
+def drive(
+    cluster: Cluster, namespace: str, desired: Mapping[str, int], before: Mapping[str, Before], now: datetime
+) -> list[ScaleState]:
     """Scale every Deployment of ours to what is desired; a variant that nobody decided about is left as it is.
 
-    ClusterAway and ClusterRefused when the cluster cannot be listed; what fails for one Deployment is in its state.
+    `before` is what the tick before saw, by variant. ClusterAway and ClusterRefused when the cluster cannot be listed;
+    what fails for one Deployment is in its state.
     """
     by_variant: defaultdict[str, list[Manifest]] = defaultdict(list)
     for deployment in cluster.list("Deployment", namespace, OURS):
         by_variant[deployment["metadata"].get("annotations", {}).get(VARIANT_ANNOTATION, "")].append(deployment)
     owners = dict(_autoscalers(cluster, namespace))
+    pods = cache(lambda: cluster.list("Pod", namespace))  # asked for once, and only where something is not in order
     return [
-        _drive_one(cluster, variant, deployment, desired.get(variant), owners, is_alone=len(deployments) == 1)
+        _drive_one(
+            *(cluster, variant, deployment, desired.get(variant), owners, pods, before.get(variant, Before()), now),
+            is_alone=len(deployments) == 1,
+        )
         for variant, deployments in sorted(by_variant.items())
         for deployment in deployments
     ]
@@ -82,6 +94,9 @@ def _drive_one(
     deployment: Manifest,
     desired: int | None,
     owners: Mapping[str, str],
+    all_pods: Callable[[], list[Manifest]],
+    before: Before,
+    now: datetime,
     *,
     is_alone: bool,
 ) -> ScaleState:
@@ -89,32 +104,35 @@ def _drive_one(
     name, pods = metadata["name"], deployment["spec"].get("replicas", 1)
     ready = deployment.get("status", {}).get("readyReplicas", 0)
 
-    def state(outcome: Outcome, said: str = "", now: int = pods) -> ScaleState:
-        return ScaleState(variant, name, pods if desired is None else desired, now, ready, outcome, said)
+    def state(outcome: Outcome, said: str, told: int = pods, how: Health | None = None) -> ScaleState:
+        wanted = pods if desired is None else desired
+        return ScaleState(variant, name, wanted, told, ready, outcome, said, how or Health())
+
+    def conflict(said: str) -> ScaleState:
+        trouble = Trouble("drivers", said)
+        return state("conflict", said, how=Health(trouble, since(before, trouble, now), before.unready_since))
 
     if name in owners:
-        return state("conflict", f"{owners[name]} scales it, too: remove that, or set the release's driver to keda.")
+        return conflict(f"{owners[name]} scales it, too: remove that, or set the release's driver to keda.")
     if not is_alone:
-        return state("conflict", "Several Deployments run this variant: remove all but one release.")
+        return conflict("Several Deployments run this variant: remove all but one release.")
     if desired is None:
-        return state(
-            "conflict", f"The fleet has no variant {variant!r}: it left the catalog, or the release is misnamed."
-        )
+        return conflict(f"The fleet has no variant {variant!r}: it left the catalog, or the release is misnamed.")
     if pods != desired:
+        unready = Health(unready_since=now if ready < desired else None)
         try:
             cluster.scale(name, metadata["namespace"], desired, metadata["resourceVersion"])
         except ClusterConflict:
-            return state("busy", "It was being changed; the next tick looks again.")
+            return state("busy", "It was being changed; the next tick looks again.", how=unready)
         except StudioError as error:
-            return state("failed", error.message)
-        return state("scaled", f"{pods} -> {desired}", desired)
+            trouble = Trouble("scale", error.message)
+            how = Health(trouble, since(before, trouble, now), before.unready_since or unready.unready_since)
+            return state("failed", error.message, how=how)
+        return state("scaled", f"{pods} -> {desired}", desired, unready)
     if ready >= desired:
-        return state("in order")
-    trouble = trouble_of(cluster.list("Pod", metadata["namespace"], _selector(deployment)))
-    if trouble:
-        return state("stuck", trouble)
-    return state("starting", f"{ready} of {desired} ready")
-
-
-def _selector(deployment: Manifest) -> str:
-    return ",".join(f"{name}={value}" for name, value in deployment["spec"]["selector"]["matchLabels"].items())
+        return state("in order", "")
+    how = health(deployment, all_pods(), before, now)
+    waits = f"{ready} of {desired} ready"
+    if how.is_stuck and how.trouble is not None:
+        return state("stuck", how.trouble.said, how=how)
+    return state("starting", waits if how.trouble is None else f"{waits}; {how.trouble.said}", how=how)

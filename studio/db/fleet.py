@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Numeric, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Numeric, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import Base, RecordedAt, Tokens, UuidKey
@@ -50,6 +50,53 @@ class Replica(Base):
     # Of an attached engine; our own run as many requests at once as their variant says.
     max_num_seqs: Mapped[int | None] = mapped_column(CheckConstraint("max_num_seqs > 0", "max_num_seqs_positive"))
     needs_key: Mapped[bool] = mapped_column(server_default="false")
+
+
+class EnginePods(Base):
+    """How a variant's pods are, as our driver in a cluster saw them at their last change. No row: it drives none."""
+
+    __tablename__ = "engine_pods"
+
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
+    outcome: Mapped[str] = mapped_column(
+        CheckConstraint(
+            "outcome in ('in order', 'scaled', 'busy', 'starting', 'stuck', 'conflict', 'failed')", "outcome_known"
+        )
+    )
+    trouble: Mapped[str | None] = mapped_column(
+        CheckConstraint(
+            "trouble in ('image', 'configuration', 'weights', 'engine', 'room', 'quota', 'refused', 'deadline',"
+            " 'drivers', 'scale')",
+            "trouble_known",
+        )
+    )
+    said: Mapped[str]  # Kubernetes' own words: they name nodes and registries, so the gateway does not read them
+    trouble_since: Mapped[datetime | None]
+    unready_since: Mapped[datetime | None]  # fewer pods are ready than should be
+    changed_at: Mapped[datetime]
+
+
+class EngineStart(Base):
+    """A start of a variant's pods in a cluster, from the number that asked for them until all were ready, as our driver
+    saw it: to a tick. What `Warmup` is to our own processes. Append-only."""
+
+    __tablename__ = "engine_starts"
+
+    variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(primary_key=True)
+    ready_at: Mapped[datetime] = mapped_column(CheckConstraint("ready_at >= started_at", "ready_after_start"))
+
+
+class ClusterContact(Base):
+    """Whether the cluster's API server answers our driver. One row, once it has asked."""
+
+    __tablename__ = "cluster_contact"
+
+    id: Mapped[int] = mapped_column(
+        SmallInteger, CheckConstraint("id = 1", "one_row"), primary_key=True, autoincrement=False
+    )
+    away_since: Mapped[datetime | None]  # None: it answers
+    said: Mapped[str]
 
 
 class EngineKey(Base):

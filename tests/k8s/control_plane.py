@@ -1,4 +1,6 @@
-"""A real API server with its etcd, from the binaries that `KUBEBUILDER_ASSETS` names. No controllers, no nodes."""
+"""A real API server with its etcd, from the binaries that `KUBEBUILDER_ASSETS` names; with controllers and a scheduler
+where those lie beside them. Or a cluster that is there already, by `KUBECONFIG` and `STUDIO_CLUSTER_TESTS=kubeconfig`,
+for tests that keep to namespaces of their own."""
 
 from __future__ import annotations
 
@@ -25,19 +27,32 @@ from tests.local.eventually import eventually
 from tests.server import free_port
 
 ASSETS = "KUBEBUILDER_ASSETS"
-REQUIRED = "STUDIO_CLUSTER_TESTS"
+WANTED, GIVEN = "STUDIO_CLUSTER_TESTS", "kubeconfig"
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 START_SECONDS = 90.0
 
 
 def assets() -> Path:
     """The folder with the binaries. Without one: a failure where `STUDIO_CLUSTER_TESTS=required`, a skip elsewhere."""
+    if os.environ.get(WANTED) == GIVEN:
+        pytest.skip(
+            f"NOT RUN: it needs a control plane of its own, and {WANTED}={GIVEN} names a cluster that is in use"
+        )
     named = os.environ.get(ASSETS)
     if named and (Path(named) / "kube-apiserver").is_file():
         return Path(named)
     said = f"NOT RUN: {ASSETS} names no folder with etcd and kube-apiserver (docs/kubernetes.md says where from)"
-    if os.environ.get(REQUIRED) == "required":
+    if os.environ.get(WANTED) == "required":
         pytest.fail(said)
     pytest.skip(said)
+
+
+def controllers() -> Path:
+    """The same folder, if it holds controller-manager and scheduler, too. Many folders of assets do not."""
+    found = assets()
+    if not all((found / name).is_file() for name in CONTROLLERS):
+        pytest.skip(f"NOT RUN: {ASSETS} names a folder without {' and '.join(CONTROLLERS)}")
+    return found
 
 
 class ControlPlane:
@@ -93,15 +108,51 @@ class ControlPlane:
         """An object as it is stored."""
         return json.loads(self.succeed("kubectl", "get", kind, name, "--namespace", namespace, "--output", "json"))
 
+    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+        """One request, for those who ask often: kubectl takes 0.1 s. HTTPError says why not."""
+        return json.loads(self._asked(method, path, None if body is None else json.dumps(body).encode(), kind))
+
+    def forward(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
+        """What it answers to somebody else's request: the status, the kind and the bytes."""
+        try:
+            return 200, "application/json", self._asked(method, path, body, "application/json")
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["content-type"], error.read()
+
     def _get(self, path: str) -> bytes:
-        request = urllib.request.Request(self._url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310  # https to our own server
+        return self._asked("GET", path, None, "application/json")
+
+    def _asked(self, method: str, path: str, body: bytes | None, kind: str) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+        request = urllib.request.Request(self._url + path, body, headers, method=method)  # noqa: S310  # https to our own server
         context = ssl._create_unverified_context()  # noqa: S323  # our own server on loopback, with a fresh certificate
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
         with opener.open(request, timeout=10) as answer:
-            body: bytes = answer.read()
-        return body
+            content: bytes = answer.read()
+        return content
+
+
+class GivenCluster(ControlPlane):
+    """One that is there already, for tests that keep to a namespace of their own: kubectl and a kubeconfig, no more."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+    @classmethod
+    def named(cls) -> GivenCluster | None:
+        """That of KUBECONFIG, where `STUDIO_CLUSTER_TESTS=kubeconfig` says that it may be used for tests."""
+        if os.environ.get(WANTED) != GIVEN:
+            return None
+        named = os.environ.get("KUBECONFIG")
+        assert named, f"{WANTED}={GIVEN} needs KUBECONFIG"
+        return cls(Path(named))
+
+    def _asked(self, method: str, path: str, body: bytes | None, kind: str) -> bytes:
+        assert method == "GET", "a given cluster is written to by kubectl only"
+        return self.succeed("kubectl", "get", "--raw", path).encode()
 
 
 @contextmanager
@@ -142,3 +193,28 @@ def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
         )
         yield plane
     shutil.rmtree(folder / "etcd", ignore_errors=True)
+
+
+@contextmanager
+def controlled(binaries: Path, plane: ControlPlane) -> Iterator[None]:
+    """Its controllers and its scheduler, for the length of the block."""
+    folder = plane.kubeconfig.parent
+    options = {
+        "kube-controller-manager": [f"--cert-dir={folder}", "--controllers=*,-serviceaccount-token"],
+        "kube-scheduler": [f"--cert-dir={folder}"],
+    }
+    with ExitStack() as stack:
+        for name, its_own in options.items():
+            said = subprocess.run(
+                [str(binaries / name), "--version"], capture_output=True, text=True, check=True
+            ).stdout
+            if int(said.split(".")[1]) < 24:  # older ones have an insecure port, open by default
+                its_own.append("--port=0")
+            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            command = [str(binaries / name), f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false"]
+            process = subprocess.Popen(
+                [*command, f"--secure-port={free_port()}", *its_own], stdout=log, stderr=log, start_new_session=True
+            )
+            stack.callback(process.wait, timeout=20)
+            stack.callback(process.terminate)
+        yield

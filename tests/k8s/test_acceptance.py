@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import pytest
 
 from k8s.acceptance import machines, service
 from k8s.acceptance.__main__ import DAYS
-from k8s.acceptance.site import Check, Site, verdict
+from k8s.acceptance.site import Check, NotAsItShouldBe, Site, verdict
 from studio.settings import REPOSITORY
 from tests.k8s.control_plane import ControlPlane, assets, running
-from tests.k8s.rendering import DIGEST, TOOLS
+from tests.k8s.rendering import DIGEST, ENGINE, TOOLS, merged, only, template
+from tests.k8s.scaled_objects import scaled_object
 from tests.k8s.test_charts import assert_restricted
 
 
@@ -47,6 +50,16 @@ def has_status(plane: ControlPlane, path: str, status: dict[str, Any]) -> None:
     plane.succeed("kubectl", "replace", "--raw", f"{path}/status", "--filename", "-", text=json.dumps(stored))
 
 
+NODE_INFO = {
+    "kubeletVersion": "v1.31.4",
+    "containerRuntimeVersion": "containerd://2.0.1",
+    **dict.fromkeys(
+        ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "kubeProxyVersion", "operatingSystem"), ""
+    ),
+    "architecture": "amd64",
+}
+
+
 def test_nodes_and_cards_are_judged_with_a_way_out(plane: ControlPlane, site: Site) -> None:
     assert said(machines.nodes_are_ready, site) == (
         "FAILED",
@@ -56,13 +69,19 @@ def test_nodes_and_cards_are_judged_with_a_way_out(plane: ControlPlane, site: Si
     for name in ("node-1", "node-2"):
         labels = {"metax-tech.com/gpu.installed": "true"}
         make(plane, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
-    has_status(plane, "/api/v1/nodes/node-1", {"conditions": ready, "allocatable": {"metax-tech.com/gpu": "8"}})
+    made = {"conditions": ready, "nodeInfo": NODE_INFO}
+    has_status(plane, "/api/v1/nodes/node-1", made | {"allocatable": {"metax-tech.com/gpu": "8"}})
     assert "node-2 is not ready" in said(machines.nodes_are_ready, site)[1]
-    has_status(plane, "/api/v1/nodes/node-2", {"conditions": ready})
+    has_status(plane, "/api/v1/nodes/node-2", made | {"nodeInfo": NODE_INFO | {"kubeletVersion": "v1.29.9"}})
+    assert "node-2: its kubelet is v1.29.9" in said(machines.nodes_are_ready, site)[1]
+    docker = NODE_INFO | {"containerRuntimeVersion": "docker://27.1"}
+    has_status(plane, "/api/v1/nodes/node-2", made | {"nodeInfo": docker})
+    assert "node-2 runs docker://27.1" in said(machines.nodes_are_ready, site)[1]
+    has_status(plane, "/api/v1/nodes/node-2", made)
     plane.succeed("kubectl", "taint", "nodes", "node-1", "node.kubernetes.io/not-ready-")
     assert said(machines.nodes_are_ready, site) == ("passed", "node-1, node-2")
     assert "node-2 offers no metax-tech.com/gpu" in said(machines.cards_are_offered, site)[1]
-    has_status(plane, "/api/v1/nodes/node-2", {"conditions": ready, "allocatable": {"metax-tech.com/gpu": "8"}})
+    has_status(plane, "/api/v1/nodes/node-2", made | {"allocatable": {"metax-tech.com/gpu": "8"}})
     assert said(machines.cards_are_offered, site) == ("passed", "node-1: 8, node-2: 8")
     taint = "node-role.kubernetes.io/control-plane=:NoSchedule"
     plane.succeed("kubectl", "taint", "nodes", "node-1", taint)
@@ -127,6 +146,69 @@ def test_tenants_and_training_are_judged(plane: ControlPlane, site: Site) -> Non
         [sys.executable, "-c", pod["spec"]["containers"][0]["command"][2]], capture_output=True, text=True, check=True
     )
     assert json.loads(ran.stdout) == {"s3": False}
+
+
+def test_daemon_sets_and_backups_are_judged_by_what_they_have_done(plane: ControlPlane, site: Site) -> None:
+    assert "there is no DaemonSet" in said(machines.every_daemon_set_runs_everywhere, site)[1]
+    plane.succeed("kubectl", "create", "namespace", "watched")
+    labels = {"app": "calico"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": f"c@{DIGEST}"}]}}
+    network = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "calico", "namespace": "watched"},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+    make(plane, network)
+    path = "/apis/apps/v1/namespaces/watched/daemonsets/calico"
+    counts = {"currentNumberScheduled": 2, "numberMisscheduled": 0, "desiredNumberScheduled": 2}
+    has_status(plane, path, counts | {"numberReady": 1})
+    assert said(machines.every_daemon_set_runs_everywhere, site)[1] == "DaemonSet watched/calico: 1 of 2 ready"
+    has_status(plane, path, counts | {"numberReady": 2})
+    assert said(machines.every_daemon_set_runs_everywhere, site) == ("passed", "1 DaemonSets")
+
+    watched = replace(site, platform="watched")
+    assert "there is no CronJob `backup`" in said(service.a_backup_was_made_and_one_restored, watched)[1]
+
+
+def test_a_backup_counts_by_when_its_last_job_succeeded() -> None:
+    """On documents: the server of our CI is older than the field."""
+    now = datetime(2026, 12, 1, 9, tzinfo=UTC)
+
+    def judged(last: str | None) -> str:
+        job = {"metadata": {"name": "studio-backup"}, "status": {"lastSuccessfulTime": last} if last else {}}
+        try:
+            service._has_succeeded([job], "backup", timedelta(hours=36), now)
+        except NotAsItShouldBe as why:
+            return str(why)
+        return "good"
+
+    assert judged("2026-12-01T02:10:00Z") == "good"
+    assert judged("2026-11-29T02:10:00Z").startswith("the last good backup was 2026-11-29")
+    assert judged(None).startswith("the last good backup was never")
+
+
+def test_two_drivers_and_a_driver_that_is_missing_are_found(plane: ControlPlane, site: Site) -> None:
+    plane.succeed("kubectl", "create", "namespace", "driven")
+    driven, check = replace(site, engines="driven"), service.each_deployment_has_one_driver
+    values = merged(ENGINE, {"minKubeVersion": "0.0.0", "driver": "studio"})
+    deployment = only(template("engine", values, namespace="driven"), "Deployment")
+    name = deployment["metadata"]["name"]
+    make(plane, deployment)
+    assert said(check, driven) == ("passed", "1 Deployments")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    autoscaler = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": name, "namespace": "driven"}}
+    make(plane, {"apiVersion": "autoscaling/v1", "spec": {"maxReplicas": 3, "scaleTargetRef": target}} | autoscaler)
+    assert said(check, driven)[1] == f"{name} has the driver studio, and an autoscaler scales it, too"
+    plane.succeed("kubectl", "delete", "hpa", name, "--namespace", "driven")
+    label = f"{service._DRIVER}=keda"
+    plane.succeed("kubectl", "label", "deployment", name, label, "--overwrite", "--namespace", "driven")
+    assert said(check, driven)[1] == f"{name} has the driver keda, and no ScaledObject names it"
+    with scaled_object(plane, name, "driven"):
+        assert said(check, driven) == ("passed", "1 Deployments")
+        label = f"{service._DRIVER}=studio"
+        plane.succeed("kubectl", "label", "deployment", name, label, "--overwrite", "--namespace", "driven")
+        assert said(check, driven)[1] == f"{name} has the driver studio, and a ScaledObject scales it, too"
 
 
 def _pulled(pod: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,6 +38,30 @@ def test_the_files_are_what_the_catalog_says(reviewed: Catalog) -> None:
     written = {path.stem: path.read_text() for path in VALUES.glob("*.yaml")}
     expected = {variant: as_file(values) for variant, values in catalog_values(reviewed).items()}
     assert written == expected, "run `python -m k8s.engine_values`"
+
+
+def test_a_startup_probe_goes_by_measured_starts_and_has_a_floor(tmp_path: Path) -> None:
+    report = {
+        "starts": [
+            {"model": "qwen3-32b-fast", "seconds": [410.2, *[200.0] * 98, 640.5]},
+            {"model": "mistral-7b-v0.1", "seconds": [61.0]},
+            {"model": "deepseek-v2-236b", "seconds": [700.0]},
+        ]
+    }
+    (tmp_path / "fleet.json").write_text(json.dumps(report))
+    command = [sys.executable, "-m", "k8s.engine_values", str(tmp_path), "--fleet", str(tmp_path / "fleet.json")]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+
+    def engine_of(variant: str) -> Any:
+        return yaml.safe_load((tmp_path / f"{variant}.yaml").read_text())["engine"]
+
+    assert engine_of("qwen3-32b-fast")["startSecondsP99"] == 411  # not the one in a hundred that took 641
+    assert engine_of("mistral-7b-v0.1")["startSecondsP99"] == 300
+    assert engine_of("deepseek-v2-236b")["startSecondsP99"] == 900
+    assert "startSecondsP99" not in engine_of("qwen3-32b")  # nobody has measured: the chart's own
+    (tmp_path / "fleet.json").write_text("[]")
+    refused = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    assert (refused.returncode, "is no report of `bin/studio fleet status --json`" in refused.stderr) == (1, True)
 
 
 def test_base_and_fast_differ_as_the_plan_says() -> None:

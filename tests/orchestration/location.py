@@ -27,11 +27,11 @@ class Location:
         return build_defs(self.resources)
 
     @contextmanager
-    def tick(self, sensor_name: str) -> Iterator[dg.SensorExecutionData]:
-        """What a sensor says now."""
+    def tick(self, sensor_name: str, cursor: str | None = None) -> Iterator[dg.SensorExecutionData]:
+        """What a sensor says now, after a tick that left this cursor."""
         repository = self.defs.get_repository_def()
         with dg.build_sensor_context(
-            instance=self.instance, resources=self.resources, repository_def=repository
+            instance=self.instance, resources=self.resources, repository_def=repository, cursor=cursor
         ) as context:
             yield repository.get_sensor_def(sensor_name).evaluate_tick(context)
 

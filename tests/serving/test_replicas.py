@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
 
 import httpx
 import pytest
 from sqlalchemy import update
 
+from studio import clock
 from studio.db.fleet import Replica
 from studio.db.sessions import unit_of_work
 from tests.server import free_port
@@ -24,6 +26,7 @@ from tests.stub_engine import StubEngine
 
 DYING, FULL, WAKING = "qwen3-32b", "qwen2.5-vl-7b", "deepseek-v2-236b"
 SLEEPING, LEFT, DRAINED = "baichuan2-13b-chat", "qwen2-vl-72b", "codellama-13b"
+CLOSED = "qwen2.5-vl-7b-fast"
 
 
 def ask(api: httpx.Client, model: str, *, wait: str | None = None, max_tokens: int = 1) -> httpx.Response:
@@ -69,6 +72,60 @@ def test_a_dead_engine_is_left_alone_and_comes_back_by_itself(
             assert state(api, DYING) == ("warm", 0)
     wait_until(lambda: ask(api, DYING).status_code == 503 and state(api, DYING) == ("unreachable", None))
     assert (DYING, "unreachable") in [(model["id"], model["state"]) for model in api.get("/v1/models").json()["data"]]
+
+
+def test_an_engine_of_a_cluster_is_closed_at_night_starts_in_the_morning_and_says_what_keeps_it(
+    api: httpx.Client, house: House
+) -> None:
+    """Its row says for ever that it is ready. Its pods come and go with its hours."""
+    port, opens_at = free_port(), clock.now().replace(microsecond=0) + timedelta(hours=3)
+
+    def fleet(statement: LiteralString, *values: object) -> None:
+        with house.database.superuser() as connection:
+            connection.execute(statement, values)
+
+    fleet("update model_variants set deployed = true, site_replicas = 1 where id = %s", CLOSED)
+    for replicas, since, until in ((0, clock.now() - timedelta(hours=1), opens_at), (1, opens_at, None)):
+        fleet(
+            "insert into hours_overrides (id, variant_id, starts_at, ends_at, replicas, reason, created_by)"
+            " values (uuidv7(), %s, %s, %s, %s, 'night', 'tests')",
+            *(CLOSED, since, until, replicas),
+        )
+    fleet("insert into desired_replicas values (%s, 0, 'night', now())", CLOSED)
+    attach(house.operator, f"http://127.0.0.1:{port}", CLOSED)
+
+    wait_until(lambda: state(api, CLOSED)[0] == "cold")
+    shown = api.get(f"/v1/models/{CLOSED}").json()
+    assert datetime.fromisoformat(shown["opens_at"]) == opens_at
+    assert shown["eta_seconds"] > 3 * 3600 - 120
+    refused = ask(api, CLOSED)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_asleep")
+    assert "it is closed and opens" in refused.json()["error"]["message"]
+    assert int(refused.headers["x-model-ready-in-seconds"]) > 3 * 3600 - 120
+
+    fleet(
+        "update desired_replicas set replicas = 1, reason = 'opens', decided_at = now() where variant_id = %s", CLOSED
+    )
+    wait_until(lambda: state(api, CLOSED)[0] == "starting")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, api, CLOSED, wait="60")
+        with StubEngine(port=port):
+            assert asked.result().status_code == 200
+            wait_until(lambda: state(api, CLOSED) == ("warm", 0))
+
+    # It goes away in the day, and the driver of its cluster says why it does not come back.
+    fleet(
+        "insert into engine_pods values (%s, 'stuck', 'image', 'engine: ErrImagePull: registry.example says no',"
+        " now(), now(), now())",
+        CLOSED,
+    )
+    wait_until(lambda: ask(api, CLOSED).status_code == 503 and state(api, CLOSED) == ("unreachable", None))
+    shown = api.get(f"/v1/models/{CLOSED}").json()
+    assert shown["state_reason"] == "Its image cannot be pulled."
+    assert ask(api, CLOSED).json()["error"]["message"].endswith(": its image cannot be pulled.")
+    assert "registry.example" not in api.get("/v1/models").text
+    fleet("insert into cluster_contact values (1, now() - interval '10 minutes', 'refused')")
+    wait_until(lambda: "has not been heard of" in api.get(f"/v1/models/{CLOSED}").json()["state_reason"])
 
 
 def test_a_full_engine_refuses_early_and_says_when_to_come_back(

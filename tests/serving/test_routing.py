@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from serving import routing
+from serving.fleet import states
 from serving.fleet.hours import Hours
 from serving.fleet.view import Adapter, Fleet, Replica, Variant
 from serving.routing import Target
@@ -96,7 +97,7 @@ class TestAsleep:
         noon = berlin("2026-11-25 12:00")
         moved = replace(fleet(variant=closed), hours=Hours({"office": OFFICE}, offset=timedelta(hours=11)))
         assert "opens Thursday 2026-11-26 08:00 Europe/Berlin" in routing.asleep(moved, closed, noon).message
-        assert moved.ready_at(closed, noon) == berlin("2026-11-25 20:31")
+        assert states.ready_at(moved, closed, noon) == berlin("2026-11-25 20:31")
         assert "should answer in about 30660 s" in routing.asleep(moved, closed, noon).message
 
     def test_what_nobody_starts_has_no_time(self) -> None:
