@@ -158,7 +158,7 @@ def test_a_final_invoice_is_immutable_even_for_the_owner_of_the_tables(
 
 
 def test_late_usage_is_taxed_by_the_rate_of_its_own_month(books: Books, gateway: Gateway, drafted: UUID) -> None:
-    """One invoice is of one month, and its last day decides (docs/finance-guide.md)."""
+    """One invoice is of one month, and the last day with usage on it decides (docs/finance-guide.md)."""
     tenant = books.invoice(drafted).tenant_id
     make_final(books, approve(books, drafted))
     with books.database.superuser() as connection:
