@@ -109,8 +109,9 @@ def _costs_the_same_however_it_is_grouped(
     with books.as_role("auditor") as session:
         prices = {price.id: price.per_million for price in session.scalars(select(Price))}
     by_model: dict[str, Decimal] = defaultdict(Decimal)
-    for model, _, price_id, *_, tokens in rated.elements():
-        by_model[model] += rating.rate(tokens, prices[price_id])
+    for model, unit, price_id, *_, tokens in rated.elements():
+        if unit != "training":  # that is of a job, and of no request
+            by_model[model] += rating.rate(tokens, prices[price_id])
     with books.as_role("gateway") as session:
         session.execute(text("select set_config('studio.tenant_id', :tenant, true)"), {"tenant": str(tenant)})
 
