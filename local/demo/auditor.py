@@ -195,6 +195,8 @@ _EVENT_AMOUNTS = """
              and e.source_seq >= source.from_seq and e.source_seq < source.until_seq
              and (e.started_at at time zone 'Europe/Berlin')::date = w.window_day
         join tenant_billing b on b.tenant_id = e.tenant_id
+             and b.valid_from <= (e.started_at at time zone b.time_zone)::date
+             and (b.valid_until is null or (e.started_at at time zone b.time_zone)::date < b.valid_until)
         join models m on m.id = e.model_id
     ), units as (
         select e.id, e.variant_id, e.currency, e.started_at, u.tokens,
