@@ -44,7 +44,8 @@ def state(fleet: Fleet, variant: Variant, now: datetime, silent: AbstractSet[UUI
         return "warm"
     if not variant.deployed and not replicas:
         return "not_deployed"
-    if ready and not (variant.deployed and all(one.is_attached for one in ready)):
+    has_hours = variant.deployed and variant.desired_since is not None  # else nobody has ever decided on it
+    if ready and not (has_hours and all(one.is_attached for one in ready)):
         return "unreachable"
     if variant.desired_replicas > 0 and (_is_stuck(fleet, variant) or (ready and not _is_coming(fleet, variant, now))):
         return "unreachable"

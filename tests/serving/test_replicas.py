@@ -85,6 +85,8 @@ def test_an_engine_of_a_cluster_is_closed_at_night_starts_in_the_morning_and_say
             connection.execute(statement, values)
 
     fleet("update model_variants set deployed = true, site_replicas = 1 where id = %s", CLOSED)
+    attach(house.operator, f"http://127.0.0.1:{port}", CLOSED)
+    wait_until(lambda: state(api, CLOSED)[0] == "unreachable")  # it is silent, and nobody has decided on it
     for replicas, since, until in ((0, clock.now() - timedelta(hours=1), opens_at), (1, opens_at, None)):
         fleet(
             "insert into hours_overrides (id, variant_id, starts_at, ends_at, replicas, reason, created_by)"
@@ -92,8 +94,6 @@ def test_an_engine_of_a_cluster_is_closed_at_night_starts_in_the_morning_and_say
             *(CLOSED, since, until, replicas),
         )
     fleet("insert into desired_replicas values (%s, 0, 'night', now())", CLOSED)
-    attach(house.operator, f"http://127.0.0.1:{port}", CLOSED)
-
     wait_until(lambda: state(api, CLOSED)[0] == "cold")
     shown = api.get(f"/v1/models/{CLOSED}").json()
     assert datetime.fromisoformat(shown["opens_at"]) == opens_at

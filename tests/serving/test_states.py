@@ -18,7 +18,8 @@ from tests.serving.test_wire import BASE, NOW
 
 ATTACHED = Replica(ids.uuid7(), "m", "ready", "http://engine", "weights", NOW - timedelta(days=9), is_attached=True)
 SILENT = {ATTACHED.id}
-CLOSED = replace(BASE, site_replicas=1, calendar_id="office", warmup_seconds=[Decimal(90)])
+UNDECIDED = replace(BASE, site_replicas=1, calendar_id="office", warmup_seconds=[Decimal(90)])
+CLOSED = replace(UNDECIDED, desired_since=NOW - timedelta(hours=9))
 OPEN = replace(CLOSED, desired_replicas=1, desired_since=NOW)
 
 
@@ -38,6 +39,11 @@ def test_one_that_is_silent_while_it_is_closed_is_cold_until_it_opens() -> None:
     night = berlin("2026-11-27 23:00")
     assert states.state(fleet(CLOSED), CLOSED, night, SILENT) == "cold"
     assert states.ready_at(fleet(CLOSED), CLOSED, night, SILENT) == berlin("2026-11-30 07:31:30")
+
+
+def test_one_that_is_silent_and_of_which_nobody_has_decided_is_gone() -> None:
+    assert states.state(fleet(UNDECIDED), UNDECIDED, NOW, SILENT) == "unreachable"
+    assert states.ready_at(fleet(UNDECIDED), UNDECIDED, NOW, SILENT) is None
 
 
 def test_one_that_is_silent_after_it_has_opened_starts_for_as_long_as_starts_take() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from local.dagster_home import DagsterHome
@@ -67,9 +68,10 @@ class Dagster:
         self._code_server.wait()
 
     def start_with_an_empty_database(self) -> None:
-        """The daemon, on a new database without a table."""
+        """The daemon, on a new database, in which it has made its tables: two that do so at once disturb each other."""
         self._execute("create database {} owner studio_dagster")
         self._daemon_process = self._start(self._daemon)
+        eventually(self._has_tables, "the daemon has made its tables", within_seconds=120)
 
     def lose_database(self) -> None:
         """It is dropped while it is in use, and the daemon dies with it. Runs go on, if they can."""
@@ -84,6 +86,15 @@ class Dagster:
             )
         self._started.append(process)
         return process
+
+    def _has_tables(self) -> bool:
+        """The last of each of Dagster's three storages."""
+        url = self._database.server.url("dagster", DATABASE, driver="psycopg2").replace("+psycopg2", "")
+        with psycopg.connect(url) as connection:
+            query = (
+                "select count(*) from pg_tables where tablename in ('runs', 'event_logs', 'jobs', 'alembic_version')"
+            )
+            return connection.execute(query).fetchone() == (4,)
 
     def _drop_database(self) -> None:
         self._execute("drop database if exists {} with (force)")

@@ -146,7 +146,7 @@ def test_two_are_joined_at_once_and_others_wait_or_come_back(monkeypatch: pytest
         await asyncio.sleep(0)
         with monkeypatch.context() as impatient:
             impatient.setattr(joining, "PATIENCE", timedelta(seconds=0.01))
-            with pytest.raises(ServiceUnavailable, match="complete this one in a moment"):
+            with pytest.raises(ServiceUnavailable, match="Other uploads are being completed"):
                 await joiners.run(may_end.wait)
         waiting = asyncio.create_task(joiners.run(may_end.wait))
         may_end.set()

@@ -69,6 +69,9 @@ OPERATIONS = {
     "DELETE /admin/v1/users/{user}/sessions": ["user.end_sessions"],
     # Tenants.
     "POST /admin/v1/tenants": ["tenant.create"],
+    "POST /admin/v1/tenants/{slug}/terms": ["tenant.terms"],
+    "POST /admin/v1/tenants/{slug}/close": ["tenant.close"],
+    "POST /admin/v1/tenants/{slug}/reopen": ["tenant.reopen"],
     "POST /admin/v1/tenants/{slug}/keys": ["key.create"],
     "DELETE /admin/v1/keys/{key_id}": ["key.revoke"],
     "PUT /admin/v1/tenants/{slug}/limits": ["limits.set"],
@@ -96,6 +99,7 @@ OPERATIONS = {
     "POST /admin/v1/usage/windows/{window}/seals": ["usage.seal"],
     "POST /admin/v1/usage/quarantine/{entry}/decision": ["quarantine.discarded"],
     "POST /admin/v1/invoices/orders": ["invoice.order"],
+    "POST /admin/v1/invoices/{invoice_id}/again": ["invoice.again"],
     "POST /admin/v1/invoices/{invoice_id}/reviews": ["invoice.review"],
     "POST /admin/v1/invoices/{invoice_id}/approvals": ["invoice.approve"],
     "POST /admin/v1/invoices/{invoice_id}/void": ["invoice.void"],
@@ -119,6 +123,7 @@ NOT_ON_THE_TOUR = {
     "response.cancel": "serving/responses/store.py",  # unless the answer is there first; tests/serving/responses looks
     "cache.delete": "serving/routes/cache.py",  # the tour's gateway has no Valkey; tests/serving/cache looks
     "payment.payout": "serving/admin/payments.py",
+    "invoice.again": "serving/admin/invoices.py",  # of a cancelled one; tests/admin looks
 }
 
 

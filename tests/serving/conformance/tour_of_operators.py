@@ -54,6 +54,11 @@ def _tenants(tour: Tour) -> None:
     tour.ask("PUT /admin/v1/tenants/{slug}/budgets", OTHER, json={"kind": "monthly", "amount": "5"})
     tour.ask("GET /admin/v1/tenants/{slug}/budgets", OTHER)
     tour.ask("DELETE /admin/v1/tenants/{slug}/budgets/{kind}", OTHER | {"kind": "monthly"})
+    terms = {"valid_from": "2040-01-01", "payment_days": 7, **BECAUSE}
+    tour.ask("POST /admin/v1/tenants/{slug}/terms", OTHER, json=terms)
+    tour.ask("GET /admin/v1/tenants/{slug}", OTHER)
+    tour.ask("POST /admin/v1/tenants/{slug}/close", OTHER)
+    tour.ask("POST /admin/v1/tenants/{slug}/reopen", OTHER)
 
 
 def _people(tour: Tour) -> None:

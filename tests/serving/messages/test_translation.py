@@ -133,13 +133,13 @@ class TestAnswers:
         assert whole["stop_reason"] == "max_tokens"
 
     @pytest.mark.parametrize(
-        ("error", "kind"),
+        ("error", "kind", "message"),
         [
-            (StudioError("x"), "api_error"),
-            (ServiceUnavailable("x", retry_after=timedelta(seconds=1)), "overloaded_error"),
+            (StudioError("x"), "api_error", "x"),
+            (ServiceUnavailable("x.", retry_after=timedelta(seconds=1)), "overloaded_error", "x. Try again in 1 s."),
         ],
     )
-    def test_a_failure_is_an_error_event(self, error: StudioError, kind: str) -> None:
+    def test_a_failure_is_an_error_event(self, error: StudioError, kind: str, message: str) -> None:
         name, data = dialect().failure(error).strip().split(b"\ndata: ")
         assert name == b"event: error"
-        assert orjson.loads(data)["error"] == {"type": kind, "message": "x"}
+        assert orjson.loads(data)["error"] == {"type": kind, "message": message}
