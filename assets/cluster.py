@@ -18,6 +18,7 @@ from studio.cluster.connection import Cluster
 from studio.cluster.scaling import ScaleState
 from studio.cluster.site import declared_cluster
 from studio.cluster.tenants import TenantState
+from studio.db.fleet import AWAY_PATIENCE
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
@@ -150,7 +151,7 @@ class ClusterSilent(StudioError):
     def __init__(self, said: str, away_since: datetime, now: datetime) -> None:
         super().__init__(said)
         self.away_since = away_since
-        self.has_lasted = now - away_since >= engine_pods.AWAY_PATIENCE
+        self.has_lasted = now - away_since >= AWAY_PATIENCE
 
 
 def scale_metadata(states: Sequence[ScaleState]) -> dict[str, dg.MetadataValue]:

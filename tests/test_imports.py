@@ -63,3 +63,10 @@ def test_a_contract_fails_when_it_is_broken(copy: Path, module: str, forbidden: 
         assert lint(copy).returncode != 0
     finally:
         path.write_text(kept)
+
+
+def test_a_gateway_loads_nothing_that_only_others_need() -> None:
+    """Each of these costs every gateway megabytes."""
+    loads = "import sys, serving.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", loads], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not {"lightkube", "httpx", "lxml", "saxonche", "duckdb", "dagster", "pandas"} & set(loaded.stdout.split())

@@ -13,7 +13,7 @@ from typing import Literal
 from uuid import UUID
 
 from serving.fleet.view import Fleet, Variant
-from studio.cluster.engine_pods import AWAY_PATIENCE
+from studio.db.fleet import AWAY_PATIENCE
 
 # Unreachable: replicas are there or should be, and none of them answers the gateway that was asked.
 VariantState = Literal["warm", "unreachable", "starting", "cold", "not_deployed"]

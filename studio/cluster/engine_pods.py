@@ -6,7 +6,7 @@ The gateway reads it for `/v1/models`, and the next tick for what has lasted how
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
@@ -16,8 +16,6 @@ from studio.cluster.health import Before
 from studio.cluster.scaling import ScaleState
 from studio.db.catalog import ModelVariant
 from studio.db.fleet import ClusterContact, EnginePods, EngineStart
-
-AWAY_PATIENCE = timedelta(seconds=60)  # an API server that restarts, or fails now and then, is no news
 
 
 def before(session: Session) -> dict[str, Before]:

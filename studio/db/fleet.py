@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -85,6 +85,9 @@ class EngineStart(Base):
     variant_id: Mapped[str] = mapped_column(ForeignKey("model_variants.id"), primary_key=True)
     started_at: Mapped[datetime] = mapped_column(primary_key=True)
     ready_at: Mapped[datetime] = mapped_column(CheckConstraint("ready_at >= started_at", "ready_after_start"))
+
+
+AWAY_PATIENCE = timedelta(seconds=60)  # an API server that restarts, or fails now and then, is no news
 
 
 class ClusterContact(Base):

@@ -12,7 +12,7 @@ from serving.fleet import states
 from serving.fleet.hours import Hours
 from serving.fleet.view import Fleet, Pods, Replica, Variant
 from studio import ids
-from studio.cluster.engine_pods import AWAY_PATIENCE
+from studio.db.fleet import AWAY_PATIENCE
 from tests.serving.test_calendar import OFFICE, berlin
 from tests.serving.test_wire import BASE, NOW
 
