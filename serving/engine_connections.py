@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict, deque
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple, cast
@@ -139,21 +140,29 @@ class Response:
         self._unread: list[bytes] = []
         self._failure: Exception | None = None
         self._news: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
 
     async def begin(self) -> None:
         """Until the status is there."""
         while not self.status:
             await self._wait()
 
-    async def more(self) -> bytes:
-        """All that has arrived since, waited for; empty at the end. BrokenOff or TimeoutError after the last byte."""
+    async def more(self, take: Callable[[bytes], bool] | None = None) -> bytes:
+        """All that has arrived since, waited for; empty at the end. BrokenOff or TimeoutError after the last byte.
+
+        What arrives while this waits is offered to `take` first, without waking the waiting task. If it returns True,
+        the bytes are its own and the wait goes on.
+        """
         while not self._unread:
             if self.is_complete:
                 return b""
+            self._take = take
             await self._wait()
-        arrived, self._unread, self.unread_bytes = self._unread, [], 0
+        self._take = None
+        arrived = self._arrived()
+        self._unread, self.unread_bytes = [], 0
         self._connection.resume()
-        return arrived[0] if len(arrived) == 1 else b"".join(arrived)
+        return arrived
 
     async def read(self) -> bytes:
         """The whole body."""
@@ -185,8 +194,16 @@ class Response:
 
     def wake(self) -> None:
         """Something has changed."""
-        if self._news is not None and not self._news.done():
+        if self._news is None or self._news.done():
+            return
+        if self._take is not None and self._unread and not self.is_complete and self._take(self._arrived()):
+            self._unread.clear()
+            self.unread_bytes = 0
+        else:
             self._news.set_result(None)
+
+    def _arrived(self) -> bytes:
+        return self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
 
     async def _wait(self) -> None:
         if self._failure is not None:

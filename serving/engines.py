@@ -65,10 +65,10 @@ class Answer:
     _engines: Engines
     _drain: asyncio.TimerHandle | None = field(default=None)
 
-    async def more(self) -> bytes:
-        """The next bytes of a stream, empty at its end. ReplicaGone when it breaks off."""
+    async def more(self, take: Callable[[bytes], bool] | None = None) -> bytes:
+        """The next bytes of a stream that `take` does not take, empty at its end. ReplicaGone when it breaks off."""
         try:
-            return await self._response.more()
+            return await self._response.more(take)
         except (BrokenOff, TimeoutError) as error:
             if self._drain is None:  # at our own end of the connection an engine may break off, too
                 self._engines.note_unreachable(self.replica)

@@ -105,6 +105,11 @@ class WholeEvents:
         self._rest = data[end:]
         return data[:end]
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no event has begun and not ended."""
+        return not self._rest
+
 
 def engine_error(status: int, body: bytes, target: Target, replica: Replica) -> StudioError:
     """What an engine's refusal means to the caller. Engines write numbers where clients compare words."""

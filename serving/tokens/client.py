@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
 from serving.envelope import Headers
@@ -12,7 +12,7 @@ from studio.errors import PayloadTooLarge, UnsupportedMediaType
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Coroutine[Any, Any, Message]]
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[Message], Coroutine[Any, Any, None]]
 
 
 class ClientLeft(Exception):
@@ -29,6 +29,7 @@ class Client:
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
+        self._slow: asyncio.Task[None] | None = None  # a part that was to be written at once, and waits for its reader
         self.left = False
         self.has_first_byte = False
 
@@ -91,12 +92,29 @@ class Client:
 
     async def write(self, data: bytes) -> None:
         """A part of the body."""
+        await self._written()
         if not self.left:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def write_at_once(self, data: bytes) -> bool:
+        """A part of the body, without a task that waits. False if the caller has not yet read what came before: then
+        nothing is written, and `write` waits for its turn."""
+        if self._slow is not None:
+            return False
+        if self.left:
+            return True
+        sending = self._send({"type": "http.response.body", "body": data, "more_body": True})
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            return True
+        self._slow = asyncio.get_running_loop().create_task(_go_on(sending, waits_for))
+        return True
 
     async def finish(self, data: bytes) -> None:
         """The last part of the body."""
         self.stop_watching()
+        await self._written()
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def break_off(self, data: bytes) -> None:
@@ -108,6 +126,27 @@ class Client:
         """A whole answer."""
         await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
         await self.finish(body)
+
+    async def _written(self) -> None:
+        if self._slow is not None:
+            await self._slow
+            self._slow = None
+
+
+async def _go_on(sending: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    await _Begun(sending, waits_for)
+
+
+class _Begun:
+    """A coroutine that has run without a task up to the first thing that it waits for."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield self._waits_for
+        yield from self._coroutine.__await__()
 
 
 def _too_large(most_bytes: int) -> PayloadTooLarge:

@@ -197,6 +197,35 @@ async def test_a_slow_reader_makes_the_engine_wait_and_misses_nothing() -> None:
         assert connections._kept(url) is not None
 
 
+async def test_what_arrives_while_one_waits_is_offered_first_and_the_rest_is_read() -> None:
+    chunks = [b"common", b"common", b"other", b"common"]
+    offered: list[bytes] = []
+    more = asyncio.Semaphore(0)
+
+    def take(data: bytes) -> bool:
+        offered.append(data)
+        more.release()
+        return data == b"common"
+
+    async def one_by_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_from(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        for chunk in chunks:
+            await more.acquire()
+            writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        await more.acquire()
+        writer.write(b"0\r\n\r\n")
+
+    async with connections_to(one_by_one) as (connections, url):
+        response = await ask(connections, url)
+        assert await response.more() == b"first"
+        more.release()
+        assert await response.more(take) == b"other"
+        assert offered == [b"common", b"common", b"other"]
+        assert await response.more(take) == b""
+        assert offered[3:] == [b"common"]
+
+
 async def test_an_engine_hears_that_we_left_and_its_last_words_are_read() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_from(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import openai
+import orjson
 import pytest
 from sqlalchemy import Engine
 
@@ -107,6 +109,32 @@ def test_a_client_that_leaves_several_prompts_pays_for_every_choice_of_each(
             (event,) = events(database)
             assert (event.end_reason, event.prompt_tokens) == ("client_left", 3)
             assert event.completion_tokens == engine.counters().generation_tokens >= 10
+
+
+def test_a_caller_that_reads_late_misses_nothing(
+    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+) -> None:
+    tokens = 30_000  # more than its socket and the gateway's hold
+    body = orjson.dumps({"model": CHAT, "messages": MESSAGES, "max_tokens": tokens, "stream": True})
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head += f"authorization: Bearer {api_key.text}\r\ncontent-length: {len(body)}\r\n\r\n"
+    with StubEngine() as engine, socket.socket() as caller:
+        attach(operator, engine.url)
+        with own_gateway:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.settimeout(30)
+            caller.connect(("127.0.0.1", httpx.URL(own_gateway.url).port))
+            caller.sendall(head.encode() + body)
+            written = [-1, 0]
+            while written[-1] != written[-2] or not written[-1]:  # until nobody can write any more
+                time.sleep(0.3)
+                written.append(engine.counters().generation_tokens)
+            received = b"".join(iter(lambda: caller.recv(1 << 20), b""))
+            wait_until(lambda: len(events(database)) == 1)
+            (event,) = events(database)
+    assert (event.end_reason, event.completion_tokens) == ("complete", tokens)
+    assert received.count(b'"content":"') == tokens
+    assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
 def test_an_engine_that_dies_bills_the_sum_over_all_choices(
