@@ -149,6 +149,7 @@ async def run(config: Settings) -> None:
         work.add_done_callback(ended)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    gc.collect()
     gc.freeze()  # what is made at the start stays, so nothing need look through it again and again
     log.info("gateway_starting", source=str(journal.source_id), url=config.gateway_url)
     try:
