@@ -81,6 +81,28 @@ def usage_daily_schema() -> "DataFrameSchema":
     )
 
 
+def storage_daily_schema() -> "DataFrameSchema":
+    """One row per tenant and civil day, nothing below zero; metered where it is sold and anything was kept."""
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {
+            "tenant_id": pa.Column(pl.String),
+            "day": pa.Column(pl.Date),
+            "kilobyte_days": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "is_sold": pa.Column(pl.Boolean),
+            "event_id": pa.Column(pl.String, nullable=True),
+        },
+        checks=pa.Check(
+            lambda data: data.lazyframe.select(
+                pl.col("event_id").is_not_null() == (pl.col("is_sold") & (pl.col("kilobyte_days") > 0))
+            )
+        ),
+        unique=["tenant_id", "day"],
+    )
+
+
 def rated_usage_schema() -> "DataFrameSchema":
     """Priced lines with exact amounts of twelve decimals, none negative."""
     import pandera.polars as pa

@@ -1,4 +1,4 @@
-"""Whether a tenant's month is over and all of its usage is sealed and reconciled: only then may money say so.
+"""Whether a tenant's month is over and all of its usage is measured, sealed and reconciled: only then may money say so.
 
 A month is over when it is so in the seller's zone and in the buyer's, and the last window that can hold usage of it has
 closed. A window that could not be sealed has no row, and a silent gateway may hold usage of anybody, so both are asked
@@ -16,7 +16,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from billing import sources, unsealed, windows
+from billing import sources, storage, unsealed, windows
+from studio import clock
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,12 +38,17 @@ def complete(session: Session, months: Collection[TenantMonth], now: datetime) -
     waiting: dict[UUID, list[date]] = defaultdict(list)
     for window in unsealed.of_closed_days(session, now):
         waiting[window.tenant_id].append(window.window_day)
+    # Without its last days' storage a month would be invoiced in two parts.
+    unmeasured = {
+        TenantMonth(day.tenant_id, clock.month_start(day.day)) for day in storage.due(session, now) if day.is_sold
+    }
     spans = {(row.starts, row.ends) for row in over}
     late = {span for span in spans if sources.lagging(session, *span, span[1] + windows.GRACE)}
     return {
         TenantMonth(row.tenant_id, row.month)
         for row in over
         if (row.starts, row.ends) not in late
+        and TenantMonth(row.tenant_id, row.month) not in unmeasured
         and not any(row.first_window <= day <= row.last_window for day in waiting.get(row.tenant_id, ()))
     }
 

@@ -221,5 +221,5 @@ _ENERGY = text("""
 """)
 _REVENUE = text("""
     select tenant_id, variant_id, currency, sum(amount) as amount
-    from rated_lines where window_day = :day and unit <> 'training' group by 1, 2, 3
+    from rated_lines where window_day = :day and unit not in ('training', 'storage') group by 1, 2, 3
 """)

@@ -26,6 +26,7 @@ GERMAN_UNIT_NAMES = {
     "batch_embedding": "Embedding-Token (Batch)",
     "reused": "Token wiederverwendeter Antworten",
     "training": "Trainings-Token",
+    "storage": "Kilobyte-Tage Speicher",
     "minimum_commitment": "Mindestabnahme",
     "quote_limit": "über der Grenze eines Angebots",
 }
@@ -40,6 +41,7 @@ CHINESE_UNIT_NAMES = {
     "batch_embedding": "向量 Token（批量）",
     "reused": "复用回答 Token",
     "training": "训练 Token",
+    "storage": "存储（千字节·天）",
     "minimum_commitment": "最低消费",
     "quote_limit": "超出报价上限",
 }

@@ -274,7 +274,9 @@ _BATCH_OR_FINE_TUNE = "case when e.endpoint = '/v1/fine_tuning/jobs' then e.id e
 _ADD = """
     create or replace temp table added as
     select s.rowid as slot, p.rowid as span, v.rowid as variant, e.seal_no, e.batch_id is not null as is_batch,
-           coalesce(q.rowid, -1) as quote, e.endpoint = '/v1/fine_tuning/jobs' as is_training,
+           coalesce(q.rowid, -1) as quote,
+           case e.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage' else '' end
+               as sort,
            coalesce(v.base_id is not null and e.batch_id is null
                     and epoch_us(e.first_token_at) - epoch_us(e.admitted_at) > v.target_ms * 1000
                     and e.prompt_tokens <= coalesce(v.target_prompt, e.prompt_tokens), false) as is_late,
@@ -297,9 +299,10 @@ _PRICE = """
         select a.* exclude (prompt, cached, completion, reused_prompt, reused_completion), u.unit, u.tokens
         from (select a.*, v.task = 'embedding' as embeds from added a join variants v on v.rowid = a.variant) a,
         lateral (values
-            ('training', case when is_training then prompt else 0 end),
+            ('training', case when sort = 'training' then prompt else 0 end),
+            ('storage', case when sort = 'storage' then prompt else 0 end),
             ('embedding', case when embeds then prompt - reused_prompt else 0 end),
-            ('prompt', case when embeds or is_training then 0 else prompt - cached - reused_prompt end),
+            ('prompt', case when embeds or sort <> '' then 0 else prompt - cached - reused_prompt end),
             ('cached_prompt', case when embeds then 0 else cached end),
             ('completion', completion - reused_completion),
             ('reused', reused_prompt + reused_completion)) as u (unit, tokens)

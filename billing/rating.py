@@ -25,6 +25,7 @@ UNIT_NAMES = {
     "batch_embedding": "batch embedding tokens",
     "reused": "tokens of reused answers",
     "training": "tokens of training",
+    "storage": "kilobyte-days of storage",
 }
 # Units of invoice lines that no tokens stand behind.
 ADJUSTMENT_NAMES = {

@@ -1,7 +1,7 @@
 """What usage costs, by any of day, hour, model, key and tag: priced by the statement that counts a day for its invoice.
 
 An amount is exact, and what receipts say of the same requests together. Volume tiers, commitments and the limits of
-quotes are of a whole month, so they stand on the invoice only. Fine-tunes are no usage of requests: see `costs.py`.
+quotes are of a whole month, so they stand on the invoice only. Fine-tunes and storage are of no request: `costs.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from billing.usage_groups import ADDED, PRICED, SERVED
-from studio import training_usage
+from studio import storage_usage
 
 Dimension = Literal["day", "hour", "model", "key", "tag"]
 _COLUMNS: Mapping[Dimension, str] = {
@@ -70,7 +70,7 @@ def _statement(dimensions: Sequence[Dimension]) -> Any:
             select e.*, {rank} as seal{named}
             from usage_events e
             where e.tenant_id = :tenant_id and e.usage_day_utc >= :start and e.usage_day_utc < :end
-              and e.endpoint <> '{training_usage.ENDPOINT}'
+              and e.endpoint not in {storage_usage.OF_NO_REQUEST}
               and (cast(:model as text) is null or e.variant_id = :model)
               and (cast(:key as uuid) is null or e.api_key_id = :key)
               and (cast(:tag as text) is null or e.tag = :tag)

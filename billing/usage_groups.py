@@ -114,7 +114,7 @@ JOB_OF_EVENT = """case when s.endpoint = '/v1/fine_tuning/jobs' and s.request_id
 ADDED = f"""
     added as (
         select s.seal, p.span, v.served, s.batch_id is not null as is_batch, coalesce(b.quote_id, j.quote_id) as quote,
-               s.endpoint = '/v1/fine_tuning/jobs' as is_training,
+               case s.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage' end as sort,
                coalesce(v.base_id is not null and s.batch_id is null and s.first_token_at - s.admitted_at > v.target
                         and s.prompt_tokens <= coalesce(v.target_prompt, s.prompt_tokens), false) as is_late,
                count(*) filter (where s.prompt_tokens > s.reused_prompt_tokens
@@ -131,7 +131,7 @@ ADDED = f"""
         left join fine_tuning_jobs j on j.id = {JOB_OF_EVENT}
         left join served v on v.model_id = s.model_id and v.tier = s.tier_served
         left join spans p on p.seal = s.seal and s.started_at >= p.starts and s.started_at < p.ends
-        group by s.seal, p.span, v.served, is_batch, quote, is_training, is_late
+        group by s.seal, p.span, v.served, is_batch, quote, sort, is_late
     )"""  # noqa: S608 (what is put in is our own statement)
 # A quote's prices are those of its instant; a base price is taken where it is the lower one: as in `usage.PRICED`.
 PRICED = """
@@ -147,7 +147,7 @@ PRICED = """
         left join served v on v.served = a.served
         left join quotes q on q.id = a.quote
         cross join lateral (values
-            (case when a.is_training then 'training' when coalesce(v.embeds, false) then 'embedding' else 'prompt' end,
+            (coalesce(a.sort, case when coalesce(v.embeds, false) then 'embedding' else 'prompt' end),
              a.prompt_events, a.prompt_tokens),
             ('cached_prompt', a.cached_events, case when coalesce(v.embeds, false) then 0 else a.cached_tokens end),
             ('completion', a.completion_events, a.completion_tokens),

@@ -25,6 +25,7 @@ from assets import (
     open_invoices,
     payments,
     rerate,
+    storage,
     usage,
     usage_events,
 )
@@ -34,8 +35,8 @@ from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
 
 _OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, objects, notices)
-_MONEY = (archive, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
-_CHECKED = (archive, usage, usage_events, invoices, documents, ledger, payments, notices)
+_MONEY = (archive, storage, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
+_CHECKED = (archive, storage, usage, usage_events, invoices, documents, ledger, payments, notices)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:

@@ -22,6 +22,7 @@ from assets.objectives import slo_report
 from assets.objects import object_replication
 from assets.payments import bank_statements, dunning_notices, payments
 from assets.rerate import re_rate_preview
+from assets.storage import storage_daily
 from assets.usage import rated_usage, usage_daily
 
 
@@ -40,6 +41,12 @@ PROCESS_DAY = dg.define_asset_job(
     selection=[usage_archive, usage_daily, rated_usage],
     description="Archive, count, rate and reconcile all sealed usage of a Berlin day.",
     tags=_at_most(timedelta(hours=1)),
+)
+MEASURE_STORAGE = dg.define_asset_job(
+    "measure_storage",
+    selection=[storage_daily],
+    description="Measure what tenants kept on a civil day that is over where they are, and meter what is sold of it.",
+    tags=_at_most(timedelta(minutes=30)),
 )
 ARCHIVE_DAY = dg.define_asset_job(
     "archive_day",
@@ -154,6 +161,7 @@ REPLICATE_OBJECTS = dg.define_asset_job(
 JOBS = [
     SYNC_CATALOG,
     PROCESS_DAY,
+    MEASURE_STORAGE,
     ARCHIVE_DAY,
     DRAFT_INVOICES,
     RE_RATE,

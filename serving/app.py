@@ -52,6 +52,7 @@ from serving.routes import (
     receipts,
     responses,
     slo,
+    storage,
     try_it,
     uploads,
     usage,
@@ -72,7 +73,8 @@ from studio.settings import settings
 TENANT_ROUTES = (
     *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
-    *(usage, organization, receipts, slo, limits, budgets, idempotency, cache, keys, isolation, pages, comparisons),
+    *(usage, storage, organization, receipts, slo, limits, budgets, idempotency, cache, keys, isolation, pages),
+    comparisons,
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

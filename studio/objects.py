@@ -29,10 +29,11 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object by its key, and when it was written."""
+    """An object by its key, when it was written, and its bytes."""
 
     key: str
     modified_at: datetime
+    size_bytes: int
 
 
 class ObjectDiffers(Conflict):
@@ -115,7 +116,11 @@ class ObjectStore:
     def under(self, bucket: Bucket, prefix: str) -> list[StoredObject]:
         """Every object whose key begins with `prefix`, by key; a key that ends in a slash is a folder, not ours."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name(bucket), Prefix=prefix)
-        found = [StoredObject(one["Key"], one["LastModified"]) for page in pages for one in page.get("Contents", [])]
+        found = [
+            StoredObject(one["Key"], one["LastModified"], one["Size"])
+            for page in pages
+            for one in page.get("Contents", [])
+        ]
         return sorted((one for one in found if not one.key.endswith("/")), key=lambda one: one.key)
 
     def delete(self, bucket: Bucket, key: str) -> None:

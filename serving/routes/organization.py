@@ -25,7 +25,7 @@ from billing.costs import DayCost
 from serving.keys import KeyRecord
 from serving.routes.caller import UsageCaller
 from serving.texts import key_id, storable
-from studio import clock, ids, training_usage
+from studio import clock, ids, storage_usage
 from studio.db.catalog import Model
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
@@ -333,7 +333,7 @@ def _grouped(seconds: int, groups: list[str]) -> Select[Any]:
             func.sum(UsageEvent.completion_tokens).label("completion_tokens"),
         )
         .join(Model, Model.id == UsageEvent.model_id)
-        .where(UsageEvent.endpoint != training_usage.ENDPOINT)
+        .where(UsageEvent.endpoint.not_in(storage_usage.OF_NO_REQUEST))
         .group_by("bucket", *groups)
         .order_by("bucket", *groups)
     )

@@ -18,7 +18,7 @@ from billing.rating import price_text
 from billing.usage_costs import Dimension, GroupCost, usage_costs
 from serving.routes.caller import UsageCaller
 from serving.texts import key_id, storable
-from studio import clock, ids, training_usage
+from studio import clock, ids, storage_usage
 from studio.db.sessions import tenant_scope
 from studio.db.usage import UsageEvent
 from studio.errors import InvalidRequest
@@ -99,7 +99,7 @@ def usage(
     filters = [
         UsageEvent.usage_day_utc >= start,
         UsageEvent.usage_day_utc < end,
-        UsageEvent.endpoint != training_usage.ENDPOINT,  # tokens of no request: they are on the job
+        UsageEvent.endpoint.not_in(storage_usage.OF_NO_REQUEST),  # a training is on its job, storage on its days
     ]
     if model is not None:
         filters.append(UsageEvent.variant_id == storable(model, "model"))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from studio import clock
 from studio.errors import StudioError
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 
 def file_name_of(model_id: str) -> str:
@@ -39,8 +39,10 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
 TrainingUnit = Literal["training"]  # tokens that a fine-tune reads, over all its epochs
+StorageUnit = Literal["storage"]  # kilobyte-days: `studio/storage_usage.py`
 ReusedUnit = Literal["reused"]  # tokens of answers that a cache of the gateway gave; nothing of a batch is reused
 BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
+SoldUnit = Unit | BatchUnit | ReusedUnit | TrainingUnit | StorageUnit
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
 BATCH_UNITS: dict[Unit, BatchUnit] = dict(zip(ALL_UNITS, get_args(BatchUnit), strict=True))
 UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
@@ -48,6 +50,12 @@ UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
     "completion": ("prompt", "cached_prompt", "completion"),
     "embedding": ("embedding",),
 }
+
+
+NO_GPU_HOURS = (
+    "GPU hours are not sold: replicas are shared by all tenants of a model and none is dedicated to one, so a price for"
+    " them would charge for idle hours that nobody ordered"
+)
 
 
 class _Declared(BaseModel):
@@ -315,6 +323,45 @@ class LegalFile(_Declared):
     fx_rates: tuple[DeclaredFxRate, ...] = ()
 
 
+class DeclaredRounding(_Declared):
+    """How a list's invoices are rounded, from a month on."""
+
+    valid_from: date
+    mode: RoundingMode
+
+
+class StoragePrice(_Declared):
+    """What a gigabyte kept for a day costs from an instant on, until the next entry of the list (or `valid_until`)."""
+
+    valid_from: AwareDatetime
+    valid_until: AwareDatetime | None = None
+    gigabyte_day: PricePerMillion
+
+
+class DeclaredPriceList(_Declared):
+    """What of a list is no model's. Without `storage` it sells none, and storage is kept for nothing."""
+
+    rounding: tuple[DeclaredRounding, ...] = ()
+    storage: tuple[StoragePrice, ...] = ()
+
+
+class PriceListFile(_Declared):
+    """`catalog/price_lists.yaml`, by currency. A catalog without it rounds half up and sells no storage."""
+
+    price_lists: dict[str, DeclaredPriceList] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingRow:
+    """How the invoices of a list are rounded from a month on, and where it was declared."""
+
+    currency: Currency
+    valid_from: date
+    mode: RoundingMode
+    file: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong, where a person can go and mend it."""
@@ -343,7 +390,7 @@ class PriceRow:
 
     variant_id: str
     currency: Currency
-    unit: Unit | BatchUnit | ReusedUnit | TrainingUnit
+    unit: SoldUnit
     per_million: Decimal
     valid_from: datetime
     valid_until: datetime | None
@@ -352,7 +399,7 @@ class PriceRow:
     tiers: tuple[tuple[int, Decimal], ...] = ()  # tokens of a month, and the price above them
 
     @property
-    def key(self) -> tuple[str, Currency, Unit | BatchUnit | ReusedUnit | TrainingUnit, datetime]:
+    def key(self) -> tuple[str, Currency, SoldUnit, datetime]:
         """What identifies a row for ever; the amount then never changes."""
         return self.variant_id, self.currency, self.unit, self.valid_from
 
@@ -364,6 +411,7 @@ class Catalog:
     content_hash: str
     models: tuple[DeclaredModel, ...]
     prices: tuple[PriceRow, ...]
+    rounding: tuple[RoundingRow, ...]
     site: Site
     calendars: tuple[DeclaredCalendar, ...]
     legal_entities: tuple[DeclaredLegalEntity, ...]

@@ -14,9 +14,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from studio import storage_usage
+from studio.catalog import price_lists
 from studio.catalog.declaration import (
     ALL_UNITS,
     BATCH_UNITS,
+    NO_GPU_HOURS,
     UNITS_BY_TASK,
     CalendarFile,
     Catalog,
@@ -26,7 +29,9 @@ from studio.catalog.declaration import (
     Finding,
     LegalFile,
     PriceList,
+    PriceListFile,
     PriceRow,
+    RoundingRow,
     Site,
     file_name_of,
 )
@@ -61,8 +66,9 @@ def read_catalog(folder: Path, site: str) -> Catalog:
     declared_site, site_lines = _parse(site_file, folder, Site, findings)
     legal, _ = _parse(folder / "legal_entities.yaml", folder, LegalFile, findings)
     calendars = _read_calendars(folder, findings)
+    storage, rounding = _read_price_lists(folder, findings)
     models: list[DeclaredModel] = []
-    prices: list[PriceRow] = []
+    prices: list[PriceRow] = [*storage]
     seen: dict[str, str] = {}
     for path in sorted((folder / "models").glob("*.yaml")):
         model, lines = _parse(path, folder, DeclaredModel, findings)
@@ -95,6 +101,7 @@ def read_catalog(folder: Path, site: str) -> Catalog:
         content_hash=hash_,
         models=tuple(models),
         prices=tuple(prices),
+        rounding=tuple(rounding),
         site=declared_site,
         calendars=calendars.calendars,
         legal_entities=legal.legal_entities,
@@ -112,6 +119,14 @@ def _read_calendars(folder: Path, findings: list[Finding]) -> CalendarFile | Non
     if file is not None:
         findings += (Finding(path.name, line_of(lines, place), text) for place, text in judge_calendars(file))
     return file
+
+
+def _read_price_lists(folder: Path, findings: list[Finding]) -> tuple[list[PriceRow], list[RoundingRow]]:
+    path = folder / price_lists.FILE
+    if not path.is_file():
+        return [], []
+    file, lines = _parse(path, folder, PriceListFile, findings)
+    return ([], []) if file is None else price_lists.rows_of(file, lines, findings)
 
 
 def _parse(
@@ -138,6 +153,8 @@ def _parse(
 def _sentence(kind: str, place: Place, message: str) -> str:
     where = ".".join(map(str, place)) or "the file"
     match kind:
+        case "extra_forbidden" if place[-1] == "gpu_hour":
+            return f"`{where}`: {NO_GPU_HOURS}"
         case "extra_forbidden":
             return f"unknown field `{where}`"
         case "missing":
@@ -153,6 +170,8 @@ def _judge(model: DeclaredModel, site: Site | None, seen: dict[str, str], file: 
     tiers = [variant.tier for variant in model.variants]
     for index, variant in enumerate(model.variants):
         place: Place = ("variants", index)
+        if variant.id == storage_usage.PRODUCT:
+            yield (*place, "id"), f"{variant.id} is what storage is called on invoices"
         if variant.id in seen:
             yield (*place, "id"), f"{variant.id} is already declared in {seen[variant.id]}"
         seen[variant.id] = file

@@ -18,11 +18,11 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from studio import clock, ids
-from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow, Site
+from studio import clock, ids, storage_usage
+from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow, Site
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
-from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier
+from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier, RoundingOfList
 from studio.db.documents import FxRate, TaxTreatment
 from studio.db.observation import CostRate
 from studio.db.tenancy import LegalEntity, TaxRate
@@ -56,6 +56,9 @@ def sync_catalog(session: Session, folder: Path, site: str) -> SyncReport:
     remove_calendars(session, catalog.calendars)
     write_overrides(session, catalog.site, now)
     _write_costs(session, catalog.site)
+    if any(price.unit == storage_usage.UNIT for price in catalog.prices):
+        _write_storage(session)
+    _write_rounding(session, catalog.rounding, now)
     added, ended = _write_prices(session, catalog.prices, now)
     variants = sum(len(model.variants) for model in catalog.models)
     session.add(
@@ -107,6 +110,41 @@ def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[st
         .values(retired_at=now)
     )
     return tuple(gone)
+
+
+def _write_storage(session: Session) -> None:
+    """What prices, usage and invoices of storage name. Retired from the start: it is listed and served nowhere."""
+    text = {"name": "Storage", "publisher": "", "licence": "", "licence_url": ""}
+    id, now = storage_usage.PRODUCT, clock.now()
+    model = {"id": id, "task": "storage", "vision": False, "context_tokens": 0, "retired_at": now, **text}
+    variant = {
+        "id": id, "model_id": id, "tier": "base", "context_tokens": 0, "weights_id": "", "weights_bytes": 0,
+        "gpu_count": 0, "max_num_seqs": 0, "suggested_replicas": 0, "engine_flags": [], "engine_env": {},
+        "deployed": False, "site_replicas": 0, "retired_at": now,
+    }  # fmt: skip
+    session.execute(insert(Model).values(model).on_conflict_do_nothing())
+    session.execute(insert(ModelVariant).values(variant).on_conflict_do_nothing())
+
+
+def _write_rounding(session: Session, declared: tuple[RoundingRow, ...], now: datetime) -> None:
+    """As prices: a mode of a month never changes, and none is added where invoices may have been made already."""
+    stored = {(row.currency, row.valid_from): row.mode for row in session.scalars(select(RoundingOfList))}
+    listed = {currency for currency, _ in stored}
+    findings = []
+    for row in declared:
+        mode = stored.get((row.currency, row.valid_from))
+        what = f"the rounding of {row.currency} invoices from {row.valid_from}"
+        if mode is None and row.currency in listed and row.valid_from <= now.date():
+            findings.append(Finding(row.file, row.line, f"{what} begins in the past; invoices may have been made"))
+        elif mode is None:
+            session.add(RoundingOfList(currency=row.currency, valid_from=row.valid_from, mode=row.mode))
+        elif mode != row.mode:
+            findings.append(
+                Finding(row.file, row.line, f"{what} is {mode} and never changes; add an entry of a later month")
+            )
+    if findings:
+        raise CatalogInvalid(findings)
+    session.flush()
 
 
 def _write_legal(session: Session, catalog: Catalog) -> None:

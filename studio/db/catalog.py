@@ -32,7 +32,9 @@ class Model(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     publisher: Mapped[str]
-    task: Mapped[str] = mapped_column(CheckConstraint("task in ('chat', 'completion', 'embedding')", "task_known"))
+    task: Mapped[str] = mapped_column(
+        CheckConstraint("task in ('chat', 'completion', 'embedding', 'storage')", "task_known")
+    )
     vision: Mapped[bool]
     licence: Mapped[str]
     licence_url: Mapped[str]
@@ -82,7 +84,7 @@ class ModelVariant(Base):
 
 
 class Price(Base):
-    """One effective-dated price, per 1,000,000 tokens. Append-only: the amount of a row never changes.
+    """One effective-dated price, per 1,000,000 tokens or kilobyte-days. Append-only: the amount of a row never changes.
 
     Valid over the half-open [valid_from, valid_until). Two rows of one list, variant and unit never overlap (an
     exclusion constraint, in the migration). A row with a tenant is that tenant's own and goes before the list's.
@@ -96,7 +98,7 @@ class Price(Base):
     unit: Mapped[str] = mapped_column(
         CheckConstraint(
             "unit in ('prompt', 'cached_prompt', 'completion', 'embedding', 'batch_prompt', 'batch_cached_prompt',"
-            " 'batch_completion', 'batch_embedding', 'reused', 'training')",
+            " 'batch_completion', 'batch_embedding', 'reused', 'training', 'storage')",
             "unit_known",
         )
     )
@@ -113,7 +115,21 @@ class Price(Base):
         CheckConstraint(
             "(tenant_id is null) = (approved_by is null) and (tenant_id is null) = (reason is null)", "own_is_approved"
         ),
+        CheckConstraint("(unit = 'storage') = (variant_id = 'storage')", "storage_is_of_storage"),
     )
+
+
+class RoundingOfList(Base):
+    """How invoices of a list, that of its currency, are rounded: from a month on, until the next row. Append-only."""
+
+    __tablename__ = "rounding_modes"
+
+    currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"), primary_key=True)
+    valid_from: Mapped[date] = mapped_column(
+        CheckConstraint("extract(day from valid_from) = 1", "whole_months"), primary_key=True
+    )
+    mode: Mapped[str] = mapped_column(CheckConstraint("mode in ('half_up', 'half_even')", "mode_known"))
+    recorded_at: Mapped[RecordedAt]
 
 
 class PriceTier(Base):

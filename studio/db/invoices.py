@@ -119,7 +119,9 @@ class Invoice(Base):
     number: Mapped[str | None] = mapped_column(unique=True)
     issued_on: Mapped[date | None]
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))
-    rounding_mode: Mapped[str]
+    rounding_mode: Mapped[str] = mapped_column(
+        CheckConstraint("rounding_mode in ('half_up', 'half_even')", "rounding_mode_known")
+    )
     tax_category: Mapped[str]
     tax_rate: Mapped[Decimal] = mapped_column(Numeric(6, 4))
     tax_details: Mapped[Document] = mapped_column(server_default="{}")  # exemption, euro rate: `billing/tax.py`

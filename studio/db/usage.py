@@ -57,7 +57,7 @@ class UsageColumns:
     variant_id: Mapped[str]
     tier_requested: Mapped[str]
     tier_served: Mapped[str]
-    replica_id: Mapped[UUID | None]  # None: no engine of ours: all was reused, or a fine-tune
+    replica_id: Mapped[UUID | None]  # None: no engine of ours: all was reused, a fine-tune, or storage
     started_at: Mapped[Instant]
     first_token_at: Mapped[datetime | None]
     ended_at: Mapped[Instant]
@@ -97,7 +97,7 @@ class UsageEvent(UsageColumns, Base):
             "reused_within_tokens",
         ),
         CheckConstraint(
-            "replica_id is not null or endpoint = '/v1/fine_tuning/jobs'"
+            "replica_id is not null or endpoint in ('/v1/fine_tuning/jobs', 'storage')"
             " or (reused_prompt_tokens = prompt_tokens and reused_completion_tokens = completion_tokens)",
             "without_engine_all_is_reused",
         ),
@@ -151,6 +151,35 @@ class UsageArrival(Base):
     sealed_events: Mapped[Tokens] = mapped_column(server_default="0")
 
     __table_args__ = (CheckConstraint("sealed_events between 0 and events", "sealed_within_events"),)
+
+
+class StorageDay(Base):
+    """What a tenant kept on one of its civil days, and the usage event that bills it. Append-only.
+
+    `event_id` None: the tenant's price list sold no storage then, or nothing was kept.
+    """
+
+    __tablename__ = "storage_days"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    time_zone: Mapped[str]  # of the day
+    file_byte_seconds: Mapped[int] = mapped_column(Numeric(38, 0))  # what the tenant brought
+    result_byte_seconds: Mapped[int] = mapped_column(Numeric(38, 0))  # of batches and fine-tunes
+    adapter_byte_seconds: Mapped[int] = mapped_column(Numeric(38, 0))  # trained weights
+    kilobyte_days: Mapped[Tokens]  # all of it; what is below one is left out
+    is_sold: Mapped[bool]
+    event_id: Mapped[UUID | None]
+    measured_at: Mapped[RecordedAt]
+
+    __table_args__ = (
+        CheckConstraint("least(file_byte_seconds, result_byte_seconds, adapter_byte_seconds) >= 0", "not_negative"),
+        CheckConstraint(
+            "kilobyte_days = div(file_byte_seconds + result_byte_seconds + adapter_byte_seconds, 86400000)",
+            "rounded_down",
+        ),
+        CheckConstraint("(event_id is not null) = (is_sold and kilobyte_days > 0)", "sold_is_billed"),
+    )
 
 
 class UsageCount(Base):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import openai
@@ -46,6 +47,20 @@ def keys(house: House, gateway: GatewayProcess) -> tuple[CreatedKey, CreatedKey]
     return one, two
 
 
+@pytest.fixture(scope="module")
+def stored_day(house: House, keys: tuple[CreatedKey, CreatedKey]) -> UUID:
+    """A measured day of the tenant, and one of another's; the event of the first."""
+    event = ids.uuid7()
+    with house.database.superuser() as connection:
+        connection.execute(
+            "insert into storage_days (tenant_id, day, time_zone, file_byte_seconds, result_byte_seconds,"
+            " adapter_byte_seconds, kilobyte_days, is_sold, event_id)"
+            " select id, '2026-11-10', 'Europe/Berlin', 172800000, 0, 86400001, 3, true, %s from tenants",
+            (event,),
+        )
+    return event
+
+
 @pytest.fixture
 def own(gateway: GatewayProcess, keys: tuple[CreatedKey, CreatedKey]) -> Iterator[httpx.Client]:
     """HTTP as that tenant."""
@@ -78,6 +93,18 @@ def admin(gateway: GatewayProcess, keys: tuple[CreatedKey, CreatedKey]) -> Itera
         base_url=f"{gateway.url}/v1", api_key="none", admin_api_key=keys[0].text, max_retries=0
     ) as client:
         yield client.admin.organization.usage
+
+
+def test_storage_is_shown_to_its_own_tenant_by_day(house: House, own: httpx.Client, stored_day: UUID) -> None:
+    report = own.get("/v1/usage/storage", params={"start": "2026-11-01", "end": "2026-12-01"}).json()
+    assert report["data"] == [
+        {
+            "day": "2026-11-10", "time_zone": "Europe/Berlin", "file_byte_seconds": "172800000",
+            "result_byte_seconds": "0", "adapter_byte_seconds": "86400001", "kilobyte_days": 3, "is_sold": True,
+            "receipt": f"req_{stored_day.hex}",
+        }
+    ]  # fmt: skip
+    assert_envelope(own.get("/v1/usage/storage?start=2026-02-01&end=2026-01-01"), 400, "invalid_request")
 
 
 class TestOwnUsage:

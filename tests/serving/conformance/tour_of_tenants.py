@@ -170,7 +170,15 @@ def _readings(tour: Tour) -> None:
     today = int(datetime.now(UTC).timestamp())
     for what in ("usage/completions", "usage/embeddings", "costs"):
         tour.ask(f"GET /v1/organization/{what}", params={"start_time": today - 86400})
-    for path in ("/v1/usage", "/v1/limits", "/v1/budgets", "/v1/alerts", "/v1/balance", "/v1/statement"):
+    for path in (
+        "/v1/usage",
+        "/v1/usage/storage",
+        "/v1/limits",
+        "/v1/budgets",
+        "/v1/alerts",
+        "/v1/balance",
+        "/v1/statement",
+    ):
         tour.ask(f"GET {path}")
     for path in ("/v1/catalog", "/v1/try-it", "/.well-known/studio-signing-keys", "/auth/session"):
         tour.ask(f"GET {path}", by="nobody")

@@ -1,0 +1,57 @@
+"""`catalog/price_lists.yaml`: what of a price list is no model's. Its rows, and what a schema cannot say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from itertools import pairwise
+
+from studio import storage_usage
+from studio.catalog.declaration import DeclaredPriceList, Finding, PriceListFile, PriceRow, RoundingRow
+from studio.catalog.yaml_lines import Place, line_of
+from studio.money import Currency
+
+FILE = "price_lists.yaml"
+
+
+def rows_of(
+    file: PriceListFile, lines: dict[Place, int], findings: list[Finding]
+) -> tuple[list[PriceRow], list[RoundingRow]]:
+    """The prices of storage and the modes of rounding; what is wrong is added to `findings`."""
+    prices: list[PriceRow] = []
+    rounding: list[RoundingRow] = []
+    for code, declared in file.price_lists.items():
+        place: Place = ("price_lists", code)
+        try:
+            currency = Currency.parse(code)
+        except ValueError as error:
+            findings.append(Finding(FILE, line_of(lines, place), str(error)))
+            continue
+        findings += (Finding(FILE, line_of(lines, where), text) for where, text in _judge(declared, currency, place))
+        following = [*(entry.valid_from for entry in declared.storage[1:]), None]
+        for position, (entry, until) in enumerate(zip(declared.storage, following, strict=True)):
+            prices.append(
+                PriceRow(
+                    storage_usage.PRODUCT, currency, "storage", entry.gigabyte_day, entry.valid_from,
+                    entry.valid_until or until, FILE, line_of(lines, (*place, "storage", position)),
+                )
+            )  # fmt: skip
+        rounding += (
+            RoundingRow(currency, mode.valid_from, mode.mode, FILE, line_of(lines, (*place, "rounding", position)))
+            for position, mode in enumerate(declared.rounding)
+        )
+    return prices, rounding
+
+
+def _judge(declared: DeclaredPriceList, currency: Currency, place: Place) -> Iterator[tuple[Place, str]]:
+    for position, (earlier, later) in enumerate(pairwise(declared.storage), start=1):
+        if later.valid_from <= earlier.valid_from or (earlier.valid_until or later.valid_from) > later.valid_from:
+            yield (*place, "storage", position), f"the {currency} price of storage overlaps the one before it"
+    for position, entry in enumerate(declared.storage):
+        if entry.valid_until is not None and entry.valid_until <= entry.valid_from:
+            yield (*place, "storage", position), f"the {currency} price of storage ends before it begins"
+    begins: list[date] = [mode.valid_from for mode in declared.rounding]
+    for position, begin in enumerate(begins):
+        if begin.day != 1 or begin in begins[:position]:
+            what = f"the rounding of {currency} invoices changes with a month, once"
+            yield (*place, "rounding", position), f"{what}: {begin} is not the first of one, or is there twice"
