@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 UNITS = tuple(UNIT_NAMES)
 CURRENCIES = ("EUR", "CNY")
+ENDS = ("complete", "client_left", "engine_died", "budget", "rejected")
 
 
 def border_check(
@@ -78,6 +79,29 @@ def usage_daily_schema() -> "DataFrameSchema":
             "tokens": pa.Column(pl.Int64, pa.Check.ge(1)),
         },
         unique=["window_day", "tenant_id", "seal_no", "variant_id", "unit", "price_id", "billing_day", "basis"],
+    )
+
+
+def usage_events_schema() -> "DataFrameSchema":
+    """The newest events of every source, by day and product: tokens, reasons and numbers that can be."""
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {
+            "usage_day_utc": pa.Column(pl.Date),
+            "source_id": pa.Column(pl.String),
+            "endpoint": pa.Column(pl.String, pa.Check.str_length(min_value=1)),
+            "model_id": pa.Column(pl.String, pa.Check.str_length(min_value=1)),
+            "end_reason": pa.Column(pl.String, pa.Check.isin(ENDS)),
+            "events": pa.Column(pl.Int64, pa.Check.ge(1)),
+            "prompt_tokens": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "cached_tokens": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "completion_tokens": pa.Column(pl.Int64, pa.Check.ge(0)),
+            "lowest_seq": pa.Column(pl.Int64, pa.Check.ge(1)),
+        },
+        checks=pa.Check(lambda data: data.lazyframe.select(pl.col("cached_tokens") <= pl.col("prompt_tokens"))),
+        unique=["usage_day_utc", "source_id", "endpoint", "model_id", "end_reason"],
     )
 
 

@@ -8,9 +8,10 @@ import dagster as dg
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from assets.borders import usage_events_schema, violations
 from assets.tables import table
 from assets.usage import USAGE_EVENTS
-from billing import arrivals, unsealed
+from billing import arrivals, border_rows, unsealed
 from studio import clock, ids
 from studio.db.sessions import unit_of_work
 
@@ -31,8 +32,15 @@ def no_event_is_of_the_future(worker_database: dg.ResourceParam[Engine]) -> dg.A
         return _of_now(session)
 
 
+@dg.asset_check(asset=USAGE_EVENTS.key, description=usage_events_schema.__doc__)
+def usage_events_rows_fit(worker_database: dg.ResourceParam[Engine]) -> dg.AssetCheckResult:
+    """The schema's own words stand in the UI."""
+    with unit_of_work(worker_database) as session:
+        return _fit(session)
+
+
 def evaluations(session: Session) -> list[dg.AssetCheckEvaluation]:
-    """Both as events for a sensor to report."""
+    """All of them as events for a sensor to report."""
     return [
         dg.AssetCheckEvaluation(
             asset_key=USAGE_EVENTS.key, check_name=name, passed=result.passed, metadata=result.metadata
@@ -40,8 +48,16 @@ def evaluations(session: Session) -> list[dg.AssetCheckEvaluation]:
         for name, result in (
             ("every_closed_day_is_sealed", _sealed(session)),
             ("no_event_is_of_the_future", _of_now(session)),
+            ("usage_events_rows_fit", _fit(session)),
         )
     ]
+
+
+def _fit(session: Session) -> dg.AssetCheckResult:
+    rows = border_rows.newest_usage(session, clock.now())
+    failures = violations(usage_events_schema(), rows)
+    metadata = {"events": sum(row.events for row in rows), "failures": table(failures)}
+    return dg.AssetCheckResult(passed=not failures, metadata=metadata)
 
 
 def _sealed(session: Session) -> dg.AssetCheckResult:

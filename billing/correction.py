@@ -7,14 +7,13 @@ remainder: an invoice that is wholly taken back leaves nothing, in no account.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
 from billing import tax
-from billing.invoice import ROUNDING
 from studio.errors import Conflict, InvalidRequest
-from studio.money import CENT, Currency, Money
+from studio.money import CENT, Currency, Money, RoundingMode
 
 
 class OverCorrection(Conflict):
@@ -53,6 +52,7 @@ class Left:
     tax_rate: Decimal
     tax: Decimal
     lines: tuple[LineLeft, ...]
+    rounding: RoundingMode = RoundingMode.HALF_UP  # the invoice's
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def after(left: Left, type: CorrectionType, figures: Figures) -> Left:
         else line
         for line in left.lines
     )
-    return Left(left.currency, left.tax_rate, left.tax + sign * figures.tax, lines)
+    return replace(left, tax=left.tax + sign * figures.tax, lines=lines)
 
 
 def net_left(left: Left) -> Decimal:
@@ -138,7 +138,7 @@ def _line(line: LineLeft, type: CorrectionType, amount: Decimal) -> CorrectionLi
 
 def _tax(left: Left, type: CorrectionType, net: Decimal) -> Decimal:
     """Tax on the correction as anybody would recompute it; what is left of it at most, and all of it at the end."""
-    own = tax.tax_on(Money(net, left.currency), left.tax_rate, ROUNDING).amount
+    own = tax.tax_on(Money(net, left.currency), left.tax_rate, left.rounding).amount
     if not type.takes_back:
         return own
     return left.tax if net == net_left(left) else min(own, left.tax)

@@ -17,7 +17,7 @@ from studio import ids
 from studio.db.corrections import Correction, CorrectionLine
 from studio.db.invoices import Invoice, InvoiceLine
 from studio.errors import Conflict, NotFound
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 
 class InvoiceNotFinal(Conflict):
@@ -80,6 +80,7 @@ def left_of(session: Session, invoice: Invoice) -> Left:
         tax_rate=invoice.tax_rate,
         tax=invoice.tax,
         lines=tuple(LineLeft(*row) for row in session.execute(lines)),
+        rounding=RoundingMode(invoice.rounding_mode),
     )
     final = select(Correction).where(Correction.invoice_id == invoice.id, Correction.state == "final")
     earlier = [(CorrectionType(row.type), figures_of(session, row)) for row in session.scalars(final).all()]

@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from billing import invoice, tax_basis, terms
+from billing import invoice, rounding, tax_basis, terms
 from billing.invoice import Composed, RatedTokens
 from studio import clock, ids
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, InvoiceRequest, RatedLine
@@ -92,6 +92,7 @@ def _write(session: Session, invoice_id: UUID, request: InvoiceRequest, rated: l
     (legal_entity_id, currency), *_ = sellers
     seller = session.get_one(LegalEntity, legal_entity_id)
     basis = tax_basis.basis(session, seller, billing, currency, period_until, now)
+    mode = rounding.mode_of(session, Currency.parse(currency), request.month)
     month = terms.Month(request.tenant_id, request.month, Currency.parse(currency), invoice_id, now)
     composed = invoice.compose(
         [_as_rated_tokens(line) for line in rated],
@@ -99,11 +100,12 @@ def _write(session: Session, invoice_id: UUID, request: InvoiceRequest, rated: l
         basis.rate,
         terms.volumes(session, month, {line.price_id for line in rated}),
         lambda usage: terms.adjustments(session, month, usage),
+        rounding=mode,
     )
     row = {
         "tenant_id": request.tenant_id, "legal_entity_id": legal_entity_id, "request_id": request.id,
         "month": request.month, "period_from": period_from, "period_until": period_until,
-        "time_zone": billing.time_zone, "state": "draft", "currency": currency, "rounding_mode": invoice.ROUNDING,
+        "time_zone": billing.time_zone, "state": "draft", "currency": currency, "rounding_mode": mode,
         "tax_category": basis.category, "tax_rate": basis.rate, "tax_details": basis.details,
         "net": composed.net.amount, "tax": composed.tax.amount, "gross": composed.gross.amount,
         "seller": {"name": seller.name, "country": seller.country, **seller.details}, "buyer": billing.buyer,

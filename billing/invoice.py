@@ -18,7 +18,6 @@ from billing import rating, tax, tiers
 from billing.tiers import Tier
 from studio.money import Currency, Money, RoundingMode
 
-ROUNDING = RoundingMode.HALF_UP  # what German accountants and recipients recompute
 MISSED_TARGET = "missed_target"
 EXPLAINED = {MISSED_TARGET: "at the base price: the first token came after its published target"}
 _ONE = 1_000_000  # an adjustment is one piece: its amount is a price for so many
@@ -96,17 +95,20 @@ def compose(
     tax_rate: Decimal,
     volumes: Mapping[UUID, Volume] = MappingProxyType({}),
     adjust: Callable[[Sequence[Line]], Sequence[Adjustment]] = no_adjustments,
+    *,
+    rounding: RoundingMode,
 ) -> Composed:
     """Sum the tokens of each product, unit, price and tier, multiply once, round once; then `adjust` those lines.
 
-    `volumes`: of the price rows that have tiers. What a quote or a missed target priced stays out of their count.
+    `rounding`: as the price list names it (`rounding.py`). `volumes`: of the price rows that have tiers. What a quote
+    or a missed target priced stays out of their count.
     """
     groups = groupby(sorted(rated, key=_product), key=_product)
-    usage = [line for _, group in groups for line in _lines(list(group), currency, volumes)]
+    usage = [line for _, group in groups for line in _lines(list(group), currency, volumes, rounding)]
     unnumbered = (*usage, *(_adjusting(one) for one in adjust(usage) if one.amount))
     lines = tuple(replace(line, line_no=line_no) for line_no, line in enumerate(unnumbered, start=1))
     net = Money(sum((line.amount for line in lines), Decimal("0.00")), currency)
-    tax_amount = tax.tax_on(net, tax_rate, ROUNDING)
+    tax_amount = tax.tax_on(net, tax_rate, rounding)
     return Composed(lines, tax_rate, net, tax_amount, net + tax_amount)
 
 
@@ -114,17 +116,21 @@ def _product(rated: RatedTokens) -> tuple[str, int, UUID, str]:
     return rated.variant_id, list(rating.UNIT_NAMES).index(rated.unit), rated.price_id, rated.basis
 
 
-def _lines(group: Sequence[RatedTokens], currency: Currency, volumes: Mapping[UUID, Volume]) -> list[Line]:
+def _lines(
+    group: Sequence[RatedTokens], currency: Currency, volumes: Mapping[UUID, Volume], rounding: RoundingMode
+) -> list[Line]:
     first = group[0]
     tokens = sum(rated.tokens for rated in group)
     volume = volumes.get(first.price_id) if first.basis == "" else None
     plain = Tier(0, first.per_million)
     slices = [tiers.Slice(plain, tokens)] if volume is None else tiers.fill(volume.tiers, volume.taken, tokens)
     held = tuple(sorted(rated.rated_line_id for rated in group))  # by the first of the lines that they became
-    return [_line(first, one, currency, held if one is slices[0] else ()) for one in slices]
+    return [_line(first, one, currency, rounding, held if one is slices[0] else ()) for one in slices]
 
 
-def _line(first: RatedTokens, part: tiers.Slice, currency: Currency, held: tuple[UUID, ...]) -> Line:
+def _line(
+    first: RatedTokens, part: tiers.Slice, currency: Currency, rounding: RoundingMode, held: tuple[UUID, ...]
+) -> Line:
     per_million = part.tier.per_million
     exact = rating.rate(part.tokens, per_million)
     why = f" ({EXPLAINED.get(first.basis, f'quote {first.basis}')})" if first.basis else ""
@@ -140,7 +146,7 @@ def _line(first: RatedTokens, part: tiers.Slice, currency: Currency, held: tuple
         tokens=part.tokens,
         per_million=per_million,
         exact=exact,
-        amount=Money(exact, currency).rounded(ROUNDING).amount,
+        amount=Money(exact, currency).rounded(rounding).amount,
         explanation=rating.explain(part.tokens, first.unit, per_million, currency) + why,
         rated_line_ids=held,
     )

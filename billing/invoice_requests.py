@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from importlib.metadata import version
 from uuid import UUID
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from billing import complete_months
 from billing.complete_months import TenantMonth
 from studio import clock, ids
+from studio.db.catalog import CatalogSync
 from studio.db.invoices import InvoiceRequest
 from studio.errors import InvalidRequest
 
@@ -74,6 +76,14 @@ def unanswered(session: Session) -> list[UnansweredRequest]:
     columns = (InvoiceRequest.id, InvoiceRequest.tenant_id, InvoiceRequest.month, InvoiceRequest.requested_at)
     query = select(*columns).where(InvoiceRequest.answered_at.is_(None)).order_by(InvoiceRequest.requested_at)
     return [UnansweredRequest(*row) for row in session.execute(query)]
+
+
+def ready_for(session: Session) -> str:
+    """Another text whenever something has come that drafts may have waited for: a rate of exchange or of tax, a seller,
+    all of which the catalog brings, or newer days of the ECB, which come with their package.
+    """
+    syncs = session.scalars(select(func.count()).select_from(CatalogSync)).one()
+    return f"catalog {syncs}, rates {version('CurrencyConverter')}"
 
 
 _DUE = text("""

@@ -16,6 +16,7 @@ from assets import (
     documents,
     fine_tunes,
     fleet,
+    frozen_borders,
     invoices,
     isolation,
     ledger,
@@ -36,7 +37,7 @@ from orchestration.sensors import SENSORS
 
 _OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, objects, notices)
 _MONEY = (archive, storage, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
-_CHECKED = (archive, storage, usage, usage_events, invoices, documents, ledger, payments, notices)
+_CHECKED = (archive, storage, frozen_borders, usage, usage_events, invoices, documents, ledger, payments, notices)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:

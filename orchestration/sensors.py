@@ -151,14 +151,18 @@ def archive_gaps(
 def invoice_requests_open(
     context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Answers requests for invoices: one run a month, for all tenants."""
+    """Answers requests for invoices: one run a month, for all tenants.
+
+    What waits for a rate, say, is tried again as soon as the catalog has changed, however old it is.
+    """
     now = clock.now()
     with unit_of_work(worker_database) as session:
         requests = invoice_requests.unanswered(session)
+        ready = invoice_requests.ready_for(session) if requests else ""
     work: dict[str, list[str]] = defaultdict(list)
     for request in requests:
-        if (tries := attempt(request.requested_at, now)) <= _ATTEMPTS_MAX:
-            work[request.month.isoformat()].append(f"{request.id}#{tries}")
+        tries = min(attempt(request.requested_at, now), _ATTEMPTS_MAX)
+        work[request.month.isoformat()].append(f"{request.id}#{tries} {ready}")
     return _one_run_each(context, DRAFT_INVOICES.name, work) or dg.SkipReason("No request waits.")
 
 

@@ -16,13 +16,13 @@ from billing import correction, payment_reference, tax
 from billing.correction import CorrectionType
 from billing.correction_order import figures_of
 from billing.documents.snapshot import CANCELLATION, INVOICE, MILLION, EuroTax, Line, Original, Snapshot
-from studio import ids
+from studio import ids, storage_usage
 from studio.db.catalog import Model, ModelVariant
 from studio.db.corrections import Correction
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, RatedLine
 from studio.db.tenancy import Tenant
 from studio.errors import NotFound
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 DRAFT_NUMBER = "DRAFT / ENTWURF"
 # "20095 Hamburg": a code before the town, for parties that were written before there was a field for it.
@@ -66,6 +66,7 @@ def of_invoice(session: Session, invoice_id: UUID) -> Snapshot:
         due=due,
         payment_reference=payment_reference.of_invoice(invoice.number) if invoice.number and due > 0 else None,
         original=None,
+        rounding_mode=RoundingMode(invoice.rounding_mode),
     )
 
 
@@ -108,6 +109,7 @@ def of_correction(session: Session, correction_id: UUID) -> Snapshot:
         due=sign * row.gross,
         payment_reference=payment_reference.of_invoice(row.number) if row.number and is_to_be_paid else None,
         original=_original(session, row, invoice),
+        rounding_mode=RoundingMode(invoice.rounding_mode),
     )
 
 
@@ -142,12 +144,15 @@ def _invoice_lines(session: Session, invoice: Invoice) -> tuple[Line, ...]:
             InvoicedLine.line_no,
             func.min(RatedLine.billing_day).label("first"),
             func.max(RatedLine.billing_day).label("last"),
+            func.string_agg(RatedLine.code_version.distinct(), ", ").label("rated_by"),
         )
         .join(RatedLine, RatedLine.id == InvoicedLine.rated_line_id)
         .where(InvoicedLine.invoice_id == invoice.id)
         .group_by(InvoicedLine.line_no)
     )
-    periods = {row.line_no: (row.first, row.last) for row in session.execute(days)}
+    found = session.execute(days).all()
+    periods = {row.line_no: (row.first, row.last) for row in found}
+    rated_by = {row.line_no: row.rated_by for row in found}
     whole = (invoice.period_from, invoice.period_until)
     return tuple(
         Line(
@@ -162,6 +167,7 @@ def _invoice_lines(session: Session, invoice: Invoice) -> tuple[Line, ...]:
             explanation=line.explanation,
             period_from=periods.get(line.line_no, whole)[0],
             period_until=periods.get(line.line_no, whole)[1],
+            rated_by=rated_by.get(line.line_no),
         )
         for line, product in _lines_and_products(session, invoice.id)
     )
@@ -196,7 +202,13 @@ def _lines_and_products(session: Session, invoice_id: UUID) -> list[tuple[Invoic
         .where(InvoiceLine.invoice_id == invoice_id)
         .order_by(InvoiceLine.line_no)
     )
-    return [(line, f"{name}, {tier}" if name else "") for line, name, tier in session.execute(query)]
+    return [(line, _product(line, name, tier)) for line, name, tier in session.execute(query)]
+
+
+def _product(line: InvoiceLine, name: str | None, tier: str | None) -> str:
+    if line.unit == storage_usage.UNIT:
+        return str(name)
+    return f"{name}, {tier}" if name else ""
 
 
 def _original(session: Session, row: Correction, invoice: Invoice) -> Original:
@@ -216,8 +228,9 @@ def _left_before(session: Session, row: Correction, invoice: Invoice) -> correct
         select(InvoiceLine.line_no, InvoiceLine.exact, InvoiceLine.amount).where(InvoiceLine.invoice_id == invoice.id)
     )
     whole = correction.Left(
-        Currency(invoice.currency), invoice.tax_rate, invoice.tax, tuple(correction.LineLeft(*line) for line in lines)
-    )
+        Currency(invoice.currency), invoice.tax_rate, invoice.tax, tuple(correction.LineLeft(*line) for line in lines),
+        RoundingMode(invoice.rounding_mode),
+    )  # fmt: skip
     others = select(Correction).where(
         Correction.invoice_id == invoice.id, Correction.state == "final", Correction.id != row.id
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
 from stdnum import iso11649
 
@@ -17,10 +17,11 @@ from billing.documents import expected, reading
 from billing.documents.reading import Facts
 from billing.documents.snapshot import CANCELLATION, CREDIT_NOTE, INVOICE, Snapshot
 from billing.tax import EU, in_euro
-from studio.money import CENT, Currency
+from studio.money import CENT, Currency, RoundingMode
 
 RULE_SET, VERSION = "own invariants", "2"
 _EXEMPT = frozenset({"AE", "G", "O"})
+_MODES = {RoundingMode.HALF_UP: ROUND_HALF_UP, RoundingMode.HALF_EVEN: ROUND_HALF_EVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def _lines_are_recomputed(snapshot: Snapshot) -> Iterator[Broken]:
         where = f"line {line.line_no}"
         if line.price < 0:
             yield Broken("PRICE-NOT-NEGATIVE", where, f"{line.price}: the sign belongs to the quantity")
-        amount = _rounded(line.quantity * line.price / line.base)
+        amount = _rounded(line.quantity * line.price / line.base, snapshot)
         if line.amount != amount or line.amount.as_tuple().exponent != -2:
             yield Broken(
                 "LINE-IS-QUANTITY-TIMES-PRICE", where,
@@ -103,7 +104,7 @@ def _totals_are_recomputed(snapshot: Snapshot) -> Iterator[Broken]:
 
 def _tax_is_recomputed(snapshot: Snapshot) -> Iterator[Broken]:
     """Net times rate. Only a correction that takes the rest takes its tax with it, whatever the rounding left."""
-    tax = _rounded(snapshot.net * snapshot.tax_rate)
+    tax = _rounded(snapshot.net * snapshot.tax_rate, snapshot)
     if snapshot.original is not None and snapshot.type in (CREDIT_NOTE, CANCELLATION):
         left, sign = snapshot.original, -1 if snapshot.type == CANCELLATION else 1
         takes_rest = sign * snapshot.net == left.net_left
@@ -179,5 +180,5 @@ def _references_hold(snapshot: Snapshot) -> Iterator[Broken]:
             yield Broken("NO-SELF-BILLING-WORD", where, "by law that word means an invoice that the customer writes")
 
 
-def _rounded(amount: Decimal) -> Decimal:
-    return amount.quantize(CENT, ROUND_HALF_UP)
+def _rounded(amount: Decimal, snapshot: Snapshot) -> Decimal:
+    return amount.quantize(CENT, _MODES[snapshot.rounding_mode])

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from billing.rating import ADJUSTMENT_NAMES, LINE_NAMES
 from billing.tax import EU
+from studio.money import RoundingMode
 
 INVOICE, CREDIT_NOTE, CANCELLATION = "380", "381", "384"
 MILLION = 1_000_000
@@ -27,7 +28,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`amount` is `quantity x price / base`, rounded once, half up. The sign is on the quantity."""
+    """`amount` is `quantity x price / base`, rounded once, as the document says. The sign is on the quantity."""
 
     line_no: int
     product: str
@@ -40,6 +41,7 @@ class Line:
     period_from: date
     period_until: date
     invoiced: Decimal | None = None  # of a correction: what the invoice said
+    rated_by: str | None = None  # version of the code that priced its tokens; None: no tokens, or older than this
 
     @property
     def is_adjustment(self) -> bool:
@@ -110,6 +112,7 @@ class Snapshot:
     due: Decimal
     payment_reference: str | None
     original: Original | None
+    rounding_mode: RoundingMode = RoundingMode.HALF_UP  # that of all documents from before it was named
 
     @property
     def has_e_invoice(self) -> bool:

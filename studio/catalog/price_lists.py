@@ -28,8 +28,9 @@ def rows_of(
             findings.append(Finding(FILE, line_of(lines, place), str(error)))
             continue
         findings += (Finding(FILE, line_of(lines, where), text) for where, text in _judge(declared, currency, place))
-        following = [*(entry.valid_from for entry in declared.storage[1:]), None]
-        for position, (entry, until) in enumerate(zip(declared.storage, following, strict=True)):
+        for position, (entry, following) in enumerate(pairwise((*declared.storage, None))):
+            assert entry is not None
+            until = None if following is None else following.valid_from
             prices.append(
                 PriceRow(
                     storage_usage.PRODUCT, currency, "storage", entry.gigabyte_day, entry.valid_from,

@@ -7,7 +7,8 @@ from datetime import date
 from decimal import Decimal
 from uuid import uuid4
 
-from assets import borders
+from assets import borders, frozen_borders
+from billing.border_rows import FinalInvoice, StoredDocument, UsageGroup
 from billing.invoice_list import InvoiceTotals
 from billing.rated_lines import Line
 from billing.statement import Statement
@@ -35,6 +36,30 @@ def test_good_rows_pass_and_so_do_none() -> None:
     assert borders.violations(borders.account_statements_schema(), [STATED]) == []
     assert borders.violations(borders.invoice_drafts_schema(), [DRAFTED]) == []
     assert borders.violations(borders.usage_daily_schema(), []) == []
+
+
+def test_the_borders_of_what_is_never_replaced() -> None:
+    usage = UsageGroup(DAY, uuid4(), "/v1/chat/completions", "model", "complete", 2, 10, 4, 5, 1)
+    final = FinalInvoice(
+        uuid4(), "XDE-2026-000001", DAY, "EUR", "half_up", Decimal("1.00"), Decimal("1.00"), Decimal("0.19"),
+        Decimal("1.19"), Decimal("0.00"),
+    )  # fmt: skip
+    hashed = "0f" * 32
+    stored = StoredDocument(uuid4(), "pdf", f"tnt_1/XDE-2026-000001/{hashed}.pdf", hashed, 9)
+    of_usage, of_invoices, of_documents = (
+        lambda *rows: borders.violations(borders.usage_events_schema(), rows),
+        lambda *rows: borders.violations(frozen_borders.invoices_schema(), rows),
+        lambda *rows: borders.violations(frozen_borders.invoice_documents_schema(), rows),
+    )
+    assert of_usage(usage) == of_invoices(final) == of_documents(stored) == []
+    assert of_usage(replace(usage, cached_tokens=11))
+    assert of_usage(replace(usage, end_reason="vanished"))
+    assert of_usage(replace(usage, lowest_seq=0))
+    assert of_invoices(replace(final, number="DRAFT / ENTWURF"))
+    assert of_invoices(replace(final, lines_net=Decimal("0.99")))
+    assert of_invoices(final, replace(final, invoice_id=uuid4()))  # a number twice
+    assert of_documents(replace(stored, sha256="f0" * 32))
+    assert of_documents(stored, replace(stored, object_key=f"elsewhere/{hashed}"))
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:

@@ -10,25 +10,28 @@ from hypothesis import strategies as st
 
 from billing import correction
 from billing.correction import CorrectionType, Left, LineLeft, OverCorrection
-from billing.invoice import ROUNDING
 from billing.tax import tax_on
 from studio.errors import InvalidRequest
-from studio.money import CENT, Currency, Money
+from studio.money import CENT, Currency, Money, RoundingMode
 
 CREDIT, CANCEL, ADD = CorrectionType.CREDIT_NOTE, CorrectionType.CANCELLATION, CorrectionType.ADDITIONAL_INVOICE
 exact_amounts = st.decimals("0.000000000001", 100, places=12)
 
 
-def invoice(exact: list[Decimal], rate: str = "0.1900") -> Left:
+def invoice(exact: list[Decimal], rate: str = "0.1900", mode: RoundingMode = RoundingMode.HALF_UP) -> Left:
     lines = tuple(
-        LineLeft(n, amount, Money(amount, Currency.EUR).rounded(ROUNDING).amount)
-        for n, amount in enumerate(exact, start=1)
+        LineLeft(n, amount, Money(amount, Currency.EUR).rounded(mode).amount) for n, amount in enumerate(exact, start=1)
     )
     net = Money(sum((line.amount for line in lines), Decimal("0.00")), Currency.EUR)
-    return Left(Currency.EUR, Decimal(rate), tax_on(net, Decimal(rate), ROUNDING).amount, lines)
+    return Left(Currency.EUR, Decimal(rate), tax_on(net, Decimal(rate), mode).amount, lines, mode)
 
 
-lefts = st.builds(invoice, st.lists(exact_amounts, min_size=1, max_size=5), st.sampled_from(["0.1900", "0.0600", "0"]))
+lefts = st.builds(
+    invoice,
+    st.lists(exact_amounts, min_size=1, max_size=5),
+    st.sampled_from(["0.1900", "0.0600", "0"]),
+    st.sampled_from(RoundingMode),
+)
 
 
 @st.composite
@@ -70,7 +73,7 @@ def test_tax_is_what_anybody_recomputes_up_to_what_rounding_has_left(
 ) -> None:
     original, done = history
     for n, (type, figures) in enumerate(done):
-        own = tax_on(Money(figures.net, Currency.EUR), original.tax_rate, ROUNDING).amount
+        own = tax_on(Money(figures.net, Currency.EUR), original.tax_rate, original.rounding).amount
         is_rest = type is CREDIT and correction.net_left(correction.left_after(original, done[: n + 1])) == 0
         assert figures.gross == figures.net + figures.tax
         assert abs(figures.tax - own) <= CENT * (n + 1)

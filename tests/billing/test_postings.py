@@ -15,7 +15,7 @@ from billing.ledger import Account, Entry, Posting, Unbalanced
 from billing.postings import REVENUE_OF_UNIT, Billed, BilledLine, Lot
 from billing.rating import ADJUSTMENT_NAMES, UNIT_NAMES
 from studio import ids
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 DAY = date(2026, 11, 30)
 TENANT = ids.uuid7()
@@ -46,8 +46,8 @@ lots = st.lists(
 )
 
 
-def billed(rated: list[RatedTokens], rate: Decimal) -> Billed:
-    composed = compose(rated, Currency.EUR, rate)
+def billed(rated: list[RatedTokens], rate: Decimal, mode: RoundingMode = RoundingMode.HALF_UP) -> Billed:
+    composed = compose(rated, Currency.EUR, rate, rounding=mode)
     lines = tuple(BilledLine(line.line_no, line.unit, line.exact, line.amount) for line in composed.lines)
     return Billed(
         "inv_1", TENANT, "de", "EUR", "S", rate, composed.tax.amount, composed.gross.amount, lines

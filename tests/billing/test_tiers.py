@@ -15,7 +15,7 @@ from billing import adjustments, tiers
 from billing.invoice import Composed, RatedTokens, Volume, compose
 from billing.tiers import Tier
 from studio.errors import InvalidRequest
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 PRICE, RATE = uuid4(), Decimal("0.19")
 STEPS = (Tier(0, Decimal("0.02")), Tier(1_000, Decimal("0.015")), Tier(5_000, Decimal("0.01")))
@@ -28,7 +28,13 @@ def rated(tokens: int, basis: str = "") -> RatedTokens:
 
 
 def invoiced(parts: list[int], taken: dict[int, int] | None = None) -> Composed:
-    return compose([rated(part) for part in parts], Currency.EUR, RATE, {PRICE: Volume(STEPS, taken or {})})
+    return compose(
+        [rated(part) for part in parts],
+        Currency.EUR,
+        RATE,
+        {PRICE: Volume(STEPS, taken or {})},
+        rounding=RoundingMode.HALF_UP,
+    )
 
 
 def by_tier(composed: Composed) -> Counter[int]:
@@ -59,7 +65,7 @@ def test_several_invoices_of_a_month_come_to_what_one_would(parts: list[list[int
 
 def test_each_tier_is_a_line_that_says_so_and_holds_its_rated_lines_once() -> None:
     usage = [rated(6_000), rated(500)]
-    lines = compose(usage, Currency.EUR, RATE, {PRICE: Volume(STEPS, {0: 400})}).lines
+    lines = compose(usage, Currency.EUR, RATE, {PRICE: Volume(STEPS, {0: 400})}, rounding=RoundingMode.HALF_UP).lines
     assert [(line.tokens, line.per_million, line.explanation) for line in lines] == [
         (600, Decimal("0.02"), "600 prompt tokens x 0.02 EUR / 1,000,000"),
         (4_000, Decimal("0.015"), "4,000 prompt tokens x 0.015 EUR / 1,000,000 (above 1,000 tokens of the month)"),
@@ -70,7 +76,9 @@ def test_each_tier_is_a_line_that_says_so_and_holds_its_rated_lines_once() -> No
 
 
 def test_what_a_quote_priced_is_not_counted_in_tiers() -> None:
-    lines = compose([rated(6_000, "qte_1")], Currency.EUR, RATE, {PRICE: Volume(STEPS, {})}).lines
+    lines = compose(
+        [rated(6_000, "qte_1")], Currency.EUR, RATE, {PRICE: Volume(STEPS, {})}, rounding=RoundingMode.HALF_UP
+    ).lines
     assert [(line.tokens, line.explanation) for line in lines] == [
         (6_000, "6,000 prompt tokens x 0.02 EUR / 1,000,000 (quote qte_1)")
     ]
