@@ -79,13 +79,22 @@ def margin_daily(
 
 def margin_metadata(rows: Sequence[Margin]) -> dict[str, dg.MetadataValue]:
     """Sums of a day as text and as plots, and its rows. A sum that is not measured has no point in a plot."""
-    in_eur = [row for row in rows if row.currency == "EUR"]
+    served = [row for row in rows if not row.is_training]  # what a fine-tune costs is not measured
+    in_eur = [row for row in served if row.currency == "EUR"]
     sums = {
-        "kwh": margin.total(row.kwh for row in rows),
-        "cost_EUR": margin.total(row.cost for row in rows),
+        "kwh": margin.total(row.kwh for row in served),
+        "cost_EUR": margin.total(row.cost for row in served),
         "revenue_EUR": margin.total(row.revenue for row in in_eur),
         "margin_EUR": margin.total(row.margin for row in in_eur),
     }
+    if in_cny := [row for row in served if row.currency == "CNY"]:
+        sums |= {
+            "revenue_CNY": margin.total(row.revenue for row in in_cny),
+            "margin_CNY": margin.total(row.margin for row in in_cny),
+        }
+    for code in sorted({row.currency for row in rows if row.is_training}):
+        revenue = (row.revenue for row in rows if row.is_training and row.currency == code)
+        sums[f"revenue_of_training_{code}"] = margin.total(revenue)
     metadata: dict[str, dg.MetadataValue] = {
         name: dg.MetadataValue.text(NOT_MEASURED if value is None else f"{value:f}") for name, value in sums.items()
     }

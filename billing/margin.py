@@ -1,26 +1,30 @@
 """Margins: what a day's replicas cost, split over those who kept them busy, beside what they brought.
 
 Cost is energy and cards, each its own dated rate. Whatever was not measured, or has no rate, is None, and so is every
-sum that would need it: never 0. Costs are in EUR; a tenant billed in another currency has a cost and no margin.
+sum that would need it: never 0. Costs are in EUR. What is left of revenue in another currency
+takes the cost at the average rate of the month: until that is known there is no margin.
 
 A replica's whole day is split by busy time (time in flight of the requests that it answered), so whoever uses a model
 also pays for its idle hours. One that answered nobody stands in a row without a tenant. Known limits: a rate that
 changes within a day counts from the next; an hour in which a card's power was unknown for over 1 % is not measured;
-fine-tunes are left out, since nobody measures what training costs.
+of fine-tunes only the revenue and their time are known, since nobody measures what cards they took.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import Row, delete, insert, select, text
 from sqlalchemy.orm import Session
 
+from billing import exchange_rate
+from billing.exchange_rate import ExchangeRateMissing
 from studio import clock
 from studio.db.observation import CostRate, MarginDaily
 from studio.money import Currency
@@ -74,13 +78,17 @@ class Margin:
     cost: Decimal | None
     revenue: Decimal
     margin: Decimal | None
+    units_per_euro: Decimal | None = None
+    is_training: bool = False
 
 
 def margins(
     day: date, rates: Rates, running: Iterable[Running], revenue: Mapping[Sold, Mapping[str, Decimal]],
     runs: Mapping[str, str],
 ) -> list[Margin]:  # fmt: skip
-    """All rows of a day. `revenue` is exact, by currency; `runs` says whose replicas answer for a variant. Pure."""
+    """All rows of a day, those in EUR with what is left. `revenue` is exact, by currency; `runs` says whose replicas
+    answer for a variant. Pure.
+    """
     rows, left = [], {sold: dict(by_currency) for sold, by_currency in revenue.items()}
     for one in running:
         if not one.busy_seconds:
@@ -102,7 +110,42 @@ def margins(
 def compute(session: Session, day: date) -> list[Margin]:
     """The rows of a Berlin day from what the tables hold now."""
     start, end = clock.day_window(day, clock.BERLIN)
-    return margins(day, rates_at(session, start), _running(session, start, end), _revenue(session, day), _runs(session))
+    rates, runs = rates_at(session, start), _runs(session)
+    rows = margins(day, rates, _running(session, start, end), _revenue(session, day), runs)
+    rows += [_training(day, row) for row in session.execute(_TRAINING, {"day": day, "start": start, "end": end})]
+    known = {code: _units_per_euro(session, code, day) for code in {row.currency for row in rows}}
+    return [converted(row, known[row.currency]) for row in rows]
+
+
+def converted(row: Margin, units_per_euro: Decimal | None) -> Margin:
+    """What is left of a row's revenue, in its currency; None as long as its cost or the rate is not known. Pure."""
+    if row.cost is None or units_per_euro is None:
+        return replace(row, margin=None, units_per_euro=units_per_euro)
+    left = row.revenue - (row.cost * units_per_euro).quantize(_EXACT)
+    return replace(row, margin=left, units_per_euro=units_per_euro)
+
+
+def waiting_for_a_rate(session: Session) -> list[date]:
+    """Days with a row that lacks the average of its month, where that has come meanwhile."""
+    return list(session.scalars(_WAITING))
+
+
+def _training(day: date, row: Row[Any]) -> Margin:
+    """No cost: no replica, and so no card, is known to have worked on it."""
+    return Margin(
+        day=day, tenant_id=row.tenant_id, variant_id=row.variant_id, running_variant_id=row.variant_id,
+        currency=row.currency, busy_seconds=round(row.seconds, 3), share=Decimal(0), card_seconds=Decimal(0), kwh=None,
+        energy_cost=None, card_cost=None, cost=None, revenue=row.revenue, margin=None, is_training=True,
+    )  # fmt: skip
+
+
+def _units_per_euro(session: Session, currency: str, day: date) -> Decimal | None:
+    if currency == Currency.EUR.value:
+        return Decimal(1)
+    try:
+        return exchange_rate.month_rate(session, currency, clock.month_start(day)).rate
+    except ExchangeRateMissing:
+        return None
 
 
 def store(session: Session, day: date, rows: Sequence[Margin]) -> None:
@@ -191,6 +234,25 @@ def _revenue(session: Session, day: date) -> dict[Sold, dict[str, Decimal]]:
 def _runs(session: Session) -> dict[str, str]:
     return dict(session.execute(text("select id, coalesce(served_by, id) from model_variants")).tuples().all())
 
+
+# A fine-tune is revenue of the day on which it was asked for, as its usage is; its time is that of all its training.
+_TRAINING = text("""
+    select l.tenant_id, l.variant_id, l.currency, l.revenue, coalesce(j.seconds, 0) as seconds
+    from (select tenant_id, variant_id, currency, sum(amount) as revenue
+          from rated_lines where window_day = :day and unit = 'training' group by 1, 2, 3) l
+    left join (
+        select tenant_id, variant_id, sum(extract(epoch from finished_at - started_at)) as seconds
+        from fine_tuning_jobs
+        where created_at >= :start and created_at < :end and finished_at is not null and started_at is not null
+        group by 1, 2) j on j.tenant_id = l.tenant_id and j.variant_id = l.variant_id
+    order by 1, 2, 3
+""")
+_WAITING = text("""
+    select distinct m.day from margin_daily m
+    join fx_rates f on f.quote = m.currency and f.month = date_trunc('month', m.day)::date
+    where m.units_per_euro is null and m.currency <> 'EUR'
+    order by m.day
+""")
 
 # Each hour of the day, and for how many card seconds of it the variant's replicas were up (starting and draining, too).
 _UP = text("""

@@ -206,12 +206,13 @@ _WRITE_MANY = text(
     f" {_WRITTEN} {_WRITE}"
 )
 # A day's events lie side by side and each tenant's apart, so for most of a day reading all of them in a row is the
-# cheap way, and few groups need no sorting. PostgreSQL cannot know how few they are.
+# cheap way, and few groups need no sorting. PostgreSQL cannot know how few they are. Nor does it know how many seals
+# there are: it expects one, and would read the day once for each.
 _READ_IN_A_ROW = text("""
     select set_config(name, 'off', true)
-    from unnest(array['enable_indexscan', 'enable_bitmapscan', 'enable_sort']) as of (name)
+    from unnest(array['enable_indexscan', 'enable_bitmapscan', 'enable_sort', 'enable_nestloop']) as of (name)
 """)
 _AS_USUAL = text("""
     select set_config(name, reset_val, true)
-    from pg_settings where name in ('enable_indexscan', 'enable_bitmapscan', 'enable_sort')
+    from pg_settings where name in ('enable_indexscan', 'enable_bitmapscan', 'enable_sort', 'enable_nestloop')
 """)

@@ -3,9 +3,13 @@
 from datetime import timedelta
 
 import dagster as dg
+from sqlalchemy import Engine
 
+from assets.costs import margin_daily
+from billing import margin
 from orchestration.jobs import MEASURE_COSTS, REPORT_OBJECTIVES
 from studio import clock
+from studio.db.sessions import unit_of_work
 
 _DAYS = 3  # late usage of the last days is rated by then; what comes later is reported when somebody runs the day
 
@@ -29,8 +33,23 @@ def daily_objectives(context: dg.ScheduleEvaluationContext) -> list[dg.RunReques
     execution_timezone="Europe/Berlin",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def daily_costs(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
-    """Measures the last days: energy from Prometheus, then what is left of the revenue."""
+def daily_costs(
+    context: dg.ScheduleEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest]:
+    """Measures the last days: energy from Prometheus, then what is left of the revenue.
+
+    Days of a month whose rate of exchange has come meanwhile are computed again, from the energy that is kept.
+    """
     today = context.scheduled_execution_time.astimezone(clock.BERLIN).date()
     days = (today - timedelta(days=ago) for ago in range(_DAYS, 0, -1))
-    return [dg.RunRequest(run_key=f"{today}/{day}", partition_key=day.isoformat()) for day in days]
+    with unit_of_work(worker_database) as session:
+        waiting = margin.waiting_for_a_rate(session)
+    return [
+        *(dg.RunRequest(run_key=f"{today}/{day}", partition_key=day.isoformat()) for day in days),
+        *(
+            dg.RunRequest(
+                run_key=f"{today}/{day}/rate", partition_key=day.isoformat(), asset_selection=[margin_daily.key]
+            )
+            for day in waiting
+        ),
+    ]

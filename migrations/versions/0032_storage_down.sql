@@ -1,4 +1,11 @@
 alter table invoices drop constraint ck_invoices_rounding_mode_known;
+delete from margin_daily where is_training or (currency <> 'EUR' and margin is not null);
+alter table margin_daily drop constraint ck_margin_daily_margin_is_what_is_left;
+alter table margin_daily add constraint ck_margin_daily_margin_is_what_is_left check (margin = revenue - cost);
+alter table margin_daily drop constraint ck_margin_daily_margin_has_its_rate;
+drop index uq_margin_daily;
+alter table margin_daily drop column units_per_euro, drop column is_training;
+create unique index uq_margin_daily on margin_daily (day, tenant_id, variant_id, currency) nulls not distinct;
 drop table rounding_modes;
 drop table storage_days;
 

@@ -163,4 +163,20 @@ begin
 end $$;
 grant select on rounding_modes to studio_operator, studio_worker, studio_auditor;
 grant insert on rounding_modes to studio_worker;
+-- 4. Margins in the currency of the revenue, and of fine-tunes ---------------------------------------------------------
+
+-- Costs are in EUR. `units_per_euro`: the month's average; null until it is known, and so is the margin.
+alter table margin_daily add column units_per_euro numeric(18, 4), add column is_training boolean not null default false;
+update margin_daily set units_per_euro = 1 where currency = 'EUR';
+alter table margin_daily drop constraint ck_margin_daily_margin_is_what_is_left;
+alter table margin_daily add constraint ck_margin_daily_margin_is_what_is_left
+    check (margin = revenue - round(cost * units_per_euro, 12));
+alter table margin_daily add constraint ck_margin_daily_margin_has_its_rate
+    check (margin is null or (cost is not null and units_per_euro is not null));
+drop index uq_margin_daily;
+create unique index uq_margin_daily on margin_daily (day, tenant_id, variant_id, currency, is_training)
+    nulls not distinct;
+
+-- 5. What an invoice was rounded by -----------------------------------------------------------------------------------
+
 alter table invoices add constraint ck_invoices_rounding_mode_known check (rounding_mode in ('half_up', 'half_even'));

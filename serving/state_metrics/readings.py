@@ -154,7 +154,7 @@ _MARGIN = """
            case when bool_and(m.cost is not null) then sum(m.cost) end,
            case when bool_and(m.margin is not null) then sum(m.margin) end
     from margin_daily m join model_variants v on v.id = m.variant_id
-    where m.day = (select max(day) from margin_daily) group by 1, 2, 3, 4
+    where m.day = (select max(day) from margin_daily) and not m.is_training group by 1, 2, 3, 4
 """
 _TENANTS = """
     select t.slug, used.requests, used.prompt, used.completion, used.seconds

@@ -89,14 +89,19 @@ class MarginDaily(Base):
     card_cost: Mapped[Decimal | None] = mapped_column(Numeric(38, 12))
     cost: Mapped[Decimal | None] = mapped_column(Numeric(38, 12))
     revenue: Mapped[ExactAmount]
-    margin: Mapped[Decimal | None] = mapped_column(Numeric(38, 12))
+    margin: Mapped[Decimal | None] = mapped_column(Numeric(38, 12))  # in `currency`
+    units_per_euro: Mapped[Decimal | None] = mapped_column(Numeric(18, 4))  # of the month; None: not known yet
+    is_training: Mapped[bool] = mapped_column(server_default="false")  # of fine-tunes: no replica worked on them
     computed_at: Mapped[RecordedAt]
 
     __table_args__ = (
         CheckConstraint("cost = energy_cost + card_cost", "cost_is_whole"),
-        CheckConstraint("margin = revenue - cost", "margin_is_what_is_left"),
+        CheckConstraint("margin = revenue - round(cost * units_per_euro, 12)", "margin_is_what_is_left"),
+        CheckConstraint(
+            "margin is null or (cost is not null and units_per_euro is not null)", "margin_has_its_rate"
+        ),
         Index(
-            "uq_margin_daily", "day", "tenant_id", "variant_id", "currency",
+            "uq_margin_daily", "day", "tenant_id", "variant_id", "currency", "is_training",
             unique=True, postgresql_nulls_not_distinct=True,
         ),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from sqlalchemy import insert, text
 from billing import energy, margin
 from billing.energy import CardHour
 from billing.margin import Margin, Rates, Running, margins
+from studio.db.documents import FxRate
 from studio.db.observation import CostRate, MarginDaily
 from tests.billing.books import CHAT, Books
 
@@ -81,6 +82,16 @@ def test_another_currency_has_a_cost_and_no_margin_and_a_cached_answer_costs_not
     assert (rows[BETA].share, rows[BETA].cost, rows[BETA].margin) == (Decimal(0), Decimal(0), Decimal(1))
 
 
+def test_revenue_in_yuan_bears_its_cost_at_the_months_rate_or_has_no_margin() -> None:
+    revenue = {(ACME, CHAT): {"CNY": Decimal(40)}}
+    (row,) = margins(DAY, RATES, [running(beta=Decimal(0))], revenue, {})
+    known = margin.converted(row, Decimal("7.5000"))
+    assert (known.cost, known.margin) == (Decimal("2.85"), Decimal(40) - Decimal("2.85") * Decimal("7.5"))
+    assert (margin.converted(row, None).margin, margin.converted(row, None).cost) == (None, Decimal("2.85"))
+    unmeasured = margins(DAY, Rates(None, None), [running(beta=Decimal(0))], revenue, {})[0]
+    assert margin.converted(unmeasured, Decimal("7.5000")).margin is None
+
+
 class TestADay:
     """From rows: an engine with two cards, up from 11:00 to 13:00 UTC; a tenant that used it for a second."""
 
@@ -136,3 +147,31 @@ class TestADay:
             session.execute(text("delete from card_energy"))
             (row,) = margin.compute(session, DAY)
         assert row.kwh is None
+
+    def test_a_fine_tune_has_revenue_and_a_cost_that_nobody_measured_and_yuan_wait_for_their_rate(
+        self, used: Books
+    ) -> None:
+        with used.database.superuser() as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                "insert into rated_lines (id, window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day,"
+                " legal_entity_id, currency, tokens, per_million, amount, code_version)"
+                " select uuidv7(), window_day, tenant_id, 9, variant_id, 'training', price_id, billing_day,"
+                " legal_entity_id, currency, 1000000, 3, 3, code_version from rated_lines"
+            )
+            connection.execute("update rated_lines set currency = 'CNY'")
+        rows = self.measured(used, "900000", "1800000")
+        found = {row.is_training: row for row in rows}
+        assert (found[True].revenue, found[True].cost, found[True].margin) == (Decimal(3), None, None)
+        assert (found[False].units_per_euro, found[False].margin) == (None, None)  # this month has no average yet
+        with used.as_role("worker") as session:
+            assert margin.waiting_for_a_rate(session) == []
+            published = {"source": "BMF", "derivation": "tests", "rate": Decimal("7.5000")}
+            session.execute(insert(FxRate).values(quote="CNY", month=DAY.replace(day=1), **published))
+            assert margin.waiting_for_a_rate(session) == [DAY]
+            margin.store(session, DAY, margin.compute(session, DAY))
+            assert margin.waiting_for_a_rate(session) == []
+        with used.as_role("auditor") as session:
+            row = session.query(MarginDaily).filter(~MarginDaily.is_training).one()
+        assert row.cost is not None
+        assert row.margin == row.revenue - row.cost * Decimal("7.5")
