@@ -32,6 +32,7 @@ REVENUE_OF_UNIT = MappingProxyType(
         "batch_completion": "batch",
         "batch_embedding": "batch",
         "training": "training",
+        "storage": "storage",
         "quote_limit": "batch",
         "minimum_commitment": "commitment",
     }

@@ -313,12 +313,16 @@ _SEALED_OF_SOME = """
         from unnest(cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[])) with ordinality
             as k (tenant_id, seal_no, seal)
     ),
-    sealed as (
-        select k.seal, e.*
+    ranges as materialized (
+        select k.seal, w.tenant_id, r.source_id, r.from_seq, r.until_seq
         from seals k
         join usage_windows w on w.window_day = :window_day and w.tenant_id = k.tenant_id and w.seal_no = k.seal_no
         cross join jsonb_to_recordset(w.manifest -> 'sources') as r (source_id uuid, from_seq bigint, until_seq bigint)
-        join usage_events e on e.tenant_id = w.tenant_id and e.source_id = r.source_id
+    ),
+    sealed as (
+        select r.seal, e.*
+        from ranges r
+        join usage_events e on e.tenant_id = r.tenant_id and e.source_id = r.source_id
              and e.source_seq >= r.from_seq and e.source_seq < r.until_seq
         where e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
           and e.started_at >= cast(:window_day as timestamp) at time zone 'Europe/Berlin'

@@ -36,7 +36,8 @@ def set_(
         "valid_from": valid_from, "valid_until": valid_until, "retroactive": retroactive, "reason": reason,
     }  # fmt: skip
     own = Api.from_environment().post(f"/admin/v1/tenants/{tenant}/prices", body)
-    price = f"{own['per_million']} {own['currency']} per 1,000,000 {own['unit']} tokens of {own['model']}"
+    what = "gigabyte-day" if own["unit"] == "storage" else f"1,000,000 {own['unit']} tokens of {own['model']}"
+    price = f"{own['per_million']} {own['currency']} per {what}"
     show(own, as_json, f"From {own['valid_from']} on {tenant} pays {price} ({own['id']}).")
 
 

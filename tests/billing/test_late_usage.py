@@ -25,7 +25,7 @@ def test_late_usage_is_taxed_and_converted_as_in_its_own_month(books: Books) -> 
     with books.as_role("operator") as session:
         tenant = tenants.create_tenant(session, "yuan", "Kunde AG", billing, "test")
         price_book.set_price(
-            session, tenant_id=tenant, variant_id=CHAT, unit="prompt", per_million=Decimal(9), tiers=(),
+            session, tenant_id=tenant, variant_id=CHAT, unit="reused", per_million=Decimal(9), tiers=(),
             valid_from=datetime(2026, 11, 1, tzinfo=UTC), valid_until=None, retroactive=True, by="key:finance",
             reason="test", now=NOW,
         )  # fmt: skip
@@ -40,13 +40,14 @@ def test_late_usage_is_taxed_and_converted_as_in_its_own_month(books: Books) -> 
             row = {"month": month, "rate": Decimal(rate), "derivation": "test"}
             session.execute(insert(FxRate).values(quote="CNY", source="BMF", **row))
     gateway = books.gateway()
-    gateway.uses(tenant, NOON, prompt=1_000_000)
+    gateway.uses(tenant, NOON, prompt=1_000_000, reused_prompt=1_000_000)
     books.close_day(gateway, tenant, NOON.date())
     first = books.draft(tenant, NOVEMBER, NOW)
     assert first is not None
     books.finalize(first, NOW)
 
-    gateway.uses(tenant, LAST_OF_OCTOBER, prompt=100_000_000)  # arrives when November is invoiced
+    many = 1_000_000_000
+    gateway.uses(tenant, LAST_OF_OCTOBER, prompt=many, reused_prompt=many)  # arrives when November is invoiced
     books.close_day(gateway, tenant, LAST_OF_OCTOBER.date())
     assert books.draft(tenant, NOVEMBER, NOW) is None
     late = books.draft(tenant, OCTOBER, NOW)
@@ -68,4 +69,4 @@ def test_late_usage_is_taxed_and_converted_as_in_its_own_month(books: Books) -> 
     ]
     with books.as_role("auditor") as session:
         prices = session.scalars(select(InvoiceLine.per_million).where(InvoiceLine.invoice_id == late)).all()
-    assert prices == [Decimal("0.16")]
+    assert prices == [Decimal("0.016")]

@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, text, update
 from billing import complete_months, price_book, rate_archive, rated_lines, reconcile, storage, stored_objects, usage
 from billing import windows as sealing
 from billing.complete_months import TenantMonth
+from billing.documents import frozen_rows
 from local.objects import EmbeddedObjectStore
 from studio import clock, ids, storage_usage
 from studio.catalog.sync import sync_catalog
@@ -135,10 +136,15 @@ def test_a_day_of_storage_is_sealed_rated_twice_and_invoiced_with_the_day(sellin
         assert storage.uneven(session, DAY) == []
     assert books.state(key) == "reconciled"
     invoice_id = books.draft(tenant, date(2026, 11, 1), NEXT_NOON)
+    assert invoice_id is not None
+    books.finalize(invoice_id, NEXT_NOON)  # with its revenue in the ledger
     with books.as_role("auditor") as session:
         lines = session.scalars(select(InvoiceLine).where(InvoiceLine.invoice_id == invoice_id)).all()
     line = next(line for line in lines if line.unit == "storage")
     assert (line.amount, line.tokens, line.variant_id) == (Decimal("2.50"), 5_000_000, storage_usage.PRODUCT)
+    with books.as_role("auditor") as session:
+        names = [line.name for line in frozen_rows.of_invoice(session, invoice_id).lines if line.unit == "storage"]
+    assert names == ["Storage, kilobyte-days of storage"]
     assert line.explanation == "5,000,000 kilobyte-days of storage x 0.50 EUR / 1,000,000"
 
 
