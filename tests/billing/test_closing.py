@@ -16,8 +16,7 @@ from studio.errors import Conflict, InvalidRequest
 from studio.tenants import create_key
 from tests.billing.books import Books
 
-MONTH = date(2026, 11, 1)
-LATER = datetime(2026, 12, 1, 9, tzinfo=UTC)
+MONTH, NOON = date(2026, 11, 1), datetime(2026, 11, 10, 12, tzinfo=UTC)
 
 
 def test_a_tenant_closes_as_its_own_day_begins_and_can_be_kept_open(books: Books) -> None:
@@ -45,7 +44,7 @@ def test_the_sensor_closes_whose_day_has_begun_and_says_whom_it_could_not(books:
         key = create_key(session, leaver, "one", "tests").id
         price_book.commit(
             session, tenant_id=bound, amount=Decimal("5.00"), valid_from=MONTH, valid_until=None, by="key:finance",
-            reason="contract", now=LATER,
+            reason="contract", now=NOON,
         )  # fmt: skip
     with books.database.superuser() as connection:
         connection.execute("update tenants set closes_on = current_date - 1")
