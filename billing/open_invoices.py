@@ -59,12 +59,20 @@ def open_invoices(session: Session) -> list[OpenInvoice]:
     drafts = select(Invoice, InvoiceRequest.requested_by).join(InvoiceRequest, InvoiceRequest.id == Invoice.request_id)
     for draft, asked_by in session.execute(drafts.where(Invoice.state == "draft")).tuples():
         figures = (ids.to_wire(ids.INVOICE, draft.id), "invoice", slugs[draft.tenant_id], f"{draft.month:%Y-%m}")
-        waits, said = standing.waits(draft), standing.said(draft)
-        rows.append(OpenInvoice(*figures, draft.gross, draft.currency, *waits, draft.drafted_at, asked_by, *said))
+        rows.append(
+            OpenInvoice(
+                *figures, draft.gross, draft.currency, *standing.waits(draft), draft.drafted_at, asked_by,
+                standing.reviewers(draft), standing.approvers(draft), standing.content(draft),
+            )
+        )  # fmt: skip
     for row in session.scalars(select(Correction).where(Correction.state == "draft")):
         figures = (ids.to_wire(ids.CORRECTION, row.id), "correction", slugs[row.tenant_id], "")
-        waits, said = standing.waits(row), standing.said(row)
-        rows.append(OpenInvoice(*figures, row.gross, row.currency, *waits, row.ordered_at, row.ordered_by, *said))
+        rows.append(
+            OpenInvoice(
+                *figures, row.gross, row.currency, *standing.waits(row), row.ordered_at, row.ordered_by,
+                standing.reviewers(row), standing.approvers(row), standing.content(row),
+            )
+        )  # fmt: skip
     rows += [
         OpenInvoice(
             ids.to_wire(ids.CREDIT_REQUEST, asked.id), "credit", slugs[asked.tenant_id], "", asked.amount, "",
@@ -115,12 +123,17 @@ class _Standing:
         # Two who have both reviewed may each approve by the other's review.
         return "approval", f"anybody but {reviewers[0]}" if len(reviewers) == 1 else "anybody"
 
-    def said(self, draft: Invoice | Correction) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
-        """Who has reviewed and who has approved what a draft says now, and the hash of that."""
-        content = self._content.get(draft.id)
-        found = (self._reviewers.get(content or "", ()), self._approvers.get(content or "", ()))
-        reviewers, approvers = (tuple(dict.fromkeys(persons)) for persons in found)
-        return reviewers, approvers, content
+    def content(self, draft: Invoice | Correction) -> str | None:
+        """The hash of what a draft says now; None of one that was made since."""
+        return self._content.get(draft.id)
+
+    def reviewers(self, draft: Invoice | Correction) -> tuple[str, ...]:
+        """Who has reviewed that."""
+        return tuple(dict.fromkeys(self._reviewers.get(self._content.get(draft.id, ""), ())))
+
+    def approvers(self, draft: Invoice | Correction) -> tuple[str, ...]:
+        """Who has approved that."""
+        return tuple(dict.fromkeys(self._approvers.get(self._content.get(draft.id, ""), ())))
 
 
 _CONTENTS = text("""

@@ -76,9 +76,18 @@ def order(books: Books, tenant: UUID) -> list[UUID]:
 def approve(books: Books, correction_id: UUID) -> UUID:
     with books.as_role("operator") as session:
         gross = session.get_one(Correction, correction_id).gross
-        said = {"correction_id": correction_id, "expected_gross": gross, "now": LATER}
-        review.review_correction(session, by="anna", **said)
-        return approval.approve_correction(session, by="bert", **said)
+    reviewed(books, correction_id, gross, "anna")
+    return approved_by(books, correction_id, gross, "bert")
+
+
+def reviewed(books: Books, correction_id: UUID, gross: Decimal, by: str) -> None:
+    with books.as_role("operator") as session:
+        review.review_correction(session, correction_id=correction_id, expected_gross=gross, by=by, now=LATER)
+
+
+def approved_by(books: Books, correction_id: UUID, gross: Decimal, by: str) -> UUID:
+    with books.as_role("operator") as session:
+        return approval.approve_correction(session, correction_id=correction_id, expected_gross=gross, by=by, now=LATER)
 
 
 def carry_out(books: Books, approval_id: UUID) -> str:
@@ -142,7 +151,7 @@ def test_the_note_explains_itself_with_both_price_rows(books: Books, tenant: UUI
     (draft,) = order(books, tenant)
     with books.as_role("auditor") as session:
         (line,) = correction_order.lines_of(session, draft)
-        listed = session.execute(
+        listed: str = session.execute(
             text("select 'prc_' || replace(price_id::text, '-', '') from invoice_lines where unit = 'prompt'")
         ).scalar_one()
     assert line.explanation == (
@@ -165,13 +174,11 @@ def test_it_takes_two_persons_and_what_they_saw(books: Books, tenant: UUID) -> N
     (draft,) = order(books, tenant)
     with books.database.superuser() as connection:
         connection.execute("update legal_entities set four_eyes_from = 0")
-    said = {"correction_id": draft, "expected_gross": Decimal("1.19"), "now": LATER}
-    with books.as_role("operator") as session, pytest.raises(ReviewMissing):
-        approval.approve_correction(session, by="bert", **said)
-    with books.as_role("operator") as session:
-        review.review_correction(session, by="bert", **said)
-    with books.as_role("operator") as session, pytest.raises(SamePerson):
-        approval.approve_correction(session, by="bert", **said)
+    with pytest.raises(ReviewMissing):
+        approved_by(books, draft, Decimal("1.19"), "bert")
+    reviewed(books, draft, Decimal("1.19"), "bert")
+    with pytest.raises(SamePerson):
+        approved_by(books, draft, Decimal("1.19"), "bert")
     for attack in (  # the job's own role can make no draft of its own, nor change one
         "insert into corrections select * from corrections",
         "update correction_lines set prices = '{}'",
