@@ -50,8 +50,8 @@ def book(tenants: int) -> dict[str, list[tuple[Any, ...]]]:
     slots = []
     for rank in range(tenants):
         zone = clock.zone(ZONES[rank % len(ZONES)])
-        for day in sorted({START.astimezone(zone).date(), END.astimezone(zone).date()}):
-            slots.append((tenant_id(rank), day, "EUR", *clock.day_window(day, zone)))
+        days = sorted({START.astimezone(zone).date(), END.astimezone(zone).date()})
+        slots += [(tenant_id(rank), day, "EUR", *clock.day_window(day, zone)) for day in days]
     spans, prices = [], []
     for n, (*_, variant_id, _task, _base, _ms, _most) in enumerate(VARIANTS):
         cuts = [START, CHANGE, END] if n % 3 == 0 else [START, END]
