@@ -93,7 +93,7 @@ format: $(APP_READY) ## Rewrite the code in the house style
 	@$(APP) -m ruff check --fix . ; $(APP) -m ruff format .
 
 .PHONY: bench
-bench: install ## A benchmark: make bench NAME=overhead|workers|soak|startup|batch|limits|routing|exporter|invoices|rating|ingest|usage_api|scrape|finetune
+bench: install ## A benchmark: make bench NAME=overhead|workers|soak|startup|batch|limits|routing|exporter|invoices|rating|rating_files|ingest|usage_api|scrape|finetune
 	@$(APP) -m benchmarks.$(NAME)
 
 .PHONY: peers

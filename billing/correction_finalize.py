@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from billing import booking, correction, four_eyes, holds, numbers, postings
+from billing import booking, correction, draft, four_eyes, holds, numbers, postings, rerate_order
 from billing.approval import InvoiceIsFinal, require_total
 from billing.correction import CorrectionType, Figures
 from billing.correction_order import figures_of, left_of, require_not_cancelled
@@ -34,6 +34,7 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
     approval = session.get(Approval, approval_id, with_for_update=True)
     if approval is None or approval.correction_id is None:
         raise NotFound(f"There is no approval {ids.to_wire(ids.APPROVAL, approval_id)} of a correction.")
+    draft.take_turns(session, session.get_one(Invoice, approval.invoice_id).tenant_id)  # it depends on the others
     invoice = session.get_one(Invoice, approval.invoice_id, with_for_update=True)
     row = session.get_one(Correction, approval.correction_id, with_for_update=True)
     if row.state == "final":
@@ -45,6 +46,7 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
     four_eyes.require_content(session, row, approval.content_sha256)
     figures = figures_of(session, row)
     _require_current(session, invoice, row, figures)
+    _require_current_prices(session, invoice, row, now)
     seller = session.get_one(LegalEntity, row.legal_entity_id)
     issued_on = now.astimezone(clock.zone(seller.time_zone)).date()
     session.execute(update(Approval).where(Approval.id == approval_id).values(executed_at=now))
@@ -65,6 +67,14 @@ def _require_current(session: Session, invoice: Invoice, row: Correction, figure
     if correction.compose(left_of(session, invoice), type, wanted) != figures:
         raise CorrectionOutdated(
             f"The invoice {invoice.number} has been corrected since this was ordered: order the correction again."
+        )
+
+
+def _require_current_prices(session: Session, invoice: Invoice, row: Correction, now: datetime) -> None:
+    if row.rerate_no is not None and not rerate_order.is_current(session, row, now):
+        raise CorrectionOutdated(
+            f"A re-rating of the invoice {invoice.number} comes to something else now than this says: order it again"
+            f" (`studio invoice rerate {invoice.month:%Y-%m} --correct`), or nothing is left to correct."
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select
@@ -32,6 +34,15 @@ class InvoiceCancelled(Conflict):
     default_code = "invoice_cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Where the amount of a line comes from: in words, as printed, and in price rows."""
+
+    amount: Decimal
+    explanation: str
+    prices: Mapping[str, Any]
+
+
 def order(
     session: Session,
     *,
@@ -41,8 +52,13 @@ def order(
     reason: str,
     by: str,
     now: datetime,
+    explained: Mapping[int, Explained] = MappingProxyType({}),
+    rerate_no: int | None = None,
 ) -> UUID:
-    """Draft a correction of a final invoice; its id. `wanted`: net amounts by line number, none for a cancellation."""
+    """Draft a correction of a final invoice; its id. `wanted`: net amounts by line number, none for a cancellation.
+
+    `explained` and `rerate_no` are for what a re-rating came to (`rerate_order.py`).
+    """
     invoice = session.get(Invoice, invoice_id)
     if invoice is None:
         raise NotFound(f"There is no invoice {ids.to_wire(ids.INVOICE, invoice_id)}.")
@@ -56,11 +72,17 @@ def order(
             id=correction_id, invoice_id=invoice.id, tenant_id=invoice.tenant_id,
             legal_entity_id=invoice.legal_entity_id, type=type, state="draft", currency=invoice.currency,
             tax_category=invoice.tax_category, tax_rate=invoice.tax_rate, net=figures.net, tax=figures.tax,
-            gross=figures.gross, reason=reason, ordered_by=by, ordered_at=now,
+            gross=figures.gross, reason=reason, ordered_by=by, ordered_at=now, rerate_no=rerate_no,
         )
     )  # fmt: skip
+    by_hand = Explained(Decimal(0), "", {})
+    lines = [(line, explained.get(line.line_no, by_hand)) for line in figures.lines]
     session.execute(
-        insert(CorrectionLine), [{"correction_id": correction_id, **asdict(line)} for line in figures.lines]
+        insert(CorrectionLine),
+        [
+            {"correction_id": correction_id, **asdict(line), "explanation": why.explanation, "prices": dict(why.prices)}
+            for line, why in lines
+        ],
     )
     return correction_id
 
@@ -93,3 +115,9 @@ def figures_of(session: Session, row: Correction) -> Figures:
     query = select(*columns).where(CorrectionLine.correction_id == row.id).order_by(CorrectionLine.line_no)
     lines = tuple(correction.CorrectionLine(*line) for line in session.execute(query))
     return Figures(lines, row.net, row.tax, row.gross)
+
+
+def lines_of(session: Session, correction_id: UUID) -> list[CorrectionLine]:
+    """The lines of a correction as they are stored, with what explains them."""
+    query = select(CorrectionLine).where(CorrectionLine.correction_id == correction_id).order_by(CorrectionLine.line_no)
+    return list(session.scalars(query))

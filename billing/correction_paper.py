@@ -53,6 +53,7 @@ class CorrectionPaperLine:
     unit_chinese: str
     invoiced: str
     amount: str
+    explanation: str  # of what a re-rating came to
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def correction_paper(snapshot: Snapshot) -> CorrectionPaper:
                 unit_chinese=CHINESE_UNIT_NAMES[line.unit],
                 invoiced=money_text(line.invoiced) if line.invoiced is not None else "",
                 amount=money_text(line.amount),
+                explanation=line.explanation.partition(": ")[2],
             )
             for line in snapshot.lines
         ),

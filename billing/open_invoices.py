@@ -12,11 +12,11 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from billing import credit_requests, four_eyes, holds, invoice_requests
+from billing import credit_requests, four_eyes, holds, invoice_requests, write_offs
 from studio import ids
 from studio.db.approvals import Review
 from studio.db.corrections import Correction
-from studio.db.invoices import Approval, Invoice
+from studio.db.invoices import Approval, Invoice, InvoiceRequest
 from studio.db.tenancy import LegalEntity, Tenant
 
 WaitsFor = Literal["draft", "hold", "review", "approval", "numbering"]
@@ -25,7 +25,10 @@ WAITS: tuple[WaitsFor, ...] = get_args(WaitsFor)
 
 @dataclass(frozen=True, slots=True)
 class OpenInvoice:
-    """A request, a draft, a correction or a request for credit. Amounts are None before there is a draft."""
+    """A request, a draft, a correction, a request for credit or a write-off. Amounts are None before there is a draft.
+
+    `content_sha256` is what reviews and approvals are of: it changes with all that a draft says.
+    """
 
     id: str
     kind: str
@@ -36,6 +39,10 @@ class OpenInvoice:
     waits_for: WaitsFor
     who: str  # what has to happen, and by whom
     since: datetime
+    asked_by: str = ""  # a draft's: who asked for it
+    reviewed_by: tuple[str, ...] = ()  # of what it says now
+    approved_by: tuple[str, ...] = ()
+    content_sha256: str | None = None
 
 
 def open_invoices(session: Session) -> list[OpenInvoice]:
@@ -49,19 +56,36 @@ def open_invoices(session: Session) -> list[OpenInvoice]:
         )
         for request in invoice_requests.unanswered(session)
     ]  # fmt: skip
-    for draft in session.scalars(select(Invoice).where(Invoice.state == "draft")):
+    drafts = select(Invoice, InvoiceRequest.requested_by).join(InvoiceRequest, InvoiceRequest.id == Invoice.request_id)
+    for draft, asked_by in session.execute(drafts.where(Invoice.state == "draft")).tuples():
         figures = (ids.to_wire(ids.INVOICE, draft.id), "invoice", slugs[draft.tenant_id], f"{draft.month:%Y-%m}")
-        waits = standing.waits(draft)
-        rows.append(OpenInvoice(*figures, draft.gross, draft.currency, *waits, draft.drafted_at))
+        rows.append(
+            OpenInvoice(
+                *figures, draft.gross, draft.currency, *standing.waits(draft), draft.drafted_at, asked_by,
+                standing.reviewers(draft), standing.approvers(draft), standing.content(draft),
+            )
+        )  # fmt: skip
     for row in session.scalars(select(Correction).where(Correction.state == "draft")):
         figures = (ids.to_wire(ids.CORRECTION, row.id), "correction", slugs[row.tenant_id], "")
-        rows.append(OpenInvoice(*figures, row.gross, row.currency, *standing.waits(row), row.ordered_at))
+        rows.append(
+            OpenInvoice(
+                *figures, row.gross, row.currency, *standing.waits(row), row.ordered_at, row.ordered_by,
+                standing.reviewers(row), standing.approvers(row), standing.content(row),
+            )
+        )  # fmt: skip
     rows += [
         OpenInvoice(
             ids.to_wire(ids.CREDIT_REQUEST, asked.id), "credit", slugs[asked.tenant_id], "", asked.amount, "",
-            "approval", f"anybody but {asked.requested_by}", asked.requested_at,
+            "approval", f"anybody but {asked.requested_by}", asked.requested_at, asked.requested_by,
         )
         for asked in credit_requests.open_requests(session)
+    ]  # fmt: skip
+    rows += [
+        OpenInvoice(
+            ids.to_wire(ids.WRITE_OFF, one.id), "write_off", slugs[one.tenant_id], "", one.amount, one.currency,
+            "approval", f"anybody but {four_eyes.person_of(one.proposed_by)}", one.proposed_at, one.proposed_by,
+        )
+        for one in session.scalars(write_offs.undecided())
     ]  # fmt: skip
     return sorted(rows, key=lambda row: (row.since, row.id))
 
@@ -78,15 +102,18 @@ class _Standing:
         reviews = select(Review.content_sha256, Review.reviewed_by).where(is_present)
         for content, reviewer in session.execute(reviews.order_by(Review.reviewed_at, Review.id)).tuples():
             self._reviewers[content].append(four_eyes.person_of(reviewer))
-        given = select(Approval.content_sha256).where(Approval.content_sha256.in_(self._content.values()))
-        self._approved = set(session.scalars(given))
+        self._approvers: dict[str, list[str]] = defaultdict(list)
+        given = select(Approval.content_sha256, Approval.approved_by).order_by(Approval.approved_at, Approval.id)
+        for approved, approver in session.execute(given.where(Approval.content_sha256.in_(self._content.values()))):
+            if approved is not None:
+                self._approvers[approved].append(four_eyes.person_of(approver))
 
     def waits(self, draft: Invoice | Correction) -> tuple[WaitsFor, str]:
         """What a draft waits for, and who must act."""
         if (held := self._held.get(draft.tenant_id)) is not None:
             return "hold", f"a release of {ids.to_wire(ids.HOLD, held.id)}: {held.reason}"
         content = self._content.get(draft.id, "")  # none: made since, so nobody has said anything of it
-        if content in self._approved:
+        if content in self._approvers:
             return "numbering", "Dagster carries the approval out"
         if not four_eyes.needs_two(self._sellers[draft.legal_entity_id], draft.currency, draft.gross):
             return "approval", "anybody"
@@ -95,6 +122,18 @@ class _Standing:
             return "review", "anybody"
         # Two who have both reviewed may each approve by the other's review.
         return "approval", f"anybody but {reviewers[0]}" if len(reviewers) == 1 else "anybody"
+
+    def content(self, draft: Invoice | Correction) -> str | None:
+        """The hash of what a draft says now; None of one that was made since."""
+        return self._content.get(draft.id)
+
+    def reviewers(self, draft: Invoice | Correction) -> tuple[str, ...]:
+        """Who has reviewed that."""
+        return tuple(dict.fromkeys(self._reviewers.get(self._content.get(draft.id, ""), ())))
+
+    def approvers(self, draft: Invoice | Correction) -> tuple[str, ...]:
+        """Who has approved that."""
+        return tuple(dict.fromkeys(self._approvers.get(self._content.get(draft.id, ""), ())))
 
 
 _CONTENTS = text("""

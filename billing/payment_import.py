@@ -7,6 +7,7 @@ belong into the company's main books, and what we pay out to customers is record
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from billing import payment_queue, payments, statement_csv
+from billing import equal_transfers, payment_queue, payments, statement_csv
 from billing.bank_statement import BankEntry, Format, Statement, StatementUnreadable
 from billing.payment_lookup import decision_for
 from billing.payments import NewPayment
@@ -37,10 +38,13 @@ class Imported:
     is_repeated: bool
 
 
-def import_statement(session: Session, body: bytes, name: str, by: str, now: datetime) -> Imported:
+def import_statement(
+    session: Session, body: bytes, name: str, by: str, now: datetime, equal: equal_transfers.Said | None = None
+) -> Imported:
     """Book a CAMT.053 or CSV file whole, or not at all. The same file again books nothing.
 
-    StatementUnreadable, with the place, for a file that is none, or is of an account that is not ours.
+    `equal`: what somebody says of transfers that look like booked ones. StatementUnreadable, with the place, for a file
+    that is none, or is of an account that is not ours; EqualTransfers where somebody has to say.
     """
     statement = read(body)
     owners = _owners(session)
@@ -59,8 +63,9 @@ def import_statement(session: Session, body: bytes, name: str, by: str, now: dat
         )
     wanted = [entry for entry in statement.entries if entry.amount > 0 or entry.is_return]
     ignored = statement.ignored + len(statement.entries) - len(wanted)
-    keys = [entry.key for entry in wanted]
-    known = set(session.scalars(select(Payment.entry_key).where(Payment.entry_key.in_(keys))))
+    known = _booked(session, wanted)
+    wanted = list(equal_transfers.settled(session, wanted, known, equal))
+    known = _booked(session, wanted)
     new = [entry for entry in wanted if entry.key not in known]
     file_id = ids.uuid7()
     entries, repeated = len(statement.entries) + statement.ignored, len(wanted) - len(new)
@@ -160,6 +165,11 @@ def _is_taken_back(session: Session, payment: Payment) -> bool:
     taken = select(PaymentMatch.id).where(PaymentMatch.reverses_id.in_(own), PaymentMatch.payment_id != payment.id)
     outside = select(PaymentMatch.id).where(PaymentMatch.payment_id == payment.id, PaymentMatch.target == "outside")
     return session.scalars(taken.union_all(outside).limit(1)).first() is not None
+
+
+def _booked(session: Session, entries: Sequence[BankEntry]) -> set[str]:
+    keys = [entry.key for entry in entries]
+    return set(session.scalars(select(Payment.entry_key).where(Payment.entry_key.in_(keys))))
 
 
 def _owners(session: Session) -> dict[str, LegalEntity]:

@@ -17,6 +17,7 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.orm import Session
 
 from billing import cancelled, draft, invoice_requests, review, tax, vat_ids
+from billing.documents import completeness
 from studio import clock, ids
 from studio.db.invoices import Invoice
 from studio.db.tenancy import LegalEntity, TenantBilling
@@ -53,6 +54,13 @@ def terms_on(session: Session, tenant_id: UUID, day: date) -> Billing:
     return _billing(_row_on(session, tenant_id, day))
 
 
+def checked(session: Session, new: Billing, old_buyer: Mapping[str, Any] = MappingProxyType({})) -> Billing:
+    """Terms that one can bill by, the VAT id as it is written. InvalidRequest for what finalising would refuse."""
+    new = _with_normal_vat_id(new, old_buyer)
+    _require_sensible(session, new)
+    return new
+
+
 def change(session: Session, tenant_id: UUID, new: Billing, *, by: str, now: datetime) -> Changed:
     """Let `new` hold from its first day on, until what is recorded for later begins.
 
@@ -62,11 +70,10 @@ def change(session: Session, tenant_id: UUID, new: Billing, *, by: str, now: dat
     draft.take_turns(session, tenant_id)
     old = _row_on(session, tenant_id, new.valid_from)
     until = old.valid_until
-    new = _with_normal_vat_id(new, old.buyer)
+    new = checked(session, new, old.buyer)
     names = _differences(_billing(old), new)
     if not names:
         raise InvalidRequest(f"From {new.valid_from} on these terms hold already.", param="valid_from")
-    _require_sensible(session, new)
     if {"legal_entity", "currency", "time_zone"} & set(names):
         _require_border(old, new, now)
     dropped = _drop_drafts(session, tenant_id, new.valid_from, until)
@@ -149,6 +156,12 @@ def _require_sensible(session: Session, new: Billing) -> None:
         raise InvalidRequest(
             f"An invoice of {seller.name} to this buyer has reverse charge, which needs the buyer's VAT id.",
             param="buyer.vat_id",
+        )
+    if lacking := completeness.buyer_lacks(new.buyer, seller.country, treatment.category):
+        raise InvalidRequest(
+            f"An e-invoice to {new.buyer['name']} must name its {' and its '.join(lacking)}, so no invoice could become"
+            f" final: {completeness.options(lacking)}.",
+            param="buyer",
         )
 
 

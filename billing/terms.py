@@ -83,7 +83,7 @@ def adjustments(session: Session, month: Month, usage: Sequence[Line]) -> list[A
 
 def lacks_commitment(session: Session, tenant_id: UUID, first_day: date, now: datetime) -> bool:
     """Whether a month without any usage to invoice still lacks something to its minimum commitment."""
-    commitment = _commitment(session, tenant_id, first_day)
+    commitment = commitment_of(session, tenant_id, first_day)
     if commitment is None:
         return False
     month = Month(tenant_id, first_day, Currency.parse(commitment.currency), None, now)
@@ -117,7 +117,7 @@ def _above_limit(session: Session, month: Month, usage: Sequence[Line], quote: s
 
 def _shortfall(session: Session, month: Month, own: Decimal) -> Adjustment | None:
     """None for a month without a commitment, or one that is expected to see more usage."""
-    commitment = _commitment(session, month.tenant_id, month.first_day)
+    commitment = commitment_of(session, month.tenant_id, month.first_day)
     if commitment is None or commitment.currency != month.currency:
         return None
     others = _amounts(session, *_others(month))
@@ -146,7 +146,8 @@ def _amounts(session: Session, *which: ColumnElement[bool]) -> dict[str, Decimal
     return dict(session.execute(query).tuples().all())
 
 
-def _commitment(session: Session, tenant_id: UUID, first_day: date) -> Commitment | None:
+def commitment_of(session: Session, tenant_id: UUID, first_day: date) -> Commitment | None:
+    """The minimum that a tenant has committed itself to in a month."""
     query = select(Commitment).where(
         Commitment.tenant_id == tenant_id,
         Commitment.valid_from <= first_day,

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Select, exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from billing import booking, four_eyes, payment_postings, payments, receivables
@@ -101,6 +101,11 @@ def proposals(session: Session, *, only_open: bool = False) -> list[Proposal]:
     if only_open:
         query = query.where(WriteOffDecision.write_off_id.is_(None))
     return [Proposal(*row) for row in session.execute(query)]
+
+
+def undecided() -> Select[WriteOff]:
+    """The rows of which nobody has decided."""
+    return select(WriteOff).where(~exists().where(WriteOffDecision.write_off_id == WriteOff.id))
 
 
 def _open(session: Session, invoice_id: UUID, amount: Decimal | None) -> receivables.Standing:

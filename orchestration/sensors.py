@@ -18,6 +18,7 @@ from billing import approval, archive, arrivals, invoice_requests, ledger_work, 
 from orchestration.approvals import invoices_waiting
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
+from orchestration.closing import tenants_closing
 from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
 from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import (
@@ -220,6 +221,7 @@ SENSORS = [
     ledger_open,
     statements_waiting,
     invoices_waiting,
+    tenants_closing,
     budget_alerts,
     webhooks_due,
     mail_due,

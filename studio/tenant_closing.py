@@ -2,13 +2,14 @@
 
 Keys are revoked and gateways refuse them within a second; requests on their way are answered. Batches stop, and what
 is answered of them counts; fine-tunes stop at their step. Usage, invoices, credit and files stay. The namespace in the
-cluster goes with the next reconciliation (`studio/cluster/tenants.py`). Code here never commits.
+cluster goes with the next reconciliation (`studio/cluster/tenants.py`). On a day to come: as that day begins in the
+tenant's zone, at the next look of Dagster (`due`). Code here never commits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -38,9 +39,8 @@ def close(session: Session, tenant: Tenant, now: datetime) -> Ended:
     InvalidRequest for a tenant of ours; Conflict while a minimum commitment goes on, since that is owed whether it is
     open or not.
     """
-    if tenant.is_internal:
-        raise InvalidRequest(f"{tenant.slug} is one of our own: operators and probes need it.", param="tenant")
-    _require_no_commitment(session, tenant, now)
+    _require_customer(tenant)
+    _require_no_commitment(session, tenant, _today(session, tenant.id, now))
     if tenant.closed_at is None:
         session.execute(update(Tenant).where(Tenant.id == tenant.id).values(closed_at=now))
         session.refresh(tenant)
@@ -65,16 +65,51 @@ def close(session: Session, tenant: Tenant, now: datetime) -> Ended:
     return Ended(keys, batches, fine_tunes)
 
 
-def reopen(session: Session, tenant: Tenant) -> None:
-    """Open a closed tenant again. Its keys stay revoked and its jobs ended. Conflict if it is open."""
-    if tenant.closed_at is None:
-        raise Conflict(f"The tenant {tenant.slug} is open.")
-    session.execute(update(Tenant).where(Tenant.id == tenant.id).values(closed_at=None))
+def close_on(session: Session, tenant: Tenant, first_day: date, now: datetime) -> None:
+    """Let a tenant be closed from a civil day to come on, in its own zone; the last word counts.
+
+    InvalidRequest for a day that is not to come, Conflict for a closed tenant or a minimum commitment beyond that day.
+    """
+    _require_customer(tenant)
+    if tenant.closed_at is not None:
+        raise Conflict(f"The tenant {tenant.slug} was closed on {tenant.closed_at:%Y-%m-%d} already.")
+    if first_day <= _today(session, tenant.id, now):
+        raise InvalidRequest(
+            f"{first_day} is not to come in the tenant's zone: without a day the tenant is closed now.", param="on"
+        )
+    _require_no_commitment(session, tenant, first_day - timedelta(days=1))
+    session.execute(update(Tenant).where(Tenant.id == tenant.id).values(closes_on=first_day))
     session.refresh(tenant)
 
 
-def _require_no_commitment(session: Session, tenant: Tenant, now: datetime) -> None:
-    next_month = clock.next_month(clock.month_start(_today(session, tenant.id, now)))
+def due(session: Session, now: datetime) -> list[Tenant]:
+    """The open tenants whose day has begun."""
+    query = select(Tenant).where(Tenant.closed_at.is_(None), Tenant.closes_on.is_not(None)).order_by(Tenant.slug)
+    return [
+        tenant
+        for tenant in session.scalars(query)
+        if tenant.closes_on is not None and tenant.closes_on <= _today(session, tenant.id, now)
+    ]
+
+
+def reopen(session: Session, tenant: Tenant) -> None:
+    """Open a closed tenant again, or let one stay open that was to close on a day to come.
+
+    Its keys stay revoked and its jobs ended. Conflict if it is open and stays so.
+    """
+    if tenant.closed_at is None and tenant.closes_on is None:
+        raise Conflict(f"The tenant {tenant.slug} is open.")
+    session.execute(update(Tenant).where(Tenant.id == tenant.id).values(closed_at=None, closes_on=None))
+    session.refresh(tenant)
+
+
+def _require_customer(tenant: Tenant) -> None:
+    if tenant.is_internal:
+        raise InvalidRequest(f"{tenant.slug} is one of our own: operators and probes need it.", param="tenant")
+
+
+def _require_no_commitment(session: Session, tenant: Tenant, last_day: date) -> None:
+    next_month = clock.next_month(clock.month_start(last_day))
     query = select(Commitment).where(
         Commitment.tenant_id == tenant.id, or_(Commitment.valid_until.is_(None), Commitment.valid_until > next_month)
     )
@@ -83,8 +118,9 @@ def _require_no_commitment(session: Session, tenant: Tenant, now: datetime) -> N
         return
     wire_id = ids.to_wire(ids.COMMITMENT, row.id)
     raise Conflict(
-        f"The minimum commitment {wire_id} of {row.amount} {row.currency} a month is owed after this month, too. Agree"
-        f" on its end and name it first (`studio price end {wire_id} --tenant {tenant.slug} --at {next_month:%Y-%m}`).",
+        f"The minimum commitment {wire_id} of {row.amount} {row.currency} a month is owed from {next_month:%B %Y} on,"
+        f" too. Agree on its end and name it first (`studio price end {wire_id} --tenant {tenant.slug} --at"
+        f" {next_month:%Y-%m}`).",
         code="commitment_goes_on",
     )
 

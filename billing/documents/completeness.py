@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from billing import tax
 from billing.documents import frozen_rows, parties
 from billing.documents.snapshot import Snapshot
 from studio.db.invoices import Invoice
@@ -55,21 +57,30 @@ def require_complete(session: Session, invoice: Invoice) -> None:
     """BuyerIncomplete, with what to do, for a draft that could not be published."""
     snapshot = frozen_rows.of_invoice(session, invoice.id)
     if lacking := lacks(snapshot):
-        options = " ".join(_OPTIONS[one] for one in lacking)
         tenant = session.get_one(Tenant, invoice.tenant_id).slug
         raise BuyerIncomplete(
             f"An e-invoice to {snapshot.buyer.get('name')} must name its {' and its '.join(lacking)}. Write it into the"
             f" tenant's terms, and the draft is made again: `studio tenant terms {tenant} --from"
-            f" {invoice.period_until} {options} --reason ...`."
+            f" {invoice.period_until} {options(lacking)} --reason ...`."
         )
 
 
 def lacks(snapshot: Snapshot) -> list[str]:
     """In words; empty for sellers outside the EU, who write no e-invoices."""
-    if not snapshot.has_e_invoice:
+    return buyer_lacks(snapshot.buyer, str(snapshot.seller["country"]), snapshot.tax_category)
+
+
+def buyer_lacks(details: Mapping[str, Any], seller_country: str, tax_category: str) -> list[str]:
+    """The same of a buyer to whom nothing is invoiced yet, whose town and postcode may stand together."""
+    if seller_country not in tax.EU:
         return []
-    there: dict[str, object] = {_NAME: snapshot.buyer.get("name"), _COUNTRY: snapshot.buyer.get("country")}
+    there: dict[str, object] = {_NAME: details.get("name"), _COUNTRY: details.get("country")}
     if all(there.values()):
-        buyer = parties.buyer(snapshot)
+        buyer = parties.party(frozen_rows.party(details), has_vat_id=tax_category != "O")
         there = {_TOWN: buyer.city, _POSTCODE: buyer.postcode, _ADDRESS: buyer.address}
     return [name for name, value in there.items() if not value]
+
+
+def options(lacking: Sequence[str]) -> str:
+    """The options of `studio tenant` that give what lacks."""
+    return " ".join(_OPTIONS[one] for one in lacking)

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from billing import correction, payment_reference, tax
+from billing import correction, correction_order, payment_reference, tax
 from billing.correction import CorrectionType
 from billing.correction_order import figures_of
 from billing.documents.snapshot import CANCELLATION, INVOICE, MILLION, EuroTax, Line, Original, Snapshot
@@ -175,6 +175,7 @@ def _invoice_lines(session: Session, invoice: Invoice) -> tuple[Line, ...]:
 
 def _correction_lines(session: Session, row: Correction, invoice: Invoice, sign: int) -> tuple[Line, ...]:
     amounts = {line.line_no: line.amount for line in figures_of(session, row).lines}
+    explained = {line.line_no: line.explanation for line in correction_order.lines_of(session, row.id)}
     return tuple(
         Line(
             line_no=line.line_no,
@@ -184,7 +185,9 @@ def _correction_lines(session: Session, row: Correction, invoice: Invoice, sign:
             price=amounts[line.line_no],
             base=1,
             amount=sign * amounts[line.line_no],
-            explanation=f"Line {line.line_no} of invoice {invoice.number}",
+            explanation=": ".join(
+                filter(None, (f"Line {line.line_no} of invoice {invoice.number}", explained[line.line_no]))
+            ),
             period_from=invoice.period_from,
             period_until=invoice.period_until,
             invoiced=line.amount,

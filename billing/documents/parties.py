@@ -38,15 +38,17 @@ class Party:
 
 def seller(snapshot: Snapshot) -> Party:
     """The seller. Outside the scope of VAT (O) no VAT id may stand on the invoice: the tax number stands for it."""
-    return _party(snapshot.seller, has_vat_id=snapshot.tax_category != "O")
+    return party(snapshot.seller, has_vat_id=snapshot.tax_category != "O")
 
 
 def buyer(snapshot: Snapshot) -> Party:
     """The buyer."""
-    return _party(snapshot.buyer, has_vat_id=snapshot.tax_category != "O")
+    return party(snapshot.buyer, has_vat_id=snapshot.tax_category != "O")
 
 
-def _party(details: Mapping[str, Any], has_vat_id: bool) -> Party:
+def party(details: Mapping[str, Any], has_vat_id: bool) -> Party:
+    """One side, from its details: name and country at least."""
+
     def given(name: str) -> str | None:
         return str(details[name]) if details.get(name) else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,16 +56,34 @@ def show_(invoice_id: str, as_json: AsJson = False) -> None:
 @app.command()
 def rerate(
     month: Annotated[str, typer.Argument(help="Such as 2026-11.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="There is no other way: see below.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the differences of all tenants.")] = False,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Order the corrections of a tenant's final month.")
+    ] = False,
+    tenant: Annotated[str | None, typer.Option(help="Whose, for --correct.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Printed on the corrections.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a month would come to with the price book and the code of now, where that is not what was rated.
 
-    Nothing is changed: what is wrong on a final invoice is put right by `studio invoice correct`.
+    Nothing is changed by that. `--correct` drafts what the final invoices of one tenant should be corrected by; two
+    persons make each final, as with any correction.
     """
-    if not dry_run:
-        raise typer.BadParameter("say --dry-run: rated usage is never changed, only corrected on its invoice")
-    answer = Api.from_environment().get(f"/admin/v1/rerates/{month}")
+    if dry_run == correct:
+        raise typer.BadParameter("use one of --dry-run and --correct: rated usage is never changed, only corrected")
+    api = Api.from_environment()
+    if correct:
+        if tenant is None or reason is None:
+            raise typer.BadParameter("--correct needs --tenant and --reason")
+        drafts = api.post(f"/admin/v1/rerates/{month}/corrections", {"tenant": tenant, "reason": reason})
+        if as_json:
+            show(drafts, True, "")
+            return
+        for draft in drafts:
+            console.print(_ordered(draft), highlight=False)
+            show_rows(draft["lines"], False, ("line_no", "amount", "explanation"))
+        return
+    answer = api.get(f"/admin/v1/rerates/{month}")
     if as_json:
         show(answer, True, "")
         return
@@ -104,10 +122,7 @@ def correct(
     kind = "cancellation" if cancel else "additional_invoice" if add else "credit_note"
     body = {"kind": kind, "lines": [_corrected_line(text) for text in line or []], "reason": reason}
     ordered = Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/corrections", body)
-    totals = f"net {ordered['net']} + tax {ordered['tax']} = {ordered['gross']} {ordered['currency']}"
-    of_draft = f"{ordered['id']} --total {ordered['gross']}"
-    then = f"studio invoice review {of_draft}\nand somebody else\nstudio invoice approve {of_draft}"
-    show(ordered, as_json, f"Drafted {ordered['kind'].replace('_', ' ')} {ordered['id']}: {totals}.\n{then}")
+    show(ordered, as_json, _ordered(ordered))
 
 
 @app.command()
@@ -132,7 +147,7 @@ def corrections(invoice_id: str, as_json: AsJson = False) -> None:
 def open_(as_json: AsJson = False) -> None:
     """List what is not final: what each waits for, and who must act."""
     rows = Api.from_environment().get("/admin/v1/invoices/open")
-    show_rows(rows, as_json, ("id", "kind", "tenant", "month", "gross", "currency", "waits_for", "who"))
+    show_rows(rows, as_json, ("id", "kind", "tenant", "month", "gross", "currency", "waits_for", "who", "asked_by"))
 
 
 @app.command()
@@ -210,6 +225,13 @@ def download(
 ) -> None:
     """Fetch the PDF of a final invoice or correction."""
     document(invoice_id, Format.PDF, out)
+
+
+def _ordered(draft: Any) -> str:
+    totals = f"net {draft['net']} + tax {draft['tax']} = {draft['gross']} {draft['currency']}"
+    of_draft = f"{draft['id']} --total {draft['gross']}"
+    then = f"studio invoice review {of_draft}\nand somebody else\nstudio invoice approve {of_draft}"
+    return f"Drafted {draft['kind'].replace('_', ' ')} {draft['id']}: {totals}.\n{then}"
 
 
 def _path(id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,14 @@ from local.output import AsJson, show, show_rows
 from studio import clock
 
 app = typer.Typer(no_args_is_help=True, help="Money in.")
+
+
+class Equal(StrEnum):
+    """What transfers are that look like booked ones."""
+
+    SAME = "same"
+    ANOTHER = "another"
+
 
 Account = Annotated[str, typer.Option(help="Ours, such as DE02120300000000202051.")]
 Key = Annotated[str, typer.Option(help="The bank's reference: the same key is carried out once.")]
@@ -38,10 +47,16 @@ def record(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CAMT.053 or CSV.", exists=True, dir_okay=False)], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="CAMT.053 or CSV.", exists=True, dir_okay=False)],
+    equal: Annotated[
+        Equal | None, typer.Option(help="Transfers that look like booked ones: the same, or more money?")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Import a bank statement, whole or not at all. Again, or overlapping, it books nothing twice."""
     body = {"name": file.name, "content": base64.b64encode(file.read_bytes()).decode()}
+    if equal is not None:
+        body["equal"] = equal.value
     done = Api.from_environment().post("/admin/v1/payments/imports", body)
     sentence = (
         f"{done['entries']} entries: {done['booked']} booked ({done['matched']} matched), {done['known']} known,"

@@ -78,6 +78,8 @@ def show_(slug: str, as_json: AsJson = False) -> None:
         show(tenant, True, "")
         return
     state = f"closed {tenant['closed_at']}" if tenant["closed_at"] else "open"
+    if tenant["closes_on"] and not tenant["closed_at"]:
+        state += f", closes on {tenant['closes_on']}"
     console.print(f"{tenant['slug']} ({tenant['name']}), {tenant['id']}, {state}", highlight=False)
     _show_terms(tenant["terms"])
 
@@ -130,16 +132,25 @@ def terms(
 
 
 @app.command()
-def close(slug: str, as_json: AsJson = False) -> None:
-    """Close a tenant now: keys and jobs end, its namespace goes, and what it used is billed as always."""
-    closed = Api.from_environment().post(f"/admin/v1/tenants/{slug}/close")
+def close(
+    slug: str,
+    at: Annotated[str | None, typer.Option(help="The first day on which it is closed; now when left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a tenant: keys and jobs end, its namespace goes, and what it used is billed as always."""
+    closed = Api.from_environment().post(f"/admin/v1/tenants/{slug}/close", {"on": at})
+    if closed["closed_at"] is None:
+        show(
+            closed, as_json, f"Tenant {slug} closes as {closed['closes_on']} begins; `studio tenant reopen` undoes it."
+        )
+        return
     ended = f"keys {closed['keys']}, batches {closed['batches']}, fine-tunes {closed['fine_tunes']}"
     show(closed, as_json, f"Tenant {slug} is closed. Ended: {ended}.")
 
 
 @app.command()
 def reopen(slug: str, as_json: AsJson = False) -> None:
-    """Open a closed tenant again."""
+    """Open a closed tenant again, or let one stay open that was to close."""
     opened = Api.from_environment().post(f"/admin/v1/tenants/{slug}/reopen")
     show(opened, as_json, f"Tenant {slug} is open. Give it a key: studio key create --tenant {slug}")
 

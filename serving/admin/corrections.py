@@ -20,7 +20,7 @@ from serving.admin.invoices import ApprovalBody
 from serving.documents import download
 from serving.routes.stores import Objects
 from studio import clock, ids
-from studio.db.corrections import Correction, CorrectionDocument
+from studio.db.corrections import Correction, CorrectionDocument, CorrectionLine
 from studio.db.invoices import Invoice
 from studio.errors import InvalidRequest, NotFound
 from studio.tenants import audit
@@ -55,12 +55,26 @@ class CorrectionBody(BaseModel):
     reason: str = Field(min_length=1, max_length=500, description="printed on the document")
 
 
+class PriceRowView(BaseModel):
+    """Tokens at one price row, as a re-rating found them."""
+
+    price_id: str | None
+    basis: str
+    tier_from_tokens: int
+    tokens: int
+    per_million: str
+    amount: str
+
+
 class CorrectionLineView(BaseModel):
-    """One corrected line; amounts are exact decimal text."""
+    """One corrected line; amounts are exact decimal text. What a re-rating came to says why, and by which prices."""
 
     line_no: int
     exact: str
     amount: str
+    explanation: str
+    rated: list[PriceRowView]
+    now: list[PriceRowView]
 
 
 class CorrectionView(BaseModel):
@@ -80,6 +94,7 @@ class CorrectionView(BaseModel):
     gross: str
     reason: str
     ordered_by: str
+    of_rerating: bool
     has_document: bool
     lines: list[CorrectionLineView]
 
@@ -107,7 +122,7 @@ def post_correction(
     row = session.get_one(Correction, correction_id)
     details = {"kind": body.kind, "gross": f"{row.gross} {row.currency}", "reason": body.reason}
     audit(session, caller.actor, "invoice.correct", invoice_id, row.tenant_id, details)
-    return _view(session, row)
+    return correction_view(session, row)
 
 
 @router.get("/invoices/{invoice_id}/corrections")
@@ -115,13 +130,13 @@ def get_corrections(invoice_id: str, session: Transaction) -> list[CorrectionVie
     """The corrections of an invoice, drafts too, oldest first."""
     of_invoice = Correction.invoice_id == _id(ids.INVOICE, invoice_id, "invoice_id")
     query = select(Correction).where(of_invoice).order_by(Correction.ordered_at, Correction.id)
-    return [_view(session, row) for row in session.scalars(query).all()]
+    return [correction_view(session, row) for row in session.scalars(query).all()]
 
 
 @router.get("/corrections/{correction_id}")
 def get_correction(correction_id: str, session: Transaction) -> CorrectionView:
     """One correction with its lines."""
-    return _view(session, _find(session, correction_id))
+    return correction_view(session, _find(session, correction_id))
 
 
 @router.post("/corrections/{correction_id}/approvals", status_code=201)
@@ -162,7 +177,8 @@ def _find(session: Transaction, correction_id: str) -> Correction:
     return row
 
 
-def _view(session: Transaction, row: Correction) -> CorrectionView:
+def correction_view(session: Transaction, row: Correction) -> CorrectionView:
+    """A correction as the API shows it."""
     invoice_number = session.get_one(Invoice, row.invoice_id).number
     assert invoice_number is not None
     return CorrectionView(
@@ -180,9 +196,18 @@ def _view(session: Transaction, row: Correction) -> CorrectionView:
         gross=str(row.gross),
         reason=row.reason,
         ordered_by=row.ordered_by,
+        of_rerating=row.rerate_no is not None,
         has_document=session.get(CorrectionDocument, (row.id, "pdf")) is not None,
-        lines=[
-            CorrectionLineView(line_no=line.line_no, exact=f"{line.exact:f}", amount=str(line.amount))
-            for line in correction_order.figures_of(session, row).lines
-        ],
+        lines=[_line_view(line) for line in correction_order.lines_of(session, row.id)],
+    )
+
+
+def _line_view(line: CorrectionLine) -> CorrectionLineView:
+    return CorrectionLineView(
+        line_no=line.line_no,
+        exact=f"{line.exact:f}",
+        amount=str(line.amount),
+        explanation=line.explanation,
+        rated=[PriceRowView(**row) for row in line.prices.get("rated", [])],
+        now=[PriceRowView(**row) for row in line.prices.get("now", [])],
     )

@@ -59,6 +59,7 @@ class StatementBody(_Body):
 
     name: Text
     content: Base64Bytes
+    equal: Literal["same", "another"] | None = None
 
 
 class PaidInvoice(_Body):
@@ -131,9 +132,11 @@ def post_payment(body: PaymentBody, caller: BillingCaller, session: Transaction)
 
 @router.post("/payments/imports", status_code=201)
 def post_import(body: StatementBody, caller: BillingCaller, session: Transaction) -> ImportView:
-    """Import a bank statement, whole or not at all. The same file, or one that overlaps, books nothing twice."""
-    done = payment_import.import_statement(session, body.content, body.name, caller.actor, clock.now())
-    details = {"name": body.name, "booked": done.booked, "matched": done.matched}
+    """Import a bank statement, whole or not at all. The same file, or one that overlaps, books nothing twice.
+
+    A transfer without the bank's reference that looks like a booked one: say by `equal` whether it is."""
+    done = payment_import.import_statement(session, body.content, body.name, caller.actor, clock.now(), body.equal)
+    details = {"name": body.name, "booked": done.booked, "matched": done.matched, "equal": body.equal}
     audit(session, caller.actor, "payment.import", str(done.file_id), None, details)
     return ImportView(
         id=str(done.file_id),

@@ -63,16 +63,22 @@ class OpenInvoiceView(BaseModel):
     waits_for: open_invoices.WaitsFor
     who: str
     since: datetime
+    asked_by: str
+    reviewed_by: list[str]  # persons, of what it says now
+    approved_by: list[str]
+    content_sha256: str | None  # what reviews and approvals are of
 
 
 @router.get("/invoices/open")
 def get_open_invoices(session: Transaction) -> list[OpenInvoiceView]:
-    """Requests, drafts, corrections and requests for credit that are not final: what each waits for, oldest first."""
+    """Requests, drafts, corrections, requests for credit and write-offs that are not final, oldest first: what each
+    waits for, who has asked, reviewed and approved, and the hash of what they saw."""
     return [
         OpenInvoiceView(
             id=row.id, kind=row.kind, tenant=row.tenant, month=row.month,
             gross=None if row.gross is None else f"{row.gross:.2f}", currency=row.currency, waits_for=row.waits_for,
-            who=row.who, since=row.since,
+            who=row.who, since=row.since, asked_by=row.asked_by, reviewed_by=list(row.reviewed_by),
+            approved_by=list(row.approved_by), content_sha256=row.content_sha256,
         )
         for row in open_invoices.open_invoices(session)
     ]  # fmt: skip

@@ -76,6 +76,7 @@ class TenantDetail(BaseModel):
     name: str
     created_at: datetime
     closed_at: datetime | None
+    closes_on: date | None  # the first day on which it is closed
     is_internal: bool
     terms: list[TermsView]
 
@@ -123,7 +124,7 @@ def _merged(old: Billing, body: TermsChange) -> Billing:
 def _detail(session: Transaction, tenant: Tenant) -> TenantDetail:
     return TenantDetail(
         id=ids.to_wire(ids.TENANT, tenant.id), slug=tenant.slug, name=tenant.name, created_at=tenant.created_at,
-        closed_at=tenant.closed_at, is_internal=tenant.is_internal,
+        closed_at=tenant.closed_at, closes_on=tenant.closes_on, is_internal=tenant.is_internal,
         terms=[_view(row) for row in tenant_terms.history(session, tenant.id)],
     )  # fmt: skip
 

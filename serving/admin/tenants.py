@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import and_, select
 
+from billing import tenant_terms
 from serving.admin.access import Caller, Transaction
 from serving.identity.endpoints import require_known_endpoints
 from studio import clock, ids, tenant_closing
@@ -68,11 +69,18 @@ class TenantView(BaseModel):
     is_internal: bool  # one of ours, such as the canaries: never billed
 
 
+class Closing(_Body):
+    """When a tenant closes. Without a day: now."""
+
+    on: date | None = Field(None, description="the first day on which it is closed, in the tenant's zone")
+
+
 class ClosedView(BaseModel):
-    """A closed tenant, and how many keys, batches and fine-tunes that ended."""
+    """A closed tenant, or one that closes on a day to come, and how many keys, batches and fine-tunes that ended."""
 
     slug: str
-    closed_at: datetime
+    closed_at: datetime | None
+    closes_on: date | None
     keys: int
     batches: int
     fine_tunes: int
@@ -119,7 +127,7 @@ class KeyView(BaseModel):
 
 @router.post("/tenants", status_code=201)
 def post_tenant(body: NewTenant, caller: Caller, session: Transaction) -> TenantView:
-    """Create a tenant."""
+    """Create a tenant whose invoices can become final: with what they must show of the buyer."""
     today = clock.now().astimezone(clock.BERLIN).date()
     billing = Billing(
         legal_entity_id=body.legal_entity,
@@ -129,7 +137,7 @@ def post_tenant(body: NewTenant, caller: Caller, session: Transaction) -> Tenant
         valid_from=clock.month_start(today),  # a month is billed by one entity
         payment_days=body.payment_days,
     )
-    create_tenant(session, body.slug, body.name, billing, caller.actor)
+    create_tenant(session, body.slug, body.name, tenant_terms.checked(session, billing), caller.actor)
     return _tenant_view(find_tenant(session, body.slug))
 
 
@@ -172,18 +180,22 @@ def post_key(slug: str, body: NewKey, request: Request, caller: Caller, session:
 
 
 @router.post("/tenants/{slug}/close")
-def post_close(slug: str, caller: Caller, session: Transaction) -> ClosedView:
-    """Close a tenant now: its keys and jobs end, its namespace goes, and what it used is billed. Again adds nothing."""
-    tenant = known_tenant(session, slug)
-    ended = tenant_closing.close(session, tenant, clock.now())
-    audit(session, caller.actor, "tenant.close", slug, tenant.id, asdict(ended))
-    assert tenant.closed_at is not None
-    return ClosedView(slug=slug, closed_at=tenant.closed_at, **asdict(ended))
+def post_close(slug: str, caller: Caller, session: Transaction, body: Closing | None = None) -> ClosedView:
+    """Close a tenant now, or as a day to come begins: its keys and jobs end, its namespace goes, and what it used is
+    billed. Again adds nothing."""
+    tenant, ended = known_tenant(session, slug), tenant_closing.Ended(0, 0, 0)
+    if body is not None and body.on is not None:
+        tenant_closing.close_on(session, tenant, body.on, clock.now())
+        audit(session, caller.actor, "tenant.close", slug, tenant.id, {"on": f"{body.on}"})
+    else:
+        ended = tenant_closing.close(session, tenant, clock.now())
+        audit(session, caller.actor, "tenant.close", slug, tenant.id, asdict(ended))
+    return ClosedView(slug=slug, closed_at=tenant.closed_at, closes_on=tenant.closes_on, **asdict(ended))
 
 
 @router.post("/tenants/{slug}/reopen")
 def post_reopen(slug: str, caller: Caller, session: Transaction) -> TenantView:
-    """Open a closed tenant again. It needs new keys."""
+    """Open a closed tenant again: it needs new keys. Or let one stay open that was to close."""
     tenant = known_tenant(session, slug)
     tenant_closing.reopen(session, tenant)
     audit(session, caller.actor, "tenant.reopen", slug, tenant.id, {})

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import (
@@ -15,6 +15,7 @@ from studio.db.base import (
     Base,
     Bytes,
     CurrencyCode,
+    Document,
     ExactAmount,
     InvoiceAmount,
     RecordedAt,
@@ -46,8 +47,19 @@ class Correction(Base):
     ordered_at: Mapped[RecordedAt]
     finalized_at: Mapped[datetime | None]
     approval_id: Mapped[UUID | None]
+    rerate_no: Mapped[int | None] = mapped_column(  # the how-manieth re-rating of its invoice; None: ordered by hand
+        CheckConstraint("rerate_no is null or (rerate_no > 0 and type <> '384')", "rerate_no_counts")
+    )
 
     __table_args__ = (
+        Index(
+            "ix_corrections_rerated_once",
+            "invoice_id",
+            "rerate_no",
+            "type",
+            unique=True,
+            postgresql_where=text("state = 'final'"),
+        ),
         CheckConstraint("gross = net + tax", "gross_is_net_plus_tax"),
         CheckConstraint(
             "(state = 'final') = (number is not null and issued_on is not null and approval_id is not null)",
@@ -65,6 +77,8 @@ class CorrectionLine(Base):
     line_no: Mapped[int] = mapped_column(primary_key=True)  # of the invoice
     exact: Mapped[ExactAmount]  # negative only where a cancellation takes back an adjustment in the customer's favour
     amount: Mapped[InvoiceAmount]
+    explanation: Mapped[str] = mapped_column(server_default="")  # printed; empty where a person gave the amount
+    prices: Mapped[Document] = mapped_column(server_default="{}")  # of a re-rating: rows "rated" and "now"
 
 
 class CorrectionDocument(Base):

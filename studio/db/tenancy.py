@@ -64,6 +64,7 @@ class Tenant(Base):
     name: Mapped[str]
     created_at: Mapped[RecordedAt]
     closed_at: Mapped[datetime | None]
+    closes_on: Mapped[date | None]  # the first day on which it is closed, in its own zone
     is_internal: Mapped[bool] = mapped_column(server_default="false")  # ours: never sealed, so never billed
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
+from billing.correction_finalize import finalize_correction
 from local.api import ApiRefused
 from studio import ids
 from tests.admin.conftest import Office
+from tests.billing.books import Books
+from tests.serving.gateway_process import CHAT
 
 # A final invoice of two lines, 4.00 and 2.00 net, as the chain leaves it behind.
 FINAL_INVOICE = """
@@ -112,3 +117,55 @@ def test_what_does_not_exist_is_not_corrected(office: Office) -> None:
         office.api.post(f"/admin/v1/invoices/{ids.to_wire(ids.INVOICE, ids.uuid7())}/corrections", body)
     with pytest.raises(ApiRefused, match="was expected"):
         office.api.get("/admin/v1/corrections/inv_0")
+
+
+NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
+LATER = datetime(2026, 12, 1, 9, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def rated(office: Office) -> Iterator[Books]:
+    """A tenant's final invoice over usage that was rated: 200 million tokens at 0.02."""
+    books = Books(office.database)
+    with office.database.superuser() as connection:
+        connection.execute(
+            "insert into replicas (id, variant_id, kind, state, url, engine_model, created_at)"
+            " values (%s, %s, 'process', 'ready', '', 'x', '2026-01-01')",
+            (books.replica_id, CHAT),
+        )
+        # The invoice that the other tests correct has the first number without having drawn it.
+        connection.execute("insert into number_series values ('xpulink-de', 2026, 'invoice', 1)")
+    books.final_invoice(books.gateway(), books.tenant(), NOON, LATER, prompt=200_000_000, variant=CHAT)
+    yield books
+    books.close()
+
+
+def test_a_re_rating_is_ordered_by_command_and_carried_out_after_two_persons(office: Office, rated: Books) -> None:
+    asked = ("invoice", "rerate", "2026-11", "--correct", "--tenant", "kunde", "--reason", "contract 7")
+    nothing = office.studio(*asked)
+    assert (nothing.returncode, "say what the price book" in " ".join(nothing.stderr.split())) == (1, True)
+    office.api.post("/admin/v1/tenants/kunde/prices", {
+        "model": CHAT, "unit": "prompt", "per_million": "0.001", "valid_from": "2026-11-01T00:00:00Z",
+        "retroactive": True, "reason": "contract 7",
+    })  # fmt: skip
+    drafted = office.studio(*asked)
+    assert drafted.returncode == 0, drafted.stderr
+    (draft,) = office.api.post("/admin/v1/rerates/2026-11/corrections", {"tenant": "kunde", "reason": "contract 7"})
+    assert f"Drafted credit note {draft['id']}" in drafted.stdout
+    (line,) = draft["lines"]
+    assert (draft["of_rerating"], draft["state"], line["now"][0]["amount"]) == (True, "draft", "0.20")
+    assert line["explanation"].startswith("was 200,000,000 prompt tokens x ")
+    total = {"expected_gross": draft["gross"]}
+    with pytest.raises(ApiRefused, match="Somebody else reviews it first"):
+        office.api.post(f"/admin/v1/corrections/{draft['id']}/approvals", total)
+    office.colleague.post(f"/admin/v1/corrections/{draft['id']}/reviews", total)
+    approved = office.api.post(f"/admin/v1/corrections/{draft['id']}/approvals", total)
+    with rated.as_role("worker") as session:
+        number = finalize_correction(session, ids.from_wire(ids.APPROVAL, approved["id"]), LATER)
+    assert office.api.get(f"/admin/v1/corrections/{draft['id']}")["number"] == number
+    assert office.studio(*asked).returncode == 1
+    with office.database.superuser() as connection:
+        audited = connection.execute(
+            "select actor, details ->> 'reason' from audit_log where action = 'invoice.rerate'"
+        )
+        assert audited.fetchall() == [(office.admin_key[:12], "contract 7")] * 2

@@ -85,6 +85,7 @@ ROUTES = [
     ("POST", "/admin/v1/tenants/acme/commitments"),
     ("POST", "/admin/v1/tenants/acme/commitments/cmt_0/end"),
     ("GET", "/admin/v1/rerates/2026-11"),
+    ("POST", "/admin/v1/rerates/2026-11/corrections"),
     ("GET", "/admin/v1/ledger/balances"),
     ("GET", "/admin/v1/ledger/transactions"),
     ("GET", "/admin/v1/ledger/verification"),
@@ -166,7 +167,7 @@ GLOBEX: dict[str, object] = {
     "name": "Globex",
     "legal_entity": "xpulink-de",
     "currency": "EUR",
-    "buyer": {"name": "Globex", "country": "DE"},
+    "buyer": {"name": "Globex", "country": "DE", "postcode": "10115", "city": "Berlin", "email": "ap@globex.example"},
 }
 
 
@@ -188,6 +189,10 @@ class TestTenants:
             ({"time_zone": "Europe/Atlantis"}, "no time zone named"),
             ({"legal_entity": "acme-bank"}, "no legal entity"),
             ({"slug": "No Spaces"}, "is no tenant name"),
+            ({"buyer": {"name": "G", "country": "DE", "postcode": "1", "email": "a@g.example"}}, "needs a town"),
+            ({"buyer": {"name": "G", "country": "DE", "city": "Ulm"}}, r"postcode and its electronic address.*--email"),
+            ({"buyer": {"name": "G", "country": "DE", "city": "89073 Ulm", "vat_id": "DE12"}}, "no VAT id of a member"),
+            ({"buyer": {"name": "G", "country": "FR", "city": "Lyon"}}, "reverse charge, which needs"),
         ],
     )
     def test_bad_billing_is_refused_and_leaves_nothing(
@@ -308,21 +313,27 @@ def ask(office: Office) -> int:
     ).status_code
 
 
+MOVER = {
+    "name": "Mover GmbH", "country": "DE", "street": "Weg 1", "postcode": "10115", "city": "Ulm", "email": "a@m.de",
+}  # fmt: skip
+
+
 class TestTerms:
     """How acme is billed, and its end: each through the command line that finance types."""
 
     def test_a_change_is_shown_and_told_in_the_audit_log(self, office: Office) -> None:
         office.api.post("/admin/v1/tenants", {
             "slug": "mover", "name": "Mover GmbH", "legal_entity": "xpulink-de", "currency": "EUR",
-            "buyer": {"name": "Mover GmbH", "country": "DE", "street": "Weg 1"},
+            "buyer": MOVER,
         })  # fmt: skip
         change = ("tenant", "terms", "mover", "--reason", "moved", "--city", "Berlin", "--vat-id", "DE 136 695 976")
+        moved_to = {"city": "Berlin", "vat_id": "DE136695976"}
         changed = office.studio(*change, "--from", "2030-05-07", "--street", "", "--payment-days", "30")
         assert changed.returncode == 0, changed.stderr
         shown = office.api.get("/admin/v1/tenants/mover")
         assert [(row["when"], row["payment_days"], row["buyer"]) for row in shown["terms"]] == [
-            ("present", None, {"name": "Mover GmbH", "country": "DE", "street": "Weg 1", "city": ""}),
-            ("coming", 30, {"name": "Mover GmbH", "country": "DE", "city": "Berlin", "vat_id": "DE136695976"}),
+            ("present", None, MOVER),
+            ("coming", 30, {name: text for name, text in MOVER.items() if name != "street"} | moved_to),
         ]
         assert (
             "coming from 2030-05-07: xpulink-de, EUR, Europe/Berlin, 30 days; Mover GmbH, Berlin, DE, DE136695976"
@@ -344,7 +355,7 @@ class TestTerms:
     def test_a_closed_tenant_is_refused_at_once_and_finance_still_finds_it(self, office: Office) -> None:
         office.api.post("/admin/v1/tenants", {
             "slug": "leaver", "name": "Leaver GmbH", "legal_entity": "xpulink-de", "currency": "EUR",
-            "buyer": {"name": "Leaver GmbH", "country": "DE"},
+            "buyer": {"name": "Leaver GmbH", "country": "DE", "city": "89073 Ulm", "email": "a@l.example"},
         })  # fmt: skip
         key = office.api.post("/admin/v1/tenants/leaver/keys", {"name": "one"})["key"]
         assert eventually(lambda: office.status_with(key, "/v1/models") == 200)

@@ -98,6 +98,11 @@ def test_one_reviews_another_approves_and_the_list_says_who_must_act(books: Book
         approved(books, drafted, ANNA_TOO)  # the same subject with another mail address is the same person
     approval_id = approved(books, drafted)
     assert waits(books) == [("numbering", "Dagster carries the approval out")]
+    with books.as_role("operator") as session:
+        (row,) = open_invoices.open_invoices(session)
+        seen: str = session.execute(text("select content_sha256 from approvals")).scalar_one()
+    told = (row.asked_by, [name.rpartition("#")[2] for name in (*row.reviewed_by, *row.approved_by)])
+    assert (told, row.content_sha256) == (("test", ["anna", "xpu_bert"]), seen)
     assert carried_out(books, approval_id) == "XDE-2026-000001"
     assert waits(books) == []
 

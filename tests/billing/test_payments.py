@@ -25,6 +25,7 @@ from billing import (
     write_offs,
 )
 from billing.bank_statement import StatementUnreadable
+from billing.equal_transfers import EqualTransfers, Said
 from billing.four_eyes import PersonNeeded
 from billing.payment_import import Imported
 from billing.payment_matching import Part
@@ -72,9 +73,9 @@ def standing(books: Books, invoice_id: UUID) -> Standing:
     return found
 
 
-def imports(books: Books, body: bytes, now: datetime = NOW) -> Imported:
+def imports(books: Books, body: bytes, now: datetime = NOW, equal: Said | None = None) -> Imported:
     with books.as_role("worker") as session:
-        return payment_import.import_statement(session, body, "statement", "finance", now)
+        return payment_import.import_statement(session, body, "statement", "finance", now, equal)
 
 
 def reference(invoice: Standing) -> str:
@@ -110,6 +111,24 @@ def test_statements_that_overlap_book_each_entry_once_whatever_their_format(book
     as_csv = imports(books, statements.csv(*lines))
     assert (as_csv.booked, as_csv.known) == (0, 3)
     assert standing(books, invoice.invoice_id).paid == 30
+
+
+def test_a_transfer_that_looks_like_a_booked_one_waits_for_a_person(books: Books, invoice: Standing) -> None:
+    rent, other = Line("10.00", reference(invoice)), Line("7.00", "thanks")
+    imports(books, statements.camt(rent, Line("1.00", "first")))
+    evening = statements.camt(rent, other)  # the 1.00 of that day is not in it, so it may be another 10.00
+    with pytest.raises(EqualTransfers, match=r"1 transfers .* such as 10\.00 EUR of Kunde AG on 2026-12-03"):
+        imports(books, evening)
+    assert (len(listed(books)), account(books, "bank")) == (2, Decimal("11.00"))  # nothing of the file
+    told = imports(books, evening, equal="another")
+    assert (told.booked, told.known, account(books, "bank")) == (2, 0, Decimal("28.00"))
+    assert standing(books, invoice.invoice_id).paid == 20
+    assert imports(books, evening).is_repeated
+    night = statements.camt(rent, Line("3.00", "night"))
+    assert (imports(books, night, equal="same").booked, account(books, "bank")) == (1, Decimal("31.00"))
+    whole_day = statements.csv(rent, rent, Line("1.00", "first"), other, Line("3.00", "night"))
+    again = imports(books, whole_day)  # it tells all of the day again: nobody is asked
+    assert (again.booked, again.known) == (0, 5)
 
 
 def test_two_imports_at_once_book_once(books: Books, invoice: Standing) -> None:

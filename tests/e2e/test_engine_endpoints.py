@@ -22,7 +22,8 @@ DOCUMENTS = ["The moon has no air.", "Boil the noodles in salted water for ten m
 @pytest.fixture(scope="module")
 def key(cloud: Cloud) -> str:
     """Of a tenant that nobody else uses."""
-    cloud.studio("tenant", "create", "reader", "--name", "Reader GmbH")
+    address = ("--city", "10115 Berlin", "--email", "ap@reader.example")
+    cloud.studio("tenant", "create", "reader", "--name", "Reader GmbH", *address)
     text: str = cloud.studio("key", "create", "--tenant", "reader")["key"]
     return text
 

@@ -63,7 +63,7 @@ def tenants(cloud: Cloud) -> Iterator[tuple[Asker, Asker]]:
     """Two tenants of the same gateway."""
     url, keys = cloud.status["gateway_url"], []
     for slug in ("canary-a", "canary-b"):
-        cloud.studio("tenant", "create", slug, "--name", slug)
+        cloud.studio("tenant", "create", slug, "--name", slug, "--city", "10115 Berlin", "--email", "ap@a.example")
         keys.append(cloud.studio("key", "create", "--tenant", slug)["key"])
     eventually(lambda: all(authenticates(cloud, key) for key in keys), "the gateway knows both keys")
     a, b = (Asker(url, CHAT, key) for key in keys)

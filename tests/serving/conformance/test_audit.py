@@ -106,6 +106,7 @@ OPERATIONS = {
     "POST /admin/v1/tenants/{slug}/holds": ["invoices.hold"],
     "POST /admin/v1/holds/{hold_id}/release": ["invoices.release"],
     "POST /admin/v1/invoices/{invoice_id}/corrections": ["invoice.correct"],
+    "POST /admin/v1/rerates/{month}/corrections": ["invoice.rerate"],
     "POST /admin/v1/corrections/{correction_id}/reviews": ["correction.review"],
     "POST /admin/v1/corrections/{correction_id}/approvals": ["correction.approve"],
     "POST /admin/v1/payments": ["payment.record"],
@@ -124,6 +125,7 @@ NOT_ON_THE_TOUR = {
     "cache.delete": "serving/routes/cache.py",  # the tour's gateway has no Valkey; tests/serving/cache looks
     "payment.payout": "serving/admin/payments.py",
     "invoice.again": "serving/admin/invoices.py",  # of a cancelled one; tests/admin looks
+    "invoice.rerate": "serving/admin/rerates.py",  # of usage that was rated; tests/admin looks
 }
 
 

@@ -25,6 +25,7 @@ UNREACHED = {
     "POST /v1/images/generations": "no model of the catalog can",
     "GET /admin/v1/corrections/{correction_id}/document": "a job renders it; an invoice's is read by the same code",
     "POST /admin/v1/invoices/{invoice_id}/again": "only after a cancellation that a job has carried out",
+    "POST /admin/v1/rerates/{month}/corrections": "only of usage that jobs have rated; tests/admin looks",
     "POST /admin/v1/invoices/{invoice_id}/payouts": "only after a correction that a job has carried out",
 }
 

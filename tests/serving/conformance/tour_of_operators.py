@@ -42,6 +42,7 @@ def walk(tour: Tour, spare: StubEngine) -> None:
 
 def _tenants(tour: Tour) -> None:
     buyer = {"name": "Elsewhere", "country": "DE", "street": "Weg 1", "postcode": "10115", "city": "Berlin"}
+    buyer["email"] = "ap@elsewhere.example"
     tenant = {"slug": "elsewhere", "name": "E", "legal_entity": "xpulink-de", "currency": "EUR", "buyer": buyer}
     tour.ask("POST /admin/v1/tenants", json=tenant)
     tour.ask("GET /admin/v1/tenants")
