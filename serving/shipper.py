@@ -196,7 +196,7 @@ class Shipper:
             self._at, self.shipped_seq = (first_seq, 0), first_seq - 1
             return
         for one in whole_in(found, min(last_seq, self.shipped_seq))[:-1]:
-            one.path.unlink()
+            one.path.unlink(missing_ok=True)
 
 
 def adopt_the_dead(connection: psycopg.Connection, journal_dir: Path, own: Path | None = None) -> None:

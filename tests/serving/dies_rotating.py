@@ -27,7 +27,7 @@ from studio import ids
 from tests.serving.gateway_process import wait_until
 from tests.serving.journals import event
 
-EVENTS = 4  # each in a segment of its own
+EVENTS = 3  # each in a segment of its own
 
 
 class Deadly:
