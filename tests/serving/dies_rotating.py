@@ -86,7 +86,7 @@ async def work(folder: Path, url: str, number: int) -> None:
             one = event()
             await journal.append(one)
             told.write(f"{one.request_id}\n")
-            await asyncio.to_thread(wait_until, lambda wanted=count: is_tidy(journal, shipper, wanted))
+            await asyncio.to_thread(wait_until, lambda wanted=count: is_tidy(journal, shipper, wanted), 60)
         await journal.close()
         await asyncio.to_thread(shipper.stop)
 

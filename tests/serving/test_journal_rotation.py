@@ -52,7 +52,7 @@ async def until_shipped(shipper: Shipper) -> None:
 def test_a_kill_at_any_step_between_segments_loses_and_doubles_nothing(database: TestDatabase, tmp_path: Path) -> None:
     url = database.url("shipper").replace("+psycopg", "")
     command = [sys.executable, "-m", "tests.serving.dies_rotating", str(tmp_path), url]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=290)
     assert done.returncode == 0, done.stderr
     *dead, alive = sorted((folder for folder in tmp_path.iterdir() if folder.is_dir()), key=lambda one: int(one.name))
     assert len(dead) >= 20
