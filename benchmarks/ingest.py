@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.process import cpu_seconds
 from serving import shipper
-from serving.journal import read_records
+from serving.journal_segments import read_records
 from tests.server import TestDatabase, running_server
 from tests.serving.journals import write
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from serving.journal import Journal
+from serving.journal_segments import segments
 from serving.shipper import Shipper
 
 LOOK = timedelta(seconds=1)
@@ -38,6 +39,8 @@ def _has_room(journal: Journal, shipper: Shipper) -> bool:
         # It is perhaps this journal that fills the volume, and all of it is in the database.
         with suppress(OSError):
             os.truncate(journal.path, 0)
+            for one in segments(journal.directory)[:-1]:
+                one.path.unlink()
     return takes_writes(journal.directory.parent)
 
 

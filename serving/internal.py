@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from serving.feed import Feed
 from serving.gateway import Gateway
+from serving.journal_segments import size
 from serving.shipper import Shipper
 from studio import clock
 
@@ -49,6 +50,9 @@ def internal_application(gateway: Gateway, feed: Feed, shipper: Shipper, lifecyc
         gateway.metrics.journal_pending.set(shipper.pending)
         lag = (clock.now() - shipper.level_at).total_seconds() if shipper.pending and shipper.level_at else 0
         gateway.metrics.shipper_lag.set(lag)
+        oldest = shipper.oldest_pending_at
+        gateway.metrics.journal_oldest.set(max((clock.now() - oldest).total_seconds(), 0) if oldest else 0)
+        gateway.metrics.journal_bytes.set(size(gateway.journal.directory))
         gateway.metrics.limits_local.set(gateway.limits.state == "local_share")
         gateway.metrics.observe_disk(gateway.journal.directory)
         gateway.metrics.observe_replicas(gateway.view.fleet, gateway.engines.balancer)

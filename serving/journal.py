@@ -1,11 +1,13 @@
-"""The usage journal: an append-only file per run of a gateway. What `append` has returned for survives the process
-and, with the disk, the machine. Reading it back is `read_records`; bringing it to the database is `shipper.py`.
+"""The usage journal of one run of a gateway, on its disk. What `append` has returned for survives the process and, with
+the disk, the machine. What stands in its files is `journal_segments.py`; bringing it to the database, and removing what
+has arrived there, is `shipper.py`.
 
-A record is `length | crc32 | payload`, little-endian, the payload msgpack of `Record`. The directory's name is the
-source id. The file is locked as long as its writer lives, so nobody takes a living gateway's journal for a dead one's.
+The directory's name is the source id. A lock is held as long as the writer lives, so nobody takes a living gateway's
+journal for a dead one's.
 
 Group commit has no timer: the next write and sync start when the last ended and take along whatever has arrived since.
-Measured: 0.3 ms for one waiter, 0.7 ms for 128, where a 2 ms window costs 3 ms for both.
+Measured: 0.3 ms for one waiter, 0.7 ms for 128, where a 2 ms window costs 3 ms for both. A segment that has become
+large or old is sealed by the same thread before the next write, and another begun: two syncs for some 200,000 requests.
 """
 
 from __future__ import annotations
@@ -13,37 +15,28 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import struct
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
-import msgspec
 import structlog
 
+from serving.journal_segments import OLD_NAME, Record, Seal, encoded, encoded_seal, segment, sync_directory
 from serving.usage_event import UsageEvent
 from studio.errors import ServiceUnavailable
 
-FILE_NAME = "journal.log"
-_HEADER = struct.Struct("<II")
-_encoder = msgspec.msgpack.Encoder()
+LOCK_NAME = "writer.lock"
+SEGMENT_BYTES = 64 << 20
+SEGMENT_AGE = timedelta(hours=1)
 
 log = structlog.get_logger()
-
-
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """An event with its number: 1, 2, 3, ... without a gap within one journal."""
-
-    source_seq: int
-    event: UsageEvent
-
-
-_decoder = msgspec.msgpack.Decoder(Record)
 
 
 class JournalBroken(ServiceUnavailable):
@@ -62,19 +55,37 @@ class JournalLocked(Exception):
     """Another living process writes this journal."""
 
 
+class End(NamedTuple):
+    """How far a journal is durable: the first number of its last segment, and the bytes in it."""
+
+    first_seq: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Growing:
+    """The last segment, as its writing thread knows it: what of it is durable."""
+
+    first_seq: int
+    last_seq: int
+    began_at: float  # monotonic
+    bytes: int = 0
+    checksum: int = 0
+
+
 class Journal:
     """The journal of this process. One event loop appends; one thread of its own writes and syncs."""
 
     def __init__(self, directory: Path, source_id: UUID) -> None:
         self.source_id = source_id
         self.directory = directory
-        self.path = directory / FILE_NAME
         self.broken = False
         self.last_seq = 0  # of the last record handed out, durable or not
         self.durable_seq = 0
-        self.durable_bytes = 0
+        self.end = End(1, 0)
         self.on_durable: Callable[[], None] = lambda: None
-        self._file = -1
+        self._lock = self._file = -1
+        self._growing = _Growing(1, 0, time.monotonic())
         self._thread = ThreadPoolExecutor(1, "journal")
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
@@ -85,11 +96,17 @@ class Journal:
         unborn = journal_dir / f".{source_id}"
         unborn.mkdir(parents=True)
         journal = cls(journal_dir / str(source_id), source_id)
-        journal._file = lock(unborn / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_APPEND)
-        _sync_directory(unborn)
+        journal._lock = lock(unborn / LOCK_NAME, os.O_CREAT | os.O_EXCL)
+        journal._file = _new_file(segment(unborn, 1).path)
+        sync_directory(unborn)
         unborn.rename(journal.directory)
-        _sync_directory(journal_dir)
+        sync_directory(journal_dir)
         return journal
+
+    @property
+    def path(self) -> Path:
+        """The segment that grows."""
+        return segment(self.directory, self._growing.first_seq).path
 
     async def append(self, event: UsageEvent) -> None:
         """Returns when the event is durable. The event stays even if the caller is cancelled while it waits.
@@ -99,20 +116,24 @@ class Journal:
         if self.broken:
             raise JournalBroken
         self.last_seq += 1
-        payload = _encoder.encode(Record(self.last_seq, event))
+        record = encoded(Record(self.last_seq, event))
         loop = asyncio.get_running_loop()
         durable = loop.create_future()
-        self._waiting.append((_HEADER.pack(len(payload), zlib.crc32(payload)) + payload, durable))
+        self._waiting.append((record, durable))
         if self._committing is None:
             self._committing = loop.create_task(self._commit())
         await durable
 
     async def close(self) -> None:
-        """Waits for what is on its way, then lets go of the file and of its lock."""
+        """Waits for what is on its way, seals the last segment, lets go of the files and of the lock."""
         if self._committing is not None:
             await self._committing
+        if not self.broken:
+            with suppress(OSError):  # it is whole without a seal, too
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._seal)
         self._thread.shutdown()
         os.close(self._file)
+        os.close(self._lock)
 
     async def _commit(self) -> None:
         loop = asyncio.get_running_loop()
@@ -120,7 +141,7 @@ class Journal:
             batch, self._waiting = self._waiting, []
             data = b"".join(record for record, _ in batch)
             try:
-                await loop.run_in_executor(self._thread, self._make_durable, data)
+                self.end = await loop.run_in_executor(self._thread, self._make_durable, data, len(batch))
             except OSError as error:
                 # After a failed sync the kernel may call the lost pages clean, so trying again would only seem to work.
                 self.broken = True
@@ -128,7 +149,6 @@ class Journal:
                 await loop.run_in_executor(self._thread, self._take_back)
                 self._waiting = batch + self._waiting
                 break
-            self.durable_bytes += len(data)
             self.durable_seq += len(batch)
             self.on_durable()
             for _, durable in batch:
@@ -140,15 +160,44 @@ class Journal:
         self._waiting = []
         self._committing = None
 
-    def _make_durable(self, data: bytes) -> None:
+    def _make_durable(self, data: bytes, records: int) -> End:
+        growing = self._growing
+        is_old = time.monotonic() - growing.began_at > SEGMENT_AGE.total_seconds()
+        if growing.bytes and (growing.bytes >= SEGMENT_BYTES or is_old):
+            growing = self._rotate()
         self._write(data)
+        self._sync()
+        growing.last_seq += records
+        growing.bytes += len(data)
+        growing.checksum = zlib.crc32(data, growing.checksum)
+        return End(growing.first_seq, growing.bytes)
+
+    def _rotate(self) -> _Growing:
+        """Seal the segment and begin the next. In this order, so that whoever finds a segment without a seal before
+        another knows that it was damaged; whatever fails on the way fails the write that follows."""
+        self._seal()
+        first_seq = self._growing.last_seq + 1
+        path = segment(self.directory, first_seq).path
+        file = _new_file(path)
+        try:
+            sync_directory(self.directory)
+        except OSError:
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file, self._growing = file, _Growing(first_seq, first_seq - 1, time.monotonic())
+        return self._growing
+
+    def _seal(self) -> None:
+        self._write(encoded_seal(Seal(self._growing.last_seq, self._growing.checksum)))
         self._sync()
 
     def _take_back(self) -> None:
         """Parts of what failed may stand in the file, whole records even. Their callers are told that they pay nothing,
         so whoever adopts the journal must not find them."""
         with suppress(OSError):
-            os.ftruncate(self._file, self.durable_bytes)
+            os.ftruncate(self._file, self._growing.bytes)
 
     # The only two functions that write to the disk after the start: a test puts a disk that forgets in their place.
 
@@ -172,31 +221,11 @@ def lock(path: Path, flags: int = 0) -> int:
     return file
 
 
-def read_records(path: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[Record, int]]:
-    """Each whole record of a journal from byte `start` on, with the position after it.
-
-    Stops at the first record that is cut, empty or fails its checksum: the torn tail of a machine that lost its power.
-    Nobody was told that a record of such a tail is durable.
-    """
-    with path.open("rb") as file:
-        file.seek(start)
-        position = start
-        while end is None or position < end:
-            header = file.read(_HEADER.size)
-            if len(header) < _HEADER.size:
-                return
-            length, checksum = _HEADER.unpack(header)
-            payload = file.read(length)
-            # A power cut can leave zeros, which would pass as an empty record with a right checksum.
-            if length == 0 or len(payload) < length or zlib.crc32(payload) != checksum:
-                return
-            position += _HEADER.size + length
-            yield _decoder.decode(payload), position
+def lock_of(directory: Path) -> int:
+    """The lock of the journal there, as `lock`; FileNotFoundError where there is none."""
+    name = LOCK_NAME if (directory / LOCK_NAME).exists() else OLD_NAME
+    return lock(directory / name)
 
 
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

@@ -33,11 +33,17 @@ class KeyRecord:
     models: frozenset[str] | None = None  # names as in `/v1/models`; None: all
     endpoints: frozenset[str] | None = None  # paths; None: all
     user: str | None = None  # who signed in; None: it is the key itself that was shown
+    own_cache: bool = False  # shares no cache with other keys of its tenant
 
     @property
     def actor(self) -> str:
         """Who did it, in the audit log."""
         return self.user or self.prefix
+
+    @property
+    def cache_owner(self) -> UUID | None:
+        """Within the tenant, whose its caches are; None: everybody's."""
+        return self.id if self.own_cache else None
 
 
 class Keys:
@@ -53,14 +59,17 @@ class Keys:
     async def refresh(self, connection: AsyncConnection) -> None:
         """Replace the snapshot whole, so that a revoked key is gone with it."""
         cursor = await connection.execute(
-            "select secret_hash, is_personal, id, prefix, tenant_id, tenant_slug, scopes, expires_at, models, endpoints"
+            "select secret_hash, is_personal, id, prefix, tenant_id, tenant_slug, scopes, expires_at, own_cache,"
+            " models, endpoints"
             " from api_key_snapshot() join key_permissions() using (id)"
         )
         by_hash: dict[bytes, KeyRecord] = {}
         personal: dict[UUID, KeyRecord] = {}
-        async for secret_hash, is_personal, id, prefix, tenant_id, slug, scopes, expires_at, *names in cursor:
+        async for secret_hash, is_personal, id, prefix, tenant_id, slug, scopes, expires_at, own, *names in cursor:
             models, endpoints = map(_names, names)
-            record = KeyRecord(id, prefix, tenant_id, slug, frozenset(scopes), expires_at, models, endpoints)
+            record = KeyRecord(
+                *(id, prefix, tenant_id, slug, frozenset(scopes), expires_at, models, endpoints), own_cache=own
+            )
             if is_personal:
                 personal[id] = record
             else:

@@ -60,6 +60,14 @@ class Metrics:
         self.shipper_lag = Gauge(
             "studio_shipper_lag_seconds", "Since the database last had all usage", registry=self.registry
         )
+        self.journal_bytes = Gauge(
+            "studio_journal_bytes", "Size of this gateway's journal, all its segments", registry=self.registry
+        )
+        self.journal_oldest = Gauge(
+            "studio_journal_oldest_unshipped_seconds",
+            "Since the oldest request ended whose usage event is not in the database; 0 when all are",
+            registry=self.registry,
+        )
         self.journal_disk_free = Gauge(
             "studio_journal_disk_free_bytes", "Free space on the volume of the journal", registry=self.registry
         )

@@ -1,8 +1,8 @@
 """Ships the journals of gateways that never start again: `python -m serving.ship_journals`.
 
 A Job of the gateway chart runs it on the volume of a gateway that a smaller number has orphaned. It takes no requests.
-Exit code 0 when nothing of usage is left there, so the volume may go; 1 when a living gateway holds some, or the
-database is away: then the Job is tried again.
+Exit code 0 when nothing of usage is left there, so the volume may go; 1 when a living gateway holds some, a damaged
+journal waits for a person, or the database is away: then the Job is tried again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from serving.journal import FILE_NAME
-from serving.shipper import adopt_the_dead
+from serving.journal_segments import segments
+from serving.shipper import DAMAGED, SESSION, adopt_the_dead
 from studio import logs
 from studio.settings import settings
 
@@ -25,17 +25,17 @@ log = structlog.get_logger()
 def ship(database_url: str, journal_dir: Path) -> int:
     """How many journals are left. psycopg.Error while the database is away."""
     url = database_url.replace("postgresql+psycopg://", "postgresql://")
-    with psycopg.connect(url, autocommit=True, connect_timeout=5, options="-c timezone=UTC") as connection:
+    with psycopg.connect(url, autocommit=True, connect_timeout=5, options=SESSION) as connection:
         adopt_the_dead(connection, journal_dir)
     return sum(_is_journal(directory) for directory in journal_dir.iterdir())
 
 
 def _is_journal(directory: Path) -> bool:
     try:
-        UUID(directory.name)
+        UUID(directory.name.removesuffix(DAMAGED))
     except ValueError:
         return False
-    return (directory / FILE_NAME).exists()
+    return bool(segments(directory))
 
 
 def main() -> int:

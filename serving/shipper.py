@@ -4,6 +4,9 @@ A shipment is copied to `usage_staging` and accepted in the same transaction tha
 the database itself says where to go on. What an earlier run left behind is adopted: the rest is shipped, the source
 closed, the directory removed. While the database is away everything waits in the journal.
 
+A segment is removed once the database says that it has all of it, but the newest of these: a database that lost its
+last commits, as one may that takes over from another, is given them again.
+
 When a source was heard of and when it ended is told by the database's clock, since others compare it with theirs; the
 clock of a gateway may be set back.
 """
@@ -15,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -26,7 +30,8 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from serving.journal import FILE_NAME, Journal, JournalLocked, Record, lock, read_records
+from serving.journal import Journal, JournalLocked, lock_of
+from serving.journal_segments import Reading, Record, read_records, segment, segments, whole_in
 from serving.usage_event import UsageEvent
 from studio import clock, ids
 
@@ -36,6 +41,9 @@ GATHERING = timedelta(milliseconds=100)  # after a first event, so that a busy g
 RETRY = timedelta(milliseconds=500)
 STOPPING = timedelta(seconds=5)  # for a last shipment; what is left is adopted at the next start
 SHIPMENT_RECORDS = 2000
+# What is committed is on the database's disk, however the server is set: then it may go from ours.
+SESSION = "-c timezone=UTC -c synchronous_commit=on"
+DAMAGED = ".damaged"  # after a journal's name: nobody adopts it
 
 _EVENT_COLUMNS = msgspec.structs.fields(UsageEvent)
 _COLUMNS = ("shipment_id", "row", "source_id", "source_seq", *(field.name for field in _EVENT_COLUMNS))
@@ -48,6 +56,10 @@ class SourceClosed(Exception):
     """Somebody adopted a copy of this journal while its gateway lived, and has settled what it drew from budgets."""
 
 
+class JournalDamaged(Exception):
+    """What was durable can be read no more."""
+
+
 class Shipper:
     """Ships `journal` as it grows, and closes its source at `stop`."""
 
@@ -57,7 +69,7 @@ class Shipper:
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shipper")
-        self._position = 0  # in the journal, of the first record not shipped
+        self._at = 1, 0  # of the first record not shipped: its segment, and the position there
         self._is_registered = False
         self._next_heartbeat = self._next_adoption = 0.0
         self.shipped_seq = 0
@@ -68,6 +80,18 @@ class Shipper:
     def pending(self) -> int:
         """Events in the journal and not yet in the database."""
         return self._journal.durable_seq - self.shipped_seq
+
+    @property
+    def oldest_pending_at(self) -> datetime | None:
+        """When the oldest request ended whose event is not in the database. None when all are."""
+        first_seq, position = self._at
+        if not self.pending:
+            return None
+        try:
+            first = next(read_records(segment(self._journal.directory, first_seq).path, position), None)
+        except FileNotFoundError:  # it went on and removed it
+            return None
+        return None if first is None else first[0].event.ended_at
 
     @property
     def is_alive(self) -> bool:
@@ -95,7 +119,7 @@ class Shipper:
                 give_up_at = give_up_at or time.monotonic() + STOPPING.total_seconds()
             try:
                 with psycopg.connect(
-                    self._database_url, autocommit=True, connect_timeout=5, options="-c timezone=UTC"
+                    self._database_url, autocommit=True, connect_timeout=5, options=SESSION
                 ) as connection:
                     is_away = False
                     self._ship_until_stopped(connection)
@@ -107,6 +131,9 @@ class Shipper:
             except SourceClosed:
                 log.error("source_closed_by_another", source=str(self._journal.source_id), pending=self.pending)
                 return  # what it may no longer ship is adopted after its end
+            except JournalDamaged as damage:
+                log.error("journal_damaged", source=str(self._journal.source_id), damage=str(damage))
+                return  # whoever adopts it ships what lies beyond
             if give_up_at is not None and time.monotonic() > give_up_at:
                 log.warning("usage_left_for_adoption", source=str(self._journal.source_id), pending=self.pending)
                 return
@@ -116,18 +143,19 @@ class Shipper:
         if not self._is_registered:
             _register(connection, self._journal.source_id)
             self._is_registered = True
+        self._heed(_last_seq(connection, self._journal.source_id))
         while True:
             is_last_round = self._stopping.is_set()
             self._news.clear()
             self._ship_news(connection)
             if is_last_round:
                 _close(connection, self._journal.source_id)
-                rmtree(self._journal.directory)
+                _remove(self._journal.directory)
                 return
             now = time.monotonic()
             if now >= self._next_heartbeat:
                 self._next_heartbeat = now + HEARTBEAT.total_seconds()
-                _beat(connection, self._journal.source_id, self.pending)
+                self._heed(_beat(connection, self._journal.source_id, self.pending))
             if now >= self._next_adoption:
                 self._next_adoption = now + ADOPTION.total_seconds()
                 adopt_the_dead(connection, self._journal.directory.parent, self._journal.directory)
@@ -135,12 +163,40 @@ class Shipper:
                 time.sleep(GATHERING.total_seconds())
 
     def _ship_news(self, connection: psycopg.Connection) -> None:
-        records = read_records(self._journal.path, self._position, self._journal.durable_bytes)
-        while batch := list(islice(records, SHIPMENT_RECORDS)):
-            _ship(connection, self._journal.source_id, (record for record, _ in batch))
-            last, self._position = batch[-1]
-            self.shipped_seq = last.source_seq
+        end = self._journal.end  # once: it goes on while this reads
+        while True:
+            first_seq, position = self._at
+            path, until = segment(self._journal.directory, first_seq).path, None
+            if first_seq == end.first_seq:
+                until = end.bytes
+            records = read_records(path, position, until)
+            while batch := list(islice(records, SHIPMENT_RECORDS)):
+                _ship(connection, self._journal.source_id, (record for record, _ in batch))
+                last, position = batch[-1]
+                self._at, self.shipped_seq = (first_seq, position), last.source_seq
+            if until is not None:
+                if position < until:
+                    raise JournalDamaged(f"{path.name} cannot be read beyond byte {position} of {until}")
+                break
+            if not segment(self._journal.directory, self.shipped_seq + 1).path.exists():
+                raise JournalDamaged(f"{path.name} cannot be read beyond byte {position}")
+            self._at = self.shipped_seq + 1, 0
         self.level_at = clock.now()
+
+    def _heed(self, last_seq: int) -> None:
+        """What the database says that it has may be removed; what it has no more is shipped again."""
+        found = segments(self._journal.directory)
+        if last_seq < self.shipped_seq:
+            log.warning("database_went_back", source=str(self._journal.source_id), sent=self.shipped_seq, has=last_seq)
+            again = whole_in(found, last_seq)
+            first_seq = found[len(again)].first_seq
+            if first_seq > last_seq + 1:
+                log.error("usage_lost_by_database", first=last_seq + 1, last=first_seq - 1)
+            # From the segment's beginning: the database knows what it has.
+            self._at, self.shipped_seq = (first_seq, 0), first_seq - 1
+            return
+        for one in whole_in(found, min(last_seq, self.shipped_seq))[:-1]:
+            one.path.unlink(missing_ok=True)
 
 
 def adopt_the_dead(connection: psycopg.Connection, journal_dir: Path, own: Path | None = None) -> None:
@@ -151,9 +207,16 @@ def adopt_the_dead(connection: psycopg.Connection, journal_dir: Path, own: Path 
             continue
         try:
             source_id = UUID(directory.name)
-            file = lock(directory / FILE_NAME)
-        except (JournalLocked, FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
-            continue  # its gateway lives, another one has just adopted it, or it is no journal
+        except ValueError:
+            continue  # it is no journal
+        try:
+            file = lock_of(directory)
+        except FileNotFoundError:
+            with suppress(OSError):
+                directory.rmdir()  # whoever adopted it was killed at the very end
+            continue
+        except (JournalLocked, NotADirectoryError, PermissionError):
+            continue  # its gateway lives, or another one is adopting it
         try:
             _adopt(connection, directory, source_id)
         finally:
@@ -161,23 +224,36 @@ def adopt_the_dead(connection: psycopg.Connection, journal_dir: Path, own: Path 
 
 
 def _adopt(connection: psycopg.Connection, directory: Path, source_id: UUID) -> None:
-    """Ship the rest of a dead gateway's journal and close its source. The caller holds the journal's lock."""
+    """Ship the rest of a dead gateway's journal and close its source. The caller holds the journal's lock.
+
+    Of a damaged one what can be read is shipped; then it is put aside for a person, and its source stays open, so that
+    no day of it is taken for complete.
+    """
     _register(connection, source_id)
-    shipped = connection.execute("select last_seq from usage_sources where id = %s", (source_id,)).fetchone()
-    assert shipped is not None  # registered above
-    rest = (record for record, _ in read_records(directory / FILE_NAME) if record.source_seq > shipped[0])
-    adopted = 0
+    reading = Reading(directory, after=_last_seq(connection, source_id))
+    rest, adopted = iter(reading), 0
     while batch := list(islice(rest, SHIPMENT_RECORDS)):
         _ship(connection, source_id, batch)
         adopted += len(batch)
+    if reading.damage is not None:
+        directory.rename(directory.with_name(f"{directory.name}{DAMAGED}"))
+        log.error("journal_damaged", source=str(source_id), events=adopted, damage=reading.damage)
+        return
     connection.execute(
         # What it had in flight was counted by engines and recorded by nobody: reconciliation must know of its death.
         "update usage_sources set crashed_at = now() where id = %s and closed_at is null",
         (source_id,),
     )
     _close(connection, source_id)
-    rmtree(directory)
+    _remove(directory)
     log.info("journal_adopted", source=str(source_id), events=adopted)
+
+
+def _remove(directory: Path) -> None:
+    """The lock last, since without it nobody would come back for the rest."""
+    for one in segments(directory):
+        one.path.unlink(missing_ok=True)
+    rmtree(directory, ignore_errors=True)
 
 
 def _ship(connection: psycopg.Connection, source_id: UUID, records: Iterable[Record]) -> None:
@@ -200,10 +276,24 @@ def _register(connection: psycopg.Connection, source_id: UUID) -> None:
     )
 
 
-def _beat(connection: psycopg.Connection, source_id: UUID, pending: int) -> None:
-    statement = "update usage_sources set heartbeat_at = now(), pending = %s where id = %s and closed_at is null"
-    if not connection.execute(statement, (pending, source_id)).rowcount:
+def _last_seq(connection: psycopg.Connection, source_id: UUID) -> int:
+    """The number up to which the database has events of a source that is registered."""
+    row = connection.execute("select last_seq from usage_sources where id = %s", (source_id,)).fetchone()
+    if row is None:
         raise SourceClosed
+    return int(row[0])
+
+
+def _beat(connection: psycopg.Connection, source_id: UUID, pending: int) -> int:
+    """Says that the source lives; returns the number up to which the database has its events."""
+    statement = (
+        "update usage_sources set heartbeat_at = now(), pending = %s where id = %s and closed_at is null"
+        " returning last_seq"
+    )
+    row = connection.execute(statement, (pending, source_id)).fetchone()
+    if row is None:
+        raise SourceClosed
+    return int(row[0])
 
 
 def _close(connection: psycopg.Connection, source_id: UUID) -> None:

@@ -108,6 +108,7 @@ def create_key(
     requests_per_second: int | None = None,
     models: Collection[str] | None = None,
     endpoints: Collection[str] | None = None,
+    own_cache: bool = False,
 ) -> CreatedKey:
     """Mint a key. InvalidRequest for an unknown scope or model, or a past expiry. More limits: `studio/limits.py`."""
     _require_sensible(session, tenant_id, scopes, expires_at, models)
@@ -124,10 +125,11 @@ def create_key(
             expires_at=expires_at,
             models=_sorted(models),
             endpoints=_sorted(endpoints),
+            own_cache=own_cache,
         )
     )
     details: dict[str, Any] = {"name": name, "scopes": sorted(scopes)}
-    details |= {"models": _sorted(models), "endpoints": _sorted(endpoints)}
+    details |= {"models": _sorted(models), "endpoints": _sorted(endpoints), "own_cache": own_cache}
     if requests_per_second is not None:
         session.flush()  # the limit refers to the key
         session.add(Limit(tenant_id=tenant_id, api_key_id=key_id, requests_per_second=requests_per_second))
@@ -147,6 +149,7 @@ def create_own_key(
     models: Collection[str] | None,
     endpoints: Collection[str] | None,
     made_by: UUID,
+    own_cache: bool,
 ) -> CreatedKey:
     """Mint a key for the tenant of the session, in the gateway's role: what it may not write, a function does."""
     _require_sensible(session, tenant_id, scopes, expires_at, models)
@@ -154,7 +157,7 @@ def create_own_key(
     session.execute(
         text(
             "select create_own_key(:id, :name, :prefix, :secret_hash, :scopes, cast(:models as text[]),"
-            " cast(:endpoints as text[]), cast(:expires_at as timestamptz), :actor, :made_by)"
+            " cast(:endpoints as text[]), cast(:expires_at as timestamptz), :actor, :made_by, :own_cache)"
         ),
         {
             "id": key_id,
@@ -167,6 +170,7 @@ def create_own_key(
             "expires_at": expires_at,
             "actor": actor,
             "made_by": made_by,
+            "own_cache": own_cache,
         },
     )
     return CreatedKey(key_id, minted.text, minted.prefix, expires_at)

@@ -37,6 +37,9 @@ def create(
     endpoint: Annotated[
         list[str] | None, typer.Option(help="Only this path, such as /v1/embeddings; may be repeated.")
     ] = None,
+    own_cache: Annotated[
+        bool, typer.Option("--own-cache", help="Share no cache of prompts or answers with the tenant's other keys.")
+    ] = False,
     admin: Annotated[bool, typer.Option("--admin", help="Short for --scope admin.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +55,7 @@ def create(
             "credit": credit,
             "models": model or None,
             "endpoints": endpoint or None,
+            "own_cache": own_cache,
         },
     )
     show(created, as_json, f"{created['key']}\n(shown this once; {', '.join(created['scopes'])}; tenant {tenant})")

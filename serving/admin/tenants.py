@@ -96,6 +96,7 @@ class NewKey(_Body):
     credit: Decimal | None = Field(None, ge=0, max_digits=18, decimal_places=6)  # a prepaid budget
     models: Annotated[list[str], Field(min_length=1)] | None = None  # names as in `/v1/models`
     endpoints: Annotated[list[str], Field(min_length=1)] | None = None  # paths, such as `/v1/embeddings`
+    own_cache: bool = False  # shares no cache with the tenant's other keys
 
 
 class CreatedKeyView(BaseModel):
@@ -118,6 +119,7 @@ class KeyView(BaseModel):
     scopes: list[str]
     models: list[str] | None
     endpoints: list[str] | None
+    own_cache: bool
     requests_per_second: int | None
     created_at: datetime
     last_used_at: datetime | None
@@ -165,6 +167,7 @@ def post_key(slug: str, body: NewKey, request: Request, caller: Caller, session:
         requests_per_second=body.requests_per_second,
         models=body.models,
         endpoints=body.endpoints,
+        own_cache=body.own_cache,
     )
     if body.credit is not None:
         session.flush()
@@ -207,7 +210,7 @@ def get_keys(slug: str, session: Transaction) -> list[KeyView]:
     """All keys of a tenant, also ended ones."""
     tenant = known_tenant(session, slug)
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints, ApiKey.own_cache,
         Limit.requests_per_second, ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
     )  # fmt: skip
     rows = session.execute(

@@ -91,7 +91,8 @@ class Asker:
     async def _ask_once(self, shard: Shard, number: int, request: BatchRequest, id: UUID) -> Answered:
         call = request.call
         target = routing.target_named(self._fleet(), call.model, shard.tenant_id)
-        salt = cache_salt(self._cache_salt_key, shard.tenant_id, call.client_salt)
+        owner = shard.api_key_id if shard.own_cache else None
+        salt = cache_salt(self._cache_salt_key, shard.tenant_id, call.client_salt, owner)
         reservation = await self._reserve(shard, call, target, id)
         affordable = reservation.max_tokens if reservation else None
 

@@ -33,6 +33,7 @@ class Shard:
     attempt: int
     tenant_id: UUID
     api_key_id: UUID
+    own_cache: bool  # of that key
     endpoint: str
     variant_id: str
     input_key: str
@@ -212,11 +213,13 @@ def _is(shard: Shard) -> ColumnElement[bool]:
 _NEXT = text("""
     with busy as materialized (
         select tenant_id, count(*) as shards from batch_shards where state = 'leased' group by tenant_id)
-    select s.batch_id, s.shard_no, s.attempt + 1 as attempt, s.tenant_id, b.api_key_id, b.endpoint, b.variant_id,
-           f.object_key as input_key, s.line_from, s.line_until, s.byte_from, s.byte_until
+    select s.batch_id, s.shard_no, s.attempt + 1 as attempt, s.tenant_id, b.api_key_id,
+           coalesce(k.own_cache, false) as own_cache, b.endpoint,
+           b.variant_id, f.object_key as input_key, s.line_from, s.line_until, s.byte_from, s.byte_until
     from batch_shards s
     join batches b on b.id = s.batch_id
     join files f on f.id = b.input_file_id
+    left join api_keys k on k.id = b.api_key_id
     left join busy on busy.tenant_id = s.tenant_id
     where s.state <> 'done'
       and (s.state = 'open' or s.leased_until < :now)

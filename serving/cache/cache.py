@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from serving.cache import exact
 from serving.cache.answers import AnswerReuse
 from serving.cache.reuse import Bypass, Reuse
@@ -38,6 +40,8 @@ class Cache:
             why = "off"
         if why is not None:
             return Bypass(why)
+        if caller.own_cache:
+            call = msgspec.structs.replace(call, cache_owner=caller.id)
         if call.endpoint is EMBEDDINGS:
             return await VectorReuse.look(self._wares, caller.tenant_id, call, target, fleet, wish)
         return await AnswerReuse.look(self.shelf, caller.tenant_id, call, target, fleet, wish)

@@ -74,6 +74,7 @@ def _canonical(call: Call, target: Target, fleet: Fleet, without: Collection[str
     fields = sorted((name, value) for name, value in call.payload.items() if name not in without and value is not None)
     what = [
         *(call.endpoint.engine_path, variant.id, variant.runs, variant.max_output_tokens, call.client_salt),
+        "" if call.cache_owner is None else call.cache_owner.hex,
         "" if target.adapter is None else target.adapter.id.hex,
         # Nobody has told us which weights an attached engine has, so another one is another model.
         sorted(_attached(target, fleet)),

@@ -43,6 +43,7 @@ class NewKey(BaseModel):
     models: Names | None = None  # names as in `/v1/models`
     endpoints: Names | None = None  # paths, such as `/v1/embeddings`
     expires_in_seconds: int | None = Field(None, gt=0, le=10 * 366 * 86400)
+    own_cache: bool = False  # shares no cache with the tenant's other keys; what such a key makes is like it
 
 
 class Key(BaseModel):
@@ -55,6 +56,7 @@ class Key(BaseModel):
     scopes: list[str]
     models: list[str] | None
     endpoints: list[str] | None
+    own_cache: bool
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -79,6 +81,7 @@ class CreatedKey(BaseModel):
     scopes: list[str]
     models: list[str] | None
     endpoints: list[str] | None
+    own_cache: bool
     expires_at: datetime | None
 
 
@@ -86,8 +89,8 @@ class CreatedKey(BaseModel):
 def list_keys(caller: KeysCaller, database: TenantDatabase) -> KeyList:
     """The tenant's keys, or those that the caller made. What stands for people who sign in is not among them."""
     columns = (
-        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints, ApiKey.created_at,
-        ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
+        ApiKey.id, ApiKey.prefix, ApiKey.name, ApiKey.scopes, ApiKey.models, ApiKey.endpoints, ApiKey.own_cache,
+        ApiKey.created_at, ApiKey.expires_at, ApiKey.revoked_at, ApiKeyUse.last_used_at,
     )  # fmt: skip
     query = (
         select(*columns)
@@ -110,6 +113,7 @@ def create_key(body: NewKey, request: Request, caller: KeysCaller, database: Ten
     _require_own_rights(caller, body)
     models = body.models if body.models is not None else _listed(caller.models)
     endpoints = body.endpoints if body.endpoints is not None else _listed(caller.endpoints)
+    own_cache = body.own_cache or caller.own_cache  # nothing that it makes may look into the others' caches either
     expires_at = caller.expires_at if body.expires_in_seconds is None else _after(body.expires_in_seconds)
     with tenant_scope(database, caller.tenant_id) as session:
         _require_unlimited(session, caller)
@@ -123,6 +127,7 @@ def create_key(body: NewKey, request: Request, caller: KeysCaller, database: Ten
             models=models,
             endpoints=endpoints,
             made_by=caller.id,
+            own_cache=own_cache,
         )
     return CreatedKey(
         id=ids.to_wire(ids.API_KEY, created.id),
@@ -133,6 +138,7 @@ def create_key(body: NewKey, request: Request, caller: KeysCaller, database: Ten
         scopes=sorted(set(body.scopes)),
         models=models,
         endpoints=endpoints,
+        own_cache=own_cache,
         expires_at=created.expires_at,
     )
 

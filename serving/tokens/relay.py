@@ -57,7 +57,9 @@ class Relay:
     async def run(self) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
         request, call, reuse = self._request, self._request.call, self._request.reuse
-        salt = cache_salt(self._gateway.cache_salt_key, request.caller.tenant_id, call.client_salt)
+        salt = cache_salt(
+            self._gateway.cache_salt_key, request.caller.tenant_id, call.client_salt, request.caller.cache_owner
+        )
 
         def body_for(replica: Replica) -> bytes:
             affordable = request.reservation.max_tokens if request.reservation else None

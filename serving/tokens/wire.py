@@ -202,6 +202,7 @@ class Call(Struct, frozen=True):
     include_usage: bool
     continuous_usage: bool
     alias: str | None = None  # what the caller knows the model as, where it must not know more
+    cache_owner: UUID | None = None  # the key whose caches it uses; None: its tenant's
 
     @property
     def shown_model(self) -> str:
@@ -354,8 +355,8 @@ def engine_body(
     variant = target.variant
     payload["model"] = target.engine_name(replica)
     payload["priority"] = PRIORITY[variant.tier] if priority is None else priority
-    if call.endpoint.generates:
-        payload["cache_salt"] = salt
+    # Of embeddings, too: a model that reads from left to right keeps the prefixes of what it embeds.
+    payload["cache_salt"] = salt
     if call.stream:
         # Always asked for and shown only on request: a client that leaves still pays for what was produced.
         payload["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
@@ -369,9 +370,12 @@ def engine_body(
 
 
 @lru_cache(4096)
-def cache_salt(key: bytes, tenant_id: UUID, client_salt: str) -> str:
-    """Prefixes in the engine's cache are shared within a tenant only: a hit's latency would tell others of them."""
-    return hmac.digest(key, tenant_id.bytes + client_salt.encode(), hashlib.sha256).hex()
+def cache_salt(secret: bytes, tenant_id: UUID, client_salt: str, owner: UUID | None = None) -> str:
+    """Prefixes in the engine's cache are shared within a tenant only, or by the calls of one key (`owner`): a hit's
+    latency would tell others of them. No salt of a client makes one of these of another."""
+    if owner is not None:
+        secret = hmac.digest(secret, owner.bytes, hashlib.sha256)
+    return hmac.digest(secret, tenant_id.bytes + client_salt.encode(), hashlib.sha256).hex()
 
 
 def _cap(payload: dict[str, Any], call: Call, most: int) -> None:

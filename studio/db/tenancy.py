@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Numeric, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -108,6 +108,7 @@ class ApiKey(Base):
     endpoints: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # paths; None: all
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))  # stands for this person; nobody has its text
     made_by: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))  # None: an operator did
+    own_cache: Mapped[bool] = mapped_column(server_default=text("false"))  # shares no cache with the tenant's others
 
     __table_args__ = (
         UniqueConstraint("user_id", "tenant_id"),

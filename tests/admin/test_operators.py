@@ -133,6 +133,12 @@ class TestKeys:
         office.api.delete(f"/admin/v1/keys/{created['id']}")
         assert eventually(lambda: office.status_with(created["key"], "/v1/models") == 401)
 
+    def test_the_command_makes_one_with_a_cache_of_its_own(self, office: Office) -> None:
+        made = json.loads(office.studio("key", "create", "--tenant", "acme", "--own-cache", "--json").stdout)
+        other = office.api.post("/admin/v1/tenants/acme/keys", {"name": "shares"})
+        own = {key["id"]: key["own_cache"] for key in office.api.get("/admin/v1/tenants/acme/keys")}
+        assert (own[made["id"]], own[other["id"]]) == (True, False)
+
     def test_its_text_is_nowhere_but_in_the_first_answer(self, office: Office) -> None:
         created = office.api.post("/admin/v1/tenants/acme/keys", {"name": "secret"})
         listed = office.api.get("/admin/v1/tenants/acme/keys")

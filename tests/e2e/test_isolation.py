@@ -1,13 +1,17 @@
 """Tenants on one engine: nobody is served from another's prompts, and nobody can tell that there were any.
 
-That they would be without our salt is shown in `tests/local/test_real_engine.py`, on an engine that nobody bills.
+Through a second gateway, which is like the first but for the salt, they are served from them by the same engine.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,13 +20,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from local.ports import Ports
+from local.stack import Stack
+from studio.settings import REPOSITORY
 from tests.e2e.conftest import Cloud
 from tests.e2e.test_main_job import CHAT, authenticates, eventually
+from tests.server import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 WORDS = 1_000  # about 1,800 tokens, of the model's 2,048
-ROUNDS = 2
+ROUNDS = 3
+TRIES = 4  # at times, of which other work beside may spoil some
 
 
 def prompt(subject: int) -> str:
@@ -59,13 +68,19 @@ class Asker:
 
 
 @pytest.fixture(scope="module")
-def tenants(cloud: Cloud) -> Iterator[tuple[Asker, Asker]]:
-    """Two tenants of the same gateway."""
-    url, keys = cloud.status["gateway_url"], []
+def keys(cloud: Cloud) -> tuple[str, str]:
+    """Of two tenants."""
+    made = []
     for slug in ("canary-a", "canary-b"):
         cloud.studio("tenant", "create", slug, "--name", slug, "--city", "10115 Berlin", "--email", "ap@a.example")
-        keys.append(cloud.studio("key", "create", "--tenant", slug)["key"])
-    eventually(lambda: all(authenticates(cloud, key) for key in keys), "the gateway knows both keys")
+        made.append(cloud.studio("key", "create", "--tenant", slug)["key"])
+    eventually(lambda: all(authenticates(cloud, key) for key in made), "the gateway knows both keys")
+    return made[0], made[1]
+
+
+@contextmanager
+def asking(url: str, keys: tuple[str, str]) -> Iterator[tuple[Asker, Asker]]:
+    """The two at a gateway that has the model warm."""
     a, b = (Asker(url, CHAT, key) for key in keys)
     eventually(a.is_answered, "the model is warm", 300)
     yield a, b
@@ -73,25 +88,89 @@ def tenants(cloud: Cloud) -> Iterator[tuple[Asker, Asker]]:
     b.close()
 
 
-def test_a_tenant_hits_its_own_prompts_and_nobody_elses(tenants: tuple[Asker, Asker]) -> None:
-    a, b = tenants
-    own, foreign = [], []
-    for subject in range(ROUNDS):
-        text = prompt(1_000 + subject)
+@pytest.fixture(scope="module")
+def tenants(cloud: Cloud, keys: tuple[str, str]) -> Iterator[tuple[Asker, Asker]]:
+    """Two tenants of the same gateway."""
+    with asking(cloud.status["gateway_url"], keys) as both:
+        yield both
+
+
+@pytest.fixture
+def careless(cloud: Cloud, keys: tuple[str, str], tmp_path: Path) -> Iterator[tuple[Asker, Asker]]:
+    """The same two at a gateway of the same cloud that sends no salt. What it serves is metered and billed as ever."""
+    port, internal = free_port(), free_port()
+    stack = Stack.from_environment(Ports(cloud.offset), {"STUDIO_STATE_DIR": str(cloud.folder)})
+    own = {"STUDIO_GATEWAY_PORT": str(port), "STUDIO_GATEWAY_INTERNAL_PORT": str(internal)}
+    environment = {
+        **cloud.environment,
+        **stack._gateway(()).env,
+        **own,
+        "STUDIO_JOURNAL_DIR": str(tmp_path / "journal"),
+    }
+    process = subprocess.Popen([sys.executable, "-m", "tests.serving.without_salt"], cwd=REPOSITORY, env=environment)
+    try:
+        eventually(lambda: is_ready(internal), "the careless gateway is ready", 120)
+        with asking(f"http://127.0.0.1:{port}", keys) as both:
+            yield both
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert list((tmp_path / "journal").iterdir()) == [], "its usage is in the database"
+
+
+def is_ready(port: int) -> bool:
+    """What its internal listener says."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Times:
+    """How long answers took, as parts of the first one with the same prompt; and, hard, what of it was cached."""
+
+    def __init__(self, tenants: tuple[Asker, Asker], careless: tuple[Asker, Asker]) -> None:
+        self._tenants, self._careless = tenants, careless
+        self.own: list[float] = []
+        self.foreign: list[float] = []
+        self.unsalted: list[float] = []
+
+    def round(self, subject: int) -> None:
+        """One prompt, known to nobody."""
+        (a, b), (careless_a, careless_b) = self._tenants, self._careless
+        text = prompt(subject)
         tokens, cached, first = a.ask(text)
         assert cached < 64, "at most the template's own beginning"
         _, cached_again, again = a.ask(text)
         assert cached_again > 0.9 * tokens
         _, cached_of_b, of_b = b.ask(text)
-        assert cached_of_b < 64
+        assert cached_of_b < 64, "B gets nothing of A's"
         _, salted, _ = a.ask(text, cache_salt="a session of its own")
         assert salted < 64, "a client's own salt is mixed in"
-        own.append(again / first)
-        foreign.append(of_b / first)
-    # By time, too, as parts of the first answer: a hit takes a sixteenth, and B's answer all of it. Wide bounds, since
-    # other work may run beside.
-    assert median(own) < 0.5
-    assert median(foreign) > 3 * median(own)
+        _, unsalted, first_unsalted = careless_a.ask(text)
+        assert unsalted < 64
+        _, cached_of_b, of_b_unsalted = careless_b.ask(text)
+        assert cached_of_b > 0.9 * tokens, "without the salt B gets A's"
+        self.own.append(again / first)
+        self.foreign.append(of_b / first)
+        self.unsalted.append(of_b_unsalted / first_unsalted)
+
+    def tell(self) -> bool:
+        """Whether by time alone one would know it: a hit takes a sixteenth, and B's answer as long as A's first."""
+        hits = max(median(self.own), median(self.unsalted))
+        return hits < 0.5 and median(self.foreign) > 3 * hits
+
+
+def test_a_tenant_hits_its_own_prompts_and_nobody_elses_and_without_the_salt_everybodys(
+    tenants: tuple[Asker, Asker], careless: tuple[Asker, Asker]
+) -> None:
+    for attempt in range(TRIES):
+        times = Times(tenants, careless)
+        for subject in range(ROUNDS):
+            times.round(1_000 + ROUNDS * attempt + subject)
+        if times.tell():
+            break
+    assert times.tell(), vars(times)
 
 
 def test_a_client_cannot_choose_another_tenants_salt(tenants: tuple[Asker, Asker]) -> None:

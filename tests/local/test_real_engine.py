@@ -61,8 +61,8 @@ def test_vllm_answers_counts_and_leaves_nothing_when_its_agent_is_killed(node: N
 
 
 def assert_salts_part_what_would_be_shared(replica: Replica) -> None:
-    """The control of `tests/e2e/test_isolation.py`, which cannot leave the salt out: without one the engine's cache is
-    everybody's, and with the salts of two tenants it is not."""
+    """Without one the engine's cache is everybody's, and with the salts of two tenants it is not. Through gateways:
+    `tests/e2e/test_isolation.py`."""
     text = " ".join(f"word{number}" for number in range(400))
     ours, theirs = (cache_salt(b"a secret of the tests", ids.uuid7(), "") for _ in range(2))
 

@@ -15,7 +15,7 @@ import psycopg
 
 from serving import __main__ as gateway
 from serving import shipper
-from serving.journal import Record
+from serving.journal_segments import Record
 
 if __name__ == "__main__":
     ship, numbers, last = shipper._ship, count(1), int(sys.argv[1])

@@ -11,7 +11,9 @@ import sys
 from unittest.mock import patch
 
 from serving import __main__ as gateway
+from serving import journal
 from serving.journal import Journal
+from tests.serving.small_segments import SEGMENT_BYTES
 
 
 class ForgetfulJournal(Journal):
@@ -36,5 +38,6 @@ class HastyJournal(ForgetfulJournal):
 
 
 if __name__ == "__main__":
-    with patch.object(gateway, "Journal", HastyJournal if "--without-sync" in sys.argv else ForgetfulJournal):
+    forgetful = HastyJournal if "--without-sync" in sys.argv else ForgetfulJournal
+    with patch.object(gateway, "Journal", forgetful), patch.object(journal, "SEGMENT_BYTES", SEGMENT_BYTES):
         gateway.main()

@@ -45,3 +45,13 @@ async def write(journal_dir: Path, count: int) -> tuple[Path, list[UsageEvent]]:
     await asyncio.gather(*(journal.append(one) for one in events))
     await journal.close()
     return journal.path, events
+
+
+async def write_one_by_one(journal_dir: Path, count: int) -> tuple[Path, list[UsageEvent]]:
+    """The same, each event with a write of its own: its folder, and the events in it."""
+    journal = Journal.create(journal_dir, ids.uuid7())
+    events = [event() for _ in range(count)]
+    for one in events:
+        await journal.append(one)
+    await journal.close()
+    return journal.directory, events

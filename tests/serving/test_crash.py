@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from serving.journal_segments import segments
 from studio.tenants import CreatedKey
 from tests.server import TestDatabase
 from tests.serving.gateway_process import EMBEDDING, GatewayProcess, attach, wait_until
@@ -49,13 +50,14 @@ async def crash_under_load(gateway: GatewayProcess, key: CreatedKey, rounds: int
 
 
 async def test_a_killed_gateway_bills_every_request_once(
-    own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey
+    database: TestDatabase, catalog: None, operator: Engine, api_key: CreatedKey, tmp_path: Path
 ) -> None:
     """Where nobody is killed, events equal the engine's own counters. At a kill they may be less, by what was in flight
     at most: an engine has worked for a request whose usage its gateway never heard of or never wrote down, and nobody
     pays for that. More than the engine has counted is never billed."""
     dice, seen, calm = random.Random(SEED), Seen(), Seen()
-    with StubEngine(tokens_per_second=500) as engine:
+    gateway = GatewayProcess(database, tmp_path, "tests.serving.small_segments")
+    with StubEngine(tokens_per_second=500) as engine, killed_at_the_end(gateway):
         attach(operator, engine.url)
         attach(operator, engine.url, EMBEDDING)
 
@@ -64,26 +66,29 @@ async def test_a_killed_gateway_bills_every_request_once(
             return Work(engine.counters().prompt_tokens, engine.counters().generation_tokens)
 
         for number in range(ROUNDS):
-            own_gateway.start()
-            async with mixed_load(own_gateway.url, api_key.text, dice, seen):
+            gateway.start()
+            async with mixed_load(gateway.url, api_key.text, dice, seen):
                 await some_answers(seen.delivered, dice)
                 with outage(database) if number % 5 == 1 else nullcontext():
                     await some_answers(seen.delivered, dice)
                     await asyncio.sleep(dice.uniform(0, 1))
-                    own_gateway.kill()
-        own_gateway.start()
+                    gateway.kill()
+        gateway.start()
         wait_until(lambda: open_sources(database) == 1, seconds=30)
         billed, had_worked = billed_work(database), worked()
-        async with mixed_load(own_gateway.url, api_key.text, dice, calm):
+        async with mixed_load(gateway.url, api_key.text, dice, calm):
             await some_answers(calm.delivered, dice)
             with outage(database):
-                await asyncio.to_thread(wait_until, lambda: own_gateway.health()["database"] == "away")
+                await asyncio.to_thread(wait_until, lambda: gateway.health()["database"] == "away")
                 await some_answers(calm.delivered, dice)
         at_last = worked()
-        own_gateway.stop()
+        # A second after the last event, what it wrote in all this time is gone but for two segments.
+        wait_until(lambda: len(segments(living_journal(gateway))) <= 2)
+        assert segments(living_journal(gateway))[0].first_seq > 1, "it never came to a second segment"
+        gateway.stop()
 
     assert open_sources(database) == 0
-    assert list(own_gateway.journal_dir.iterdir()) == []
+    assert list(gateway.journal_dir.iterdir()) == []
     assert numbers_have_no_gap(database), SEED
     of_calm = {id: work for id, work in billed_work(database).items() if id not in billed}
     assert max(Counter(event.request_id for event in events(database)).values()) == 1
@@ -102,6 +107,12 @@ async def test_a_killed_gateway_bills_every_request_once(
     assert calm.left, SEED
     assert calm.delivered.items() <= of_calm.items(), SEED
     assert total(of_calm.values()) == difference(at_last, had_worked), SEED
+
+
+def living_journal(gateway: GatewayProcess) -> Path:
+    """Of the running gateway: the others are adopted."""
+    [living] = gateway.journal_dir.iterdir()
+    return living
 
 
 def billed_work(database: TestDatabase) -> dict[str, Work]:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine
 
 from serving.full_disk import RoomAgain, end_when_there_is_room, takes_writes
-from serving.journal import read_records
+from serving.journal_segments import read_records
 from studio.tenants import CreatedKey
 from tests.server import TestDatabase
 from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
@@ -110,7 +110,7 @@ async def test_a_journal_that_fills_its_own_volume_makes_room_once_it_is_shipped
         while not journal.broken:
             await asyncio.gather(*(record() for _ in range(64)), return_exceptions=True)
         # Of those whose callers were refused nothing stands there, not even a part.
-        assert journal.path.stat().st_size == journal.durable_bytes
+        assert journal.path.stat().st_size == journal.end.bytes
         assert sum(1 for _ in read_records(journal.path)) == len(told) > 1000
         assert not takes_writes(volume)
         async with asyncio.timeout(60):

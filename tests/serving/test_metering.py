@@ -75,7 +75,7 @@ def test_every_kind_of_request_is_one_event(
 def test_a_client_that_leaves_pays_for_what_the_engine_produced(
     own_gateway: GatewayProcess, database: TestDatabase, operator: Engine, api_key: CreatedKey, choices: int
 ) -> None:
-    with StubEngine(tokens_per_second=100) as engine:
+    with StubEngine(tokens_per_second=100, cached=2) as engine:
         attach(operator, engine.url)
         with own_gateway:
             for _ in range(3):
@@ -85,6 +85,8 @@ def test_a_client_that_leaves_pays_for_what_the_engine_produced(
             wait_until(lambda: len(events(database)) == 3)
             wait_until(lambda: engine.counters().requests_running == 0)
             assert {event.end_reason for event in events(database)} == {"client_left"}
+            # What of the prompt was cached an engine says at the end alone, so all of it is billed as not cached.
+            assert {(event.prompt_tokens, event.cached_tokens) for event in events(database)} == {(3, 0)}
             assert all(event.completion_tokens > 0 for event in events(database))
             counters = engine.counters()
             assert sum(event.completion_tokens for event in events(database)) == counters.generation_tokens

@@ -11,7 +11,7 @@ import random
 import shutil
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -23,7 +23,8 @@ import pytest
 from sqlalchemy import Engine
 
 from serving import shipper
-from serving.journal import FILE_NAME, Journal, Record, read_records
+from serving.journal import Journal
+from serving.journal_segments import Reading, Record, segments
 from serving.shipper import Shipper
 from serving.usage_event import UsageEvent
 from studio import ids
@@ -135,12 +136,11 @@ async def test_a_copy_that_tells_other_tokens_puts_both_in_quarantine(
     # Both have asked what is shipped already before either ships: one that comes later has nothing to tell.
     both = threading.Barrier(2)
 
-    def together(path: Path, *span: int) -> Iterator[tuple[Record, int]]:
-        if path.parent in journals:
-            both.wait(30)
-        return read_records(path, *span)
+    def together(directory: Path, after: int) -> Reading:
+        both.wait(30)
+        return Reading(directory, after)
 
-    monkeypatch.setattr(shipper, "read_records", together)
+    monkeypatch.setattr(shipper, "Reading", together)
     await asyncio.gather(*(adopt(journal, database) for journal in journals))
     assert shipped(database) == Counter(one.request_id for one in honest)
     # An event with an entry here is not counted: `tests/billing/test_usage.py`.
@@ -180,7 +180,7 @@ async def test_what_is_no_journal_stops_nobody(database: TestDatabase, tmp_path:
     (tmp_path / "lost+found").mkdir()
     await adopt(path.parent, database)
     assert shipped(database) == Counter(one.request_id for one in written)
-    assert (kept / FILE_NAME).exists()
+    assert segments(kept)
 
 
 async def test_a_gateway_killed_before_it_knows_of_its_shipment_ships_nothing_twice(

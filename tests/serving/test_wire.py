@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -52,6 +53,8 @@ def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str
         CHAT.path: {"messages": [{"role": "user", "content": "hello"}]},
         COMPLETIONS.path: {"prompt": "hello"},
         EMBEDDINGS.path: {"input": "hello"},
+        RERANK.path: {"query": "hello", "documents": ["hello"]},
+        SCORE.path: {"queries": "hello", "documents": ["hello"]},
     }
     call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required[endpoint.path] | fields))
     body: dict[str, Any] = orjson.loads(wire.engine_body(call, Target(variant), REPLICA, "salt", None))
@@ -83,8 +86,9 @@ class TestEngineBody:
     def test_unknown_fields_pass(self) -> None:
         assert sent(CHAT, top_k=5, reasoning_effort="low")["top_k"] == 5
 
-    def test_embeddings_have_no_salt(self) -> None:
-        assert "cache_salt" not in sent(EMBEDDINGS)
+    @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE], ids=lambda one: one.path)
+    def test_whatever_an_engine_reads_has_our_salt(self, endpoint: Endpoint) -> None:
+        assert sent(endpoint, cache_salt="of the client")["cache_salt"] == "salt"
 
     @pytest.mark.parametrize(
         ("endpoint", "given", "expected"),
@@ -115,6 +119,14 @@ class TestCacheSalt:
         salts = {wire.cache_salt(b"key", tenant, own) for tenant in (one, two) for own in ("", "a")}
         assert len(salts) == 4
         assert wire.cache_salt(b"key", one, "a") == wire.cache_salt(b"key", one, "a")
+
+    def test_a_key_with_a_cache_of_its_own_shares_it_with_nobody_whatever_others_send(self) -> None:
+        tenant, key, other = UUID(int=1), UUID(int=2), UUID(int=3)
+        foreign = {wire.cache_salt(b"key", tenant, own) for own in ("", "a", key.bytes.decode(), f"{key}")}
+        foreign |= {wire.cache_salt(b"key", tenant, "", other), wire.cache_salt(b"key", other, "", key)}
+        own = [wire.cache_salt(b"key", tenant, salt, key) for salt in ("", "", "a")]
+        assert own[0] == own[1] != own[2]
+        assert not foreign & set(own)
 
 
 def test_null_model_is_refused_before_anything_is_routed() -> None:

@@ -60,7 +60,7 @@ FORBIDDEN: list[tuple[DatabaseRole, str]] = [
     ("gateway", "select audit_own('x', 'x', 'x', '{}')"),  # without a tenant
     (
         "gateway",
-        "select create_own_key(uuidv7(), 'x', 'x', 'x', '{admin}', null, null, null, 'x', null)",
+        "select create_own_key(uuidv7(), 'x', 'x', 'x', '{admin}', null, null, null, 'x', null, false)",
     ),
     ("gateway", "insert into budget_draws select * from budget_draws"),
     ("gateway", "update budget_accounts set spent = 0"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
+import orjson
 import pytest
 from sqlalchemy import create_engine
 
@@ -21,25 +22,30 @@ from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.fleet.view import Fleet
-from serving.tokens.wire import CHAT
+from serving.tokens.wire import CHAT, cache_salt
 from tests.serving.batches.orders import line
 from tests.serving.test_wire import BASE, REPLICA
 
 SHARD = Shard(
-    batch_id=uuid4(), shard_no=1, attempt=1, tenant_id=uuid4(), api_key_id=uuid4(), endpoint=CHAT.path,
-    variant_id=BASE.id, input_key="", line_from=1, line_until=2, byte_from=0, byte_until=1,
+    batch_id=uuid4(), shard_no=1, attempt=1, tenant_id=uuid4(), api_key_id=uuid4(), own_cache=False,
+    endpoint=CHAT.path, variant_id=BASE.id, input_key="", line_from=1, line_until=2, byte_from=0, byte_until=1,
 )  # fmt: skip
 
 
 @asynccontextmanager
-async def asker_of(response: bytes) -> AsyncIterator[Asker]:
-    """Somebody who asks an engine that says this and then nothing more."""
+async def asker_of(response: bytes, heard: list[bytes] | None = None) -> AsyncIterator[Asker]:
+    """Somebody who asks an engine that says this and then nothing more. `heard` gets the bodies sent to it."""
 
     handlers: set[asyncio.Task[None] | None] = set()
 
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handlers.add(asyncio.current_task())
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if heard is not None:
+            length = next(
+                line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+            )
+            heard.append(await reader.readexactly(int(length)))
         writer.write(response)
         await reader.read()
         writer.close()
@@ -80,3 +86,18 @@ async def test_a_lost_answer_is_noticed_and_its_line_is_asked_again_later(
         said = await asker.ask(SHARD, 1, read_request(line("a", model=BASE.id).encode(), CHAT))
         assert said == PutBack(had_its_chance=True)
         assert asker.has_lost_work is is_lost
+
+
+async def test_lines_of_a_key_with_a_cache_of_its_own_use_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PAUSES", ())
+    heard: list[bytes] = []
+    async with asker_of(http("500 Internal Server Error", b"{}"), heard) as asker:
+        for shard in (SHARD, replace(SHARD, own_cache=True), replace(SHARD, own_cache=True, api_key_id=uuid4())):
+            await asker.ask(shard, 1, read_request(line("a", model=BASE.id).encode(), CHAT))
+    salts = [orjson.loads(body)["cache_salt"] for body in heard]
+    assert salts == [
+        cache_salt(b"a secret of the tests", SHARD.tenant_id, ""),
+        cache_salt(b"a secret of the tests", SHARD.tenant_id, "", SHARD.api_key_id),
+        salts[2],
+    ]
+    assert len(set(salts)) == 3

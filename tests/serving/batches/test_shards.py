@@ -18,6 +18,7 @@ from serving.routing import Target
 from studio import clock, ids
 from studio.db.jobs import Batch, BatchShard, File
 from studio.db.sessions import unit_of_work
+from studio.tenants import create_key
 from tests.conftest import new_tenant
 from tests.serving.batches.test_validation import variant
 from tests.serving.gateway_process import CHAT
@@ -37,7 +38,7 @@ def owners(worker: Engine) -> tuple[UUID, UUID]:
     return first, second
 
 
-def a_batch(worker: Engine, tenant_id: UUID, shards_wanted: int) -> UUID:
+def a_batch(worker: Engine, tenant_id: UUID, shards_wanted: int, key_id: UUID | None = None) -> UUID:
     """A batch in progress."""
     file_id, batch_id, now = ids.uuid7(), ids.uuid7(), clock.now()
     key = records.object_key(tenant_id, file_id)
@@ -51,8 +52,9 @@ def a_batch(worker: Engine, tenant_id: UUID, shards_wanted: int) -> UUID:
         session.flush()
         session.add(
             Batch(
-                id=batch_id, tenant_id=tenant_id, api_key_id=ids.uuid7(), endpoint=path, completion_window="24h",
-                input_file_id=file_id, state="validating", created_at=now, expires_at=now + timedelta(hours=24),
+                id=batch_id, tenant_id=tenant_id, api_key_id=key_id or ids.uuid7(), endpoint=path,
+                completion_window="24h", input_file_id=file_id, state="validating", created_at=now,
+                expires_at=now + timedelta(hours=24),
             )
         )  # fmt: skip
         session.flush()
@@ -70,6 +72,18 @@ def claim(worker: Engine, owner: UUID, now: datetime, held: Sequence[Shard] = ()
 def commit(worker: Engine, owner: UUID, shard: Shard, outcome: Outcome = DONE) -> None:
     with unit_of_work(worker) as session:
         shards.commit(session, owner, shard, outcome, 0, clock.now())
+
+
+@pytest.mark.parametrize("own_cache", [True, False])
+def test_a_shard_says_whose_caches_its_lines_may_use(
+    worker: Engine, operator: Engine, tenant: UUID, owners: tuple[UUID, UUID], own_cache: bool
+) -> None:
+    with unit_of_work(operator) as session:
+        key = create_key(session, tenant, "batches", "tests", own_cache=own_cache)
+    a_batch(worker, tenant, 1, key.id)
+    shard = claim(worker, owners[0], clock.now())
+    assert shard is not None
+    assert (shard.api_key_id, shard.own_cache) == (key.id, own_cache)
 
 
 def test_of_two_owners_only_the_one_with_the_lease_commits(

@@ -37,13 +37,13 @@ class Shop:
     _clients: list[httpx.Client] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def customer(self, tenant_id: UUID | None = None) -> Customer:
+    def customer(self, tenant_id: UUID | None = None, *, own_cache: bool = False) -> Customer:
         """With a fresh key; of a fresh tenant, unless one is named."""
         operator = self.house.operator
         if tenant_id is None:
             tenant_id = new_tenant(operator, f"customer-{next(self._numbers)}")
         with unit_of_work(operator) as session:
-            key = create_key(session, tenant_id, "test", "tests")
+            key = create_key(session, tenant_id, "test", "tests", own_cache=own_cache)
         headers = {"authorization": f"Bearer {key.text}"}
         client = httpx.Client(base_url=self.gateway.url, headers=headers, timeout=30)
         self._clients.append(client)

@@ -11,7 +11,7 @@ import pytest
 from studio.db.sessions import unit_of_work
 from studio.limits import Ceilings, Scope, set_limits
 from tests.serving.cache.conftest import Customer, Shop, outcome
-from tests.serving.gateway_process import CHAT, CHAT_FAST, wait_until
+from tests.serving.gateway_process import CHAT, CHAT_FAST, EMBEDDING, wait_until
 
 SECRET_WORDS = "the eagle lands at noon"
 
@@ -130,6 +130,17 @@ class TestOnlyWhatIsAskedFor:
 
 
 class TestWhatIsNotTheSame:
+    def test_a_key_with_a_cache_of_its_own_shares_it_with_no_other(self, shop: Shop, customer: Customer) -> None:
+        alone, also = (shop.customer(customer.tenant_id, own_cache=True) for _ in range(2))
+        assert outcomes(customer.ask(), alone.ask(), also.ask()) == ["miss", "miss", "miss"]
+        assert outcomes(customer.ask(), alone.ask(), also.ask()) == ["hit", "hit", "hit"]
+        sharing = shop.customer(customer.tenant_id)
+        assert outcome(sharing.ask()) == "hit"
+        given = {"model": EMBEDDING, "input": "hi"}
+        told = [one.client.post("/v1/embeddings", json=given, headers={"x-studio-cache": "use"})
+                for one in (customer, alone, also, sharing, alone)]  # fmt: skip
+        assert outcomes(*told) == ["miss", "miss", "miss", "hit", "hit"]
+
     def test_sampled_answers_only_when_the_caller_wants_those_too(self, customer: Customer) -> None:
         for sampled in ({"temperature": None}, {"temperature": 0.7}):
             told = customer.ask("sampled", **sampled)

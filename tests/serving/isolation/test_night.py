@@ -35,7 +35,7 @@ from tests.conftest import new_tenant
 from tests.orchestration.location import Location
 from tests.server import TestServer
 from tests.serving.conftest import House, furnished
-from tests.serving.gateway_process import GatewayProcess, attach, wait_until
+from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
 from tests.stub_engine import StubEngine
 
 SIGNER = Signer(b"a secret of the tests")
@@ -252,6 +252,39 @@ def test_a_policy_that_lets_others_read_is_red(prober: Prober, house: House, nig
 )
 def test_only_404_is_silence_and_no_answer_proves_nothing(status: int, result: str) -> None:
     assert hidden("files", "-", status, "-").result == result
+
+
+def test_a_key_with_a_cache_of_its_own_is_to_the_engine_like_a_tenant_of_its_own(
+    house: House, gateway: GatewayProcess
+) -> None:
+    """The engine tells of each prompt whether it has seen it with the same salt."""
+    with unit_of_work(house.operator) as session:
+        owner = create_key(session, house.tenant_id, "owner", "tests", scopes=["inference", "keys"]).text
+
+    def made_by(key: str, **wish: bool) -> dict[str, Any]:
+        body = {"name": "made", "scopes": ["inference", "keys"]} | wish
+        headers = {"authorization": f"Bearer {key}"}
+        wait_until(lambda: httpx.get(f"{gateway.url}/v1/models", headers=headers).status_code == 200)
+        made: dict[str, Any] = httpx.post(f"{gateway.url}/v1/keys", json=body, headers=headers).json()
+        return made
+
+    def is_known(key: str, **more: str) -> bool:
+        headers = {"authorization": f"Bearer {key}"}
+        wait_until(lambda: httpx.get(f"{gateway.url}/v1/models", headers=headers).status_code == 200)
+        body = {"model": CHAT, "prompt": "a prompt of several words", "max_tokens": 1} | more
+        usage = httpx.post(f"{gateway.url}/v1/completions", json=body, headers=headers).json()["usage"]
+        return bool(usage["prompt_tokens_details"]["cached_tokens"])
+
+    alone = made_by(owner, own_cache=True)
+    shared, heir = made_by(owner), made_by(alone["key"])
+    assert (alone["own_cache"], shared["own_cache"], heir["own_cache"]) == (True, False, True)
+    assert [is_known(owner), is_known(shared["key"])] == [False, True]
+    assert [is_known(alone["key"]), is_known(alone["key"])] == [False, True]
+    assert not is_known(heir["key"]), "whom it makes is as alone"
+    assert [is_known(alone["key"], cache_salt="x"), is_known(alone["key"], cache_salt="x")] == [False, True]
+    assert not is_known(owner, cache_salt=alone["id"])
+    listed = httpx.get(f"{gateway.url}/v1/keys", headers={"authorization": f"Bearer {owner}"}).json()["data"]
+    assert {one["id"] for one in listed if one["own_cache"]} == {alone["id"], heir["id"]}
 
 
 def test_a_door_that_is_shut_to_its_owner_proves_nothing() -> None:
