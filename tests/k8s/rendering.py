@@ -57,7 +57,9 @@ MONITORING: Values = {
     "prometheus": {
         "image": f"registry.example/prometheus@{DIGEST}",
         "sidecarImage": f"registry.example/thanos@{DIGEST}",
-        "targets": {"engines": ["engine-qwen3-32b.engines.svc:8000"]},
+        "targets": {
+            "engines": [{"target": "e-pods.engines.svc:8000", "variant": "e-fast", "tier": "fast", "node": "node-9"}]
+        },
     },
     "nodes": {
         "exporter": {"image": f"registry.example/exporter@{DIGEST}"},
