@@ -245,7 +245,8 @@ def test_zero_false_and_nothing_can_be_said_or_are_refused_on_purpose(chart: Pat
         present: Any = merged(defaults, base)
         for name in path:
             present = present[name]
-        # What is nothing already is set to something, so that a difference can be seen; a text's form is not ours to guess.
+        # What is nothing already is set to something, so that a difference can be seen; a text's form is not ours
+        # to guess.
         if present == nothing and type(default) is not str:
             base = merged(base, at(path, 1 if type(default) is int else True))
         if present != nothing or type(default) is not str:

@@ -131,7 +131,7 @@ def test_a_gateway_is_installed_upgraded_and_rolled_back(cluster: ControlPlane, 
 
 
 def test_journals_of_gateways_that_are_no_more_are_found_and_shipped(cluster: ControlPlane, known: Values) -> None:
-    """Three gateways become one. The test is the controller: it binds the claims, and ends the Jobs that helm waits for."""
+    """Three gateways become one. The test is the controller: it binds the claims and ends the Jobs that helm awaits."""
     chart, where = str(CHARTS / "gateway"), ("--namespace", "studio")
     three = merged(GATEWAY, known, {"replicas": 3, "secrets": {"valkey_url": {"name": "valkey"}}})
     helm(cluster, "helm", "install", "crowd", chart, *where, values=three)
