@@ -6,7 +6,6 @@ Needs `KUBEBUILDER_ASSETS`; without it these tests say that they were not run (d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,20 +13,15 @@ import pytest
 import yaml
 
 from k8s.engine_values import VALUES
-from tests.k8s.control_plane import ControlPlane, assets, running
+from tests.k8s.control_plane import ControlPlane
 from tests.k8s.rendering import CHARTS, ENGINE, GATEWAY, HELMS, MONITORING, Document, Values, merged, only, template
 from tests.local.eventually import eventually
 
-NAMESPACES = ("engines", "studio", "monitoring", "monitoring-nodes")
-
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def cluster(plane: ControlPlane) -> ControlPlane:
     """An API server with the namespaces of the platform."""
-    with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in NAMESPACES:
-            plane.succeed("kubectl", "create", "namespace", namespace)
-        yield plane
+    return plane.with_namespaces("engines", "studio", "monitoring", "monitoring-nodes")
 
 
 @pytest.fixture(scope="module")

@@ -326,9 +326,15 @@ class TestPrewarm:
         assert its_own["podSelector"]["matchLabels"].items() <= labels.items()
         assert its_own["egress"] == policies.popitem()[1]["egress"]
         assert "ingress" not in its_own
+
         # The words of a Job cannot change, so other weights are a Job of another name.
-        other = only(engine(values, {"weights": {"digest": "f" * 16}}), "Job")["metadata"]["name"]
-        assert other != job["metadata"]["name"] == only(engine(values, {"replicas": 3}), "Job")["metadata"]["name"]
+        def name_with(change: Values) -> str:
+            return str(only(engine(values, change), "Job")["metadata"]["name"])
+
+        changes: list[Values] = [{"weights": {"digest": "f" * 16}}, {"runAsUser": 10002}, {"imagePullSecrets": ["x"]}]
+        names = {job["metadata"]["name"], *map(name_with, changes)}
+        assert len(names) == 4
+        assert name_with({"replicas": 3}) == job["metadata"]["name"]
 
 
 class TestNetwork:
