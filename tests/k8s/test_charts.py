@@ -248,7 +248,7 @@ def test_zero_false_and_nothing_can_be_said_or_are_refused_on_purpose(chart: Pat
         # What is nothing already is set to something, so that a difference can be seen; a text's form is not ours
         # to guess.
         if present == nothing and type(default) is not str:
-            base = merged(base, at(path, 1 if type(default) is int else True))
+            base = merged(base, at(path, True if type(default) is bool else 1))
         if present != nothing or type(default) is not str:
             tried.append((path, default, base))
     fitting = allowed(schema, [merged(defaults, base, at(path, NOTHING[type(d)])) for path, d, base in tried])
@@ -260,11 +260,11 @@ def test_zero_false_and_nothing_can_be_said_or_are_refused_on_purpose(chart: Pat
 
     assert any(fitting)
     mistaken = []
-    for path, default, base in (one for one, fits in zip(tried, fitting, strict=True) if fits):
-        of_nothing = rendered(merged(base, at(path, NOTHING[type(default)])))
+    for path, default, given in (one for one, fits in zip(tried, fitting, strict=True) if fits):
+        of_nothing = rendered(merged(given, at(path, NOTHING[type(default)])))
         if of_nothing is None:
             continue  # by the chart's own judgement
-        others = [base] if default == NOTHING[type(default)] else [base, merged(base, at(path, default))]
+        others = [given] if default == NOTHING[type(default)] else [given, merged(given, at(path, default))]
         if of_nothing in map(rendered, others):
             mistaken.append(".".join(path))
     assert mistaken == [], "nothing is taken for something else"
