@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -59,6 +61,22 @@ def office(
     server: TestServer, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Office]:
     """One for all tests of a file."""
+    with opened(server, objects, tmp_path_factory.mktemp("office")) as office:
+        yield office
+
+
+@pytest.fixture(scope="session")
+def shared_office(
+    server: TestServer, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Office]:
+    """One for files that do not mind what others of them did there: a gateway takes seconds to start."""
+    with opened(server, objects, tmp_path_factory.mktemp("office")) as office:
+        yield office
+
+
+@contextmanager
+def opened(server: TestServer, objects: EmbeddedObjectStore, folder: Path) -> Iterator[Office]:
+    """An office for the length of the block."""
     database = server.database()
     worker, operator = engine_for(database.url("worker")), engine_for(database.url("operator"))
     with unit_of_work(worker) as session:
@@ -71,7 +89,6 @@ def office(
         admin_key = create_key(session, house.id, "admin", "tests", scopes=["admin"]).text
         colleague_key = create_key(session, house.id, "colleague", "tests", scopes=["admin"]).text
         customer_key = create_key(session, customer, "customer", "tests").text
-    folder = tmp_path_factory.mktemp("office")
     settings = {**objects.environment, "STUDIO_STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
     with GatewayProcess(database, folder, settings=settings) as gateway:
         api, colleague = Api(gateway.url, admin_key), Api(gateway.url, colleague_key)

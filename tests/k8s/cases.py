@@ -34,7 +34,10 @@ CASES: dict[str, tuple[str, str, Values]] = {
             ENGINE,
             ON,
             KEDA,
-            {"prewarm": {"enabled": True}, "engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True}},
+            {
+                "prewarm": {"enabled": True, "weights": True},
+                "engine": {"apiKeySecret": "key", "env": {"A": "1"}, "enforceEager": True},
+            },
         ),
     ),
     "engine-local-volume": (

@@ -1,9 +1,11 @@
-"""The C library, compiled once; a node with four cards for each test."""
+"""What tests here share: a C library compiled once, a node with four cards for each test, one API server."""
 
 from __future__ import annotations
 
 import ctypes
+import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from k8s.exporter.exposition import CardCollector, ScrapeCost
 from k8s.exporter.sampler import Sampler
 from k8s.exporter.settings import Settings
+from studio.cluster.connection import Cluster
+from tests.k8s.control_plane import ControlPlane, GivenCluster, assets, running
 from tests.k8s.exporter.node import ExporterProcess, Exposition, GpuNode, Kubelet, compile_library
 
 
@@ -88,3 +92,33 @@ def exporters(node: GpuNode) -> Iterator[Exporters]:
     exporters = Exporters(node)
     yield exporters
     exporters.end()
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server for all tests of a process that keep to names of their own: each takes seconds to start."""
+    with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def given(request: pytest.FixtureRequest) -> ControlPlane:
+    """The cluster of whoever runs the tests, if they say so; ours otherwise. Only by a kubeconfig, in both cases."""
+    return GivenCluster.named() or GivenCluster(request.getfixturevalue("plane").kubeconfig)
+
+
+@pytest.fixture
+def namespace(given: ControlPlane) -> Iterator[str]:
+    """Of this test alone."""
+    name = f"studio-test-{secrets.token_hex(4)}"
+    given.succeed("kubectl", "create", "namespace", name)
+    yield name
+    given.succeed("kubectl", "delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def cluster(given: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """What our code sees of it."""
+    monkeypatch.setenv("KUBECONFIG", str(given.kubeconfig))
+    with closing(Cluster.from_environment()) as cluster:
+        yield cluster

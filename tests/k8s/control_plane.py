@@ -112,6 +112,21 @@ class ControlPlane:
         """One request, for those who ask often: kubectl takes 0.1 s. HTTPError says why not."""
         return json.loads(self._asked(method, path, None if body is None else json.dumps(body).encode(), kind))
 
+    def with_namespaces(self, *names: str) -> ControlPlane:
+        """It, with namespaces of these names: other tests of the process may have made some."""
+        for name in names:
+            if not self.has(f"/api/v1/namespaces/{name}"):
+                self.succeed("kubectl", "create", "namespace", name)
+        return self
+
+    def has(self, path: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            self._get(path)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def forward(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
         """What it answers to somebody else's request: the status, the kind and the bytes."""
         try:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,20 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, rules: list[Path], targets: dict[str, str]) -> Iterator[Prometheus]:
-    """A server that scrapes twice a second and evaluates as often again; `targets` are addresses by job."""
-    jobs = [{"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in targets.items()]
+def prometheus(
+    folder: Path, rules: list[Path], targets: dict[str, str], relabelled: Mapping[str, tuple[str, Any]] | None = None
+) -> Iterator[Prometheus]:
+    """A server that scrapes twice a second and evaluates as often again; `targets` are addresses by job.
+
+    `relabelled`: by job, the name that DNS would have found its target by, and the rules that go by that name.
+    """
+    jobs: list[dict[str, Any]] = [
+        {"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in targets.items()
+    ]
+    for job in jobs:
+        if found := (relabelled or {}).get(job["job_name"]):
+            job["static_configs"][0]["labels"] = {"__meta_dns_name": found[0]}
+            job["relabel_configs"] = found[1]
     every = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "250ms"}
     config = folder / "prometheus.yaml"
     config.write_text(

@@ -57,7 +57,9 @@ MONITORING: Values = {
     "prometheus": {
         "image": f"registry.example/prometheus@{DIGEST}",
         "sidecarImage": f"registry.example/thanos@{DIGEST}",
-        "targets": {"engines": ["engine-qwen3-32b.engines.svc:8000"]},
+        "targets": {
+            "engines": [{"target": "e-pods.engines.svc:8000", "variant": "e-fast", "tier": "fast", "node": "node-9"}]
+        },
     },
     "nodes": {
         "exporter": {"image": f"registry.example/exporter@{DIGEST}"},
@@ -157,11 +159,15 @@ def run_tool(name: str, *arguments: str, text: str | None = None) -> subprocess.
 
 
 def _template(chart: str, values: Values, namespace: str, helm: str) -> subprocess.CompletedProcess[str]:
-    return _rendered(chart, yaml.safe_dump(merged(values)), namespace, helm)
+    return render(CHARTS / chart, values, namespace, helm)
+
+
+def render(chart: Path, values: Values, namespace: str, helm: str = "helm") -> subprocess.CompletedProcess[str]:
+    """What helm makes of a chart and says about it, whatever that is."""
+    return _rendered(str(chart), yaml.safe_dump(merged(values)), namespace, helm)
 
 
 @cache
 def _rendered(chart: str, values: str, namespace: str, helm: str) -> subprocess.CompletedProcess[str]:
     """The same values give the same text, so each is asked for once."""
-    folder = str(CHARTS / chart)
-    return run_tool(helm, "template", "test", folder, "--namespace", namespace, "--values", "-", text=values)
+    return run_tool(helm, "template", "test", chart, "--namespace", namespace, "--values", "-", text=values)

@@ -15,7 +15,7 @@ import yaml
 
 from k8s.chart_readme import ValueUnexplained, readme
 from tests.k8s.cases import CASES, UNSAFE, WATCHING, documents_of
-from tests.k8s.rendering import CHARTS, HELMS, TOOLS, Document, Values, merged, template
+from tests.k8s.rendering import CHARTS, HELMS, TOOLS, Document, Values, merged, render, template
 
 VERSIONS = ("1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0")
 NAMESPACES = {chart: namespace for chart, namespace, _ in (*CASES.values(), WATCHING)}
@@ -182,43 +182,97 @@ def test_no_level_of_the_values_takes_an_unknown_key(chart: Path) -> None:
     walk(schema, values, chart.name)
 
 
-def numbers(values: Any, schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Path, default and schema of every number of the values."""
+NOTHING: dict[type, Any] = {bool: False, int: 0, float: 0, str: ""}
+
+
+def scalars(values: Any, schema: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Path, default and schema of every number, switch and text of the values."""
     for name, value in values.items():
         below = schema.get("properties", {}).get(name, {})
         if isinstance(value, dict):
-            yield from numbers(value, below, (*at, name))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from scalars(value, below, (*at, name))
+        elif not isinstance(value, list):
             yield (*at, name), value, below
 
 
-# Only where the part that reads the number is on.
+# Only where the part that reads the value is on.
 FULLEST = {chart: values for name, (chart, _, values) in CASES.items() if name == f"{chart}-all"}
-FULLEST |= {"monitoring": WATCHING[2], "studio": {}}
+FULLEST |= {"monitoring": WATCHING[2]}
 # Read only without what `-all` switches on.
 UNREAD: dict[tuple[str, str], Values] = {
     ("engine", "replicas"): {"driver": "none"},
+    ("engine", "podDisruptionBudget.enabled"): {"driver": "none"},
     ("gateway", "replicas"): {"autoscaling": {"enabled": False}, "orphanedJournals": []},
 }
 
+# Read only where a cluster is asked: test_control_plane.py sees it off and on.
+OF_A_CLUSTER = {("gateway", "journal.shipOrphans")}
 
-@charts
-def test_zero_can_be_said_or_is_refused_on_purpose(chart: Path) -> None:
+
+def at(path: tuple[str, ...], value: Any) -> Values:
+    """Values with nothing but this one."""
+    for name in reversed(path):
+        value = {name: value}
+    found: Values = value
+    return found
+
+
+def allowed(schema: Any, candidates: list[Values]) -> list[bool]:
+    """Which of the values the chart's schema takes, by a judge that is not helm's and needs no process for each."""
+    code = (
+        "import json, sys, jsonschema\n"
+        "schema, candidates = json.load(sys.stdin)\n"
+        "judge = jsonschema.Draft7Validator(schema)\n"
+        "print(json.dumps([judge.is_valid(one) for one in candidates]))"
+    )
+    text = json.dumps([schema, candidates])
+    answer = subprocess.run([TOOLS / "python", "-c", code], input=text, capture_output=True, text=True, check=True)
+    found: list[bool] = json.loads(answer.stdout)
+    return found
+
+
+@pytest.mark.parametrize("chart", [CHARTS / name for name in FULLEST], ids=lambda p: p.name)
+def test_zero_false_and_nothing_can_be_said_or_are_refused_on_purpose(chart: Path) -> None:
+    """Each scalar of the values, at 0, false or "": refused, or rendered as such and never taken for its default.
+
+    The umbrella's own are its parts, which have a test each.
+    """
     schema = json.loads((chart / "values.schema.json").read_text())
     defaults = yaml.safe_load((chart / "values.yaml").read_text())
-    for path, default, of_number in numbers(defaults, schema):
-        assert "minimum" in of_number, f"{'.'.join(path)} has no bound: whether 0 is meant cannot be seen"
-        if of_number["minimum"] > 0:
+    tried: list[tuple[tuple[str, ...], Any, Values]] = []
+    for path, default, its in scalars(defaults, schema):
+        if (chart.name, ".".join(path)) in OF_A_CLUSTER:
             continue
-        values = merged(FULLEST[chart.name], UNREAD.get((chart.name, path[-1]), {}))
+        nothing = NOTHING[type(default)]
+        if type(default) in (int, float):
+            assert "minimum" in its, f"{'.'.join(path)} has no bound: whether 0 is meant cannot be seen"
+        base = merged(FULLEST[chart.name], UNREAD.get((chart.name, ".".join(path)), {}))
+        present: Any = merged(defaults, base)
+        for name in path:
+            present = present[name]
+        # What is nothing already is set to something, so that a difference can be seen; a text's form is not ours
+        # to guess.
+        if present == nothing and type(default) is not str:
+            base = merged(base, at(path, True if type(default) is bool else 1))
+        if present != nothing or type(default) is not str:
+            tried.append((path, default, base))
+    fitting = allowed(schema, [merged(defaults, base, at(path, NOTHING[type(d)])) for path, d, base in tried])
 
-        def rendered(value: Any, path: tuple[str, ...] = path, values: Values = values) -> list[Document]:
-            change: Any = value
-            for name in reversed(path):
-                change = {name: change}
-            return template(chart.name, merged(values, change), namespace=NAMESPACES[chart.name])
+    def rendered(values: Values) -> str | None:
+        """The objects, or nothing where helm refuses."""
+        answer = render(chart, values, NAMESPACES[chart.name])
+        return answer.stdout if answer.returncode == 0 else None
 
-        assert rendered(0) != rendered(default or 1), f"{'.'.join(path)}: 0 is taken for something else"
+    assert any(fitting)
+    mistaken = []
+    for path, default, given in (one for one, fits in zip(tried, fitting, strict=True) if fits):
+        of_nothing = rendered(merged(given, at(path, NOTHING[type(default)])))
+        if of_nothing is None:
+            continue  # by the chart's own judgement
+        others = [given] if default == NOTHING[type(default)] else [given, merged(given, at(path, default))]
+        if of_nothing in map(rendered, others):
+            mistaken.append(".".join(path))
+    assert mistaken == [], "nothing is taken for something else"
 
 
 @charts

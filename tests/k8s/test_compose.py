@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import yaml
 from dagster import DagsterInvalidConfigError
 from dagster._core.instance.config import dagster_instance_config
 
-from studio.settings import REPOSITORY
+from local.engine_command import EngineSpec
+from studio.settings import REPOSITORY, Settings
 from tests.k8s.custom_kinds import findings
-from tests.k8s.rendering import CHARTS
+from tests.k8s.rendering import CHARTS, EVERYWHERE
 
 COMPOSE = REPOSITORY / "k8s/compose"
 
@@ -57,6 +59,29 @@ def test_our_processes_have_no_rights_and_no_files_to_write() -> None:
     assert given - {"superuser"} == set(
         (CHARTS / "data/files/roles.sh").read_text().split("for role in ")[1].split(";")[0].split()
     )
+
+
+def test_what_is_set_is_a_setting_and_each_file_of_secrets_is_on_the_page() -> None:
+    services, page = compose()["services"], (REPOSITORY / "docs/installation.md").read_text()
+    named = {name for service in services.values() for name in service.get("environment", {})}
+    known = {f"STUDIO_{field.upper()}" for field in Settings.model_fields}
+    assert {name for name in named if name.startswith("STUDIO_")} <= known
+    files = {Path(one["file"]).name for one in compose()["secrets"].values()}
+    files |= {Path(file).name for service in services.values() for file in service.get("env_file", ())}
+    section = page.split("## One machine with Compose")[1].split("\n## ")[0]
+    passwords = page.split("| `studio-postgres` | studio | ")[1].split("\n")[0]
+    assert {file for file in files if f"`{file}`" not in section + passwords} == set()
+
+
+def test_an_engine_is_called_as_everywhere() -> None:
+    engine = compose()["services"]["engine"]
+    said = [re.sub(r"\$\{\w+:-(.+?)\}", r"\1", word) for word in engine["command"]]
+    spec = EngineSpec("qwen3-32b", "qwen3-32b", "qwen3-32b", "chat", 32768, 32, (), {})
+    ours = [
+        EVERYWHERE if word == "127.0.0.1" else word for word in spec.arguments(Path("python3"), Path("/weights"), 8000)
+    ]
+    assert [part for word in said for part in word.split("=", 1)] == ours
+    assert {"HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"} <= engine["environment"].keys()
 
 
 def test_dagster_loads_its_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

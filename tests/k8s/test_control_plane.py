@@ -5,26 +5,23 @@ Needs `KUBEBUILDER_ASSETS`; without it these tests say that they were not run (d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import yaml
 
 from k8s.engine_values import VALUES
-from tests.k8s.control_plane import ControlPlane, assets, running
+from tests.k8s.control_plane import ControlPlane
 from tests.k8s.rendering import CHARTS, ENGINE, GATEWAY, HELMS, MONITORING, Document, Values, merged, only, template
-
-NAMESPACES = ("engines", "studio", "monitoring", "monitoring-nodes")
+from tests.local.eventually import eventually
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def cluster(plane: ControlPlane) -> ControlPlane:
     """An API server with the namespaces of the platform."""
-    with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in NAMESPACES:
-            plane.succeed("kubectl", "create", "namespace", namespace)
-        yield plane
+    return plane.with_namespaces("engines", "studio", "monitoring", "monitoring-nodes")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +122,43 @@ def test_a_gateway_is_installed_upgraded_and_rolled_back(cluster: ControlPlane, 
     assert level() == "INFO"
     cluster.succeed("helm", "uninstall", "studio", *where)
     assert cluster.run("kubectl", "get", "statefulset", "studio-gateway", *where).returncode != 0
+
+
+def test_journals_of_gateways_that_are_no_more_are_found_and_shipped(cluster: ControlPlane, known: Values) -> None:
+    """Three gateways become one. The test is the controller: it binds the claims and ends the Jobs that helm awaits."""
+    chart, where = str(CHARTS / "gateway"), ("--namespace", "studio")
+    three = merged(GATEWAY, known, {"replicas": 3, "secrets": {"valkey_url": {"name": "valkey"}}})
+    helm(cluster, "helm", "install", "crowd", chart, *where, values=three)
+    (template_,) = cluster.object("statefulset", "crowd-gateway", "studio")["spec"]["volumeClaimTemplates"]
+    for number, phase in ((0, "Bound"), (1, "Bound"), (2, "Bound"), (7, "Pending")):
+        name = f"journal-crowd-gateway-{number}"
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
+        path = "/api/v1/namespaces/studio/persistentvolumeclaims"
+        stored = cluster.ask("POST", path, claim | {"spec": template_["spec"]})
+        cluster.ask("PUT", f"{path}/{name}/status", stored | {"status": {"phase": phase}})
+
+    def rendered(*parts: Values) -> set[str]:
+        arguments = ("upgrade", "crowd", chart, *where, "--dry-run=server", "--values", "-")
+        said = cluster.succeed("helm3", *arguments, text=yaml.safe_dump(merged(three, *parts)))
+        return set(re.findall(r"name: crowd-gateway-ship-(\d+)", said))
+
+    assert rendered() == set()
+    assert rendered({"replicas": 2}) == {"2"}
+    assert rendered({"replicas": 2, "journal": {"shipOrphans": False}}) == set()
+    assert rendered({"replicas": 2, "orphanedJournals": [2, 9]}) == {"2", "9"}
+
+    one = yaml.safe_dump(merged(three, {"replicas": 1}))
+    with ThreadPoolExecutor(1) as pool:
+        upgrade = pool.submit(cluster.succeed, "helm", "upgrade", "crowd", chart, *where, "--values", "-", text=one)
+        for number in (1, 2):
+            path = f"/apis/batch/v1/namespaces/studio/jobs/crowd-gateway-ship-{number}"
+            eventually(lambda path=path: upgrade.done() or cluster.has(path), f"helm has made the Job of {number}", 60)  # type: ignore[misc]
+            ended = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
+            cluster.ask("PUT", f"{path}/status", cluster.ask("GET", path) | {"status": ended})
+        upgrade.result(timeout=60)
+    claims = cluster.object("job", "crowd-gateway-ship-2", "studio")["spec"]["template"]["spec"]["volumes"]
+    assert {"claimName": "journal-crowd-gateway-2"} in [one.get("persistentVolumeClaim") for one in claims]
+    cluster.succeed("helm", "uninstall", "crowd", *where)
 
 
 def test_weights_stay_when_a_release_is_removed(cluster: ControlPlane, known: Values) -> None:

@@ -15,7 +15,7 @@ from kubernetes.client import ApiClient
 
 from studio.catalog.declaration import DeclaredTraining
 from studio.settings import REPOSITORY, Settings
-from tests.k8s.control_plane import ControlPlane, assets, running
+from tests.k8s.control_plane import ControlPlane
 from tests.k8s.rendering import CHARTS, DAGSTER, VIEW, Document, Values, merged, refusal, template
 from tests.k8s.test_charts import assert_restricted
 
@@ -105,21 +105,14 @@ def test_without_fleet_and_tenants_there_is_no_right_outside_the_namespace() -> 
     assert "ClusterRole" not in {document["kind"] for document in off}
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(assets(), tmp_path_factory.mktemp("control-plane")) as plane:
-        for namespace in ("studio", "engines", "training", "tenant-acme"):
-            plane.succeed("kubectl", "create", "namespace", namespace)
-        yield plane
-
-
 def test_the_server_gives_these_rights_and_no_more(plane: ControlPlane) -> None:
+    plane.with_namespaces("studio", "engines", "training", "elsewhere")
     values = merged(EVERYTHING, {"minKubeVersion": "0.0.0"})
     arguments = ("install", "test", str(CHARTS / "dagster"), "--namespace", "studio", "--values", "-")
     plane.succeed("helm", *arguments, text=yaml.safe_dump(values))
 
     for identity in ("launcher", "code", "viewer"):
-        for namespace in ("studio", "engines", "training", "tenant-acme"):
+        for namespace in ("studio", "engines", "training", "elsewhere"):
             given = {
                 kind: verbs
                 for (who, where, kind), verbs in RIGHTS.items()
@@ -173,6 +166,7 @@ def test_a_run_is_a_restricted_job_that_goes_away(
     # The network policy of the release holds for it.
     selector = {"app.kubernetes.io/name": "dagster", "app.kubernetes.io/instance": "test"}
     assert selector.items() <= spec["template"]["metadata"]["labels"].items()
+    plane.with_namespaces("studio")
     answer = plane.run(
         *("kubectl", "create", "--dry-run=server", "--validate=false", "--namespace", "studio", "--filename", "-"),
         text=yaml.safe_dump(document),

@@ -121,6 +121,10 @@ class TestStartAndEnd:
         assert probe["periodSeconds"] * probe["failureThreshold"] == 250
         assert "initialDelaySeconds" not in probe
 
+    def test_a_start_that_nobody_has_measured_gets_half_an_hour(self) -> None:
+        probe = container(engine())["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] == 1800
+
     def test_the_drain_is_what_the_grace_period_leaves(self) -> None:
         documents = engine({"lifecycle": {"gracePeriodSeconds": 330, "preStopSeconds": 15}})
         assert "--shutdown-timeout=300" in container(documents)["args"]
@@ -157,6 +161,18 @@ class TestCommandLine:
     def test_graphs_are_captured_unless_somebody_says_otherwise(self) -> None:
         assert "--enforce-eager" not in container(engine())["args"]
         assert "--enforce-eager" in container(engine({"engine": {"enforceEager": True}}))["args"]
+
+    def test_a_flag_that_the_engine_does_not_know_yet_is_left_out_and_no_other(self) -> None:
+        flags = ["--quicker=on", "--reasoning-parser=qwen3", "--quicker-still"]
+        gated: Values = {"engine": {"flags": flags, "flagsSince": {"--quicker": "0.27.0", "--quicker-still": "0.26.0"}}}
+
+        def given(version: str) -> list[str]:
+            return [one for one in container(engine(gated, {"engine": {"version": version}}))["args"] if one in flags]
+
+        assert given("0.27.0") == flags
+        assert given("0.26.1") == flags[1:]
+        assert given("0.25.9") == ["--reasoning-parser=qwen3"]
+        assert "flagsSince" in refused({"engine": {"flagsSince": {"--quicker": "soon"}}})
 
     @pytest.mark.parametrize("flag", ["--tensor-parallel-size=4", "--host=127.0.0.1", "--api-key=k", "-tp=4"])
     def test_what_has_a_value_of_its_own_is_no_further_flag(self, flag: str) -> None:
@@ -285,12 +301,40 @@ class TestPrewarm:
         assert pod["nodeSelector"] == workload["nodeSelector"]
         assert "metax-tech.com/gpu" not in str([container["resources"] for container in pod["containers"]])
         labels = spec["template"]["metadata"]["labels"]
-        for one in (only(documents, "Service")["spec"]["selector"], only(documents, "Deployment")["spec"]["selector"]):
-            assert not one.get("matchLabels", one).items() <= labels.items()
+        for one in (document for document in documents if document["kind"] in {"Service", "Deployment"}):
+            selector = one["spec"]["selector"]
+            assert not selector.get("matchLabels", selector).items() <= labels.items()
         policies = [one["spec"] for one in documents if one["kind"] == "NetworkPolicy"]
         (closed,) = (one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items())
         assert closed["policyTypes"] == ["Ingress", "Egress"]
         assert not {"ingress", "egress"} & closed.keys()
+
+    def test_weights_come_ahead_by_the_same_container_without_a_card(self) -> None:
+        assert "Job" not in kinds(engine({"prewarm": {"enabled": True}}))
+        values: Values = {"prewarm": {"weights": True}, "weights": {"digest": "0123456789abcdef"}}
+        documents = engine(values)
+        job, deployment = only(documents, "Job"), only(documents, "Deployment")
+        pod, its = job["spec"]["template"]["spec"], pod_spec(documents)
+        assert pod["containers"] == its["initContainers"]
+        claims = [volume for volume in its["volumes"] if "persistentVolumeClaim" in volume]
+        assert [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume] == claims
+        assert pod["nodeSelector"] == its["nodeSelector"]
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        assert not deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        policies = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "NetworkPolicy"}
+        its_own = policies.pop(next(name for name in policies if name.startswith("weights-")))
+        assert its_own["podSelector"]["matchLabels"].items() <= labels.items()
+        assert its_own["egress"] == policies.popitem()[1]["egress"]
+        assert "ingress" not in its_own
+
+        # The words of a Job cannot change, so other weights are a Job of another name.
+        def name_with(change: Values) -> str:
+            return str(only(engine(values, change), "Job")["metadata"]["name"])
+
+        changes: list[Values] = [{"weights": {"digest": "f" * 16}}, {"runAsUser": 10002}, {"imagePullSecrets": ["x"]}]
+        names = {job["metadata"]["name"], *map(name_with, changes)}
+        assert len(names) == 4
+        assert name_with({"replicas": 3}) == job["metadata"]["name"]
 
 
 class TestNetwork:

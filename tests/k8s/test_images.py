@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -153,3 +154,41 @@ def test_a_release_refuses_what_nobody_could_build_again(tmp_path: Path) -> None
         check=False,
     )
     assert (answer.returncode, "an image is released from a commit" in answer.stderr) == (2, True)
+
+
+def test_what_is_signed_is_the_digest_that_was_pushed_with_the_bill_of_its_lock(tmp_path: Path) -> None:
+    """The script as it is, with words in place of buildah, skopeo and cosign: none of them runs here."""
+    clone, tools, said = tmp_path / "clone", tmp_path / "tools", tmp_path / "said"
+    for part in ("k8s/images", "k8s/bill_of_materials.py", "requirements"):
+        source = REPOSITORY / part
+        (clone / part).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, clone / part)
+    (clone / ".gitignore").write_text("build/\n__pycache__/\n")
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@t.example", "-C", str(clone))
+    for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message=x")):
+        subprocess.run([*git, *arguments], check=True)
+    tools.mkdir()
+    digest = f"sha256:{'2e' * 32}"
+    for name in ("buildah", "skopeo", "cosign"):
+        script = f'#!/bin/sh\necho "{name} $*" >> {said}\n' + (f"echo {digest}\n" if name == "skopeo" else "")
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    base = f"docker.io/library/python@sha256:{'1f' * 32}"
+    released = subprocess.run(
+        [clone / "k8s/images/release", "exporter", base, "registry.example/studio/exporter:0.1.0"],
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COSIGN_KEY": "kms://key"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    image = f"registry.example/studio/exporter@{digest}"
+    assert (released.returncode, released.stdout.splitlines()[-1:]) == (0, [image]), released.stderr
+    calls = said.read_text().splitlines()
+    assert [call.split()[:2] for call in calls] == [
+        *(["buildah", "build"], ["buildah", "push"], ["skopeo", "inspect"], ["cosign", "sign"], ["cosign", "attest"]),
+    ]
+    assert all(call.endswith(image) and "--key kms://key" in call for call in calls[3:])
+    described = json.loads((clone / "build/release/exporter.cdx.json").read_text())
+    assert f"--predicate {Path('build/release/exporter.cdx.json')}" in calls[4]
+    assert described["bomFormat"] == "CycloneDX"
+    assert image in str(described["metadata"])

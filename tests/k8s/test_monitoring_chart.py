@@ -196,7 +196,12 @@ class TestWhatIsWatched:
         named_in_rules = {job for alert in alerts() for job in re.findall(r'job="([^"]+)"', alert["expr"])}
         assert named_in_rules <= jobs.keys()
         (engines,) = jobs["studio-engine"]["dns_sd_configs"]
-        assert (engines["names"], engines["port"]) == (["engine-qwen3-32b.engines.svc"], 8000)
+        assert (engines["names"], engines["port"]) == (["e-pods.engines.svc"], 8000)
+        without = named(monitoring({"prometheus": {"targets": {"engines": []}}}), "ConfigMap", "prometheus")["data"]
+        file.write_text(without["prometheus.yaml"])
+        assert subprocess.run([promtool(), "check", "config", file], capture_output=True, check=False).returncode == 0
+        lacking = {"target": "e-pods.engines.svc:8000", "variant": "e-fast"}
+        assert "tier" in refused({"prometheus": {"targets": {"engines": [lacking]}}})
 
     def test_rules_and_dashboards_are_those_of_the_repository(self) -> None:
         documents = monitoring()

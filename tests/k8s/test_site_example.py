@@ -167,8 +167,14 @@ def test_settings_are_read_and_parts_find_each_other(
         for target in job.get("dns_sd_configs", ())
     }
     assert scraped.keys() <= services
-    engines = {name for name in services if name.endswith(".engines.svc:8000")}
+    engines = {name for name in services if name.endswith("-pods.engines.svc:8000")}
     assert {target for target, job in scraped.items() if job == "studio-engine"} == engines
+    named = {
+        one["variant"]: (one["tier"], one["node"])
+        for one in example("monitoring.yaml")["prometheus"]["targets"]["engines"]
+    }
+    tiers = {variant.id: variant.tier for model in catalog.models for variant in model.variants}
+    assert named == {one.variant: (tiers[one.variant], "node-1") for one in catalog.site.deploy}
     assert len(engines) == len(catalog.site.deploy)
 
 

@@ -16,6 +16,7 @@ from serving.state_metrics.readings import METRICS
 from studio.settings import REPOSITORY
 from tests.k8s.monitoring.installation import Installation, running
 from tests.k8s.prometheus import Prometheus, prometheus
+from tests.k8s.rendering import MONITORING, template
 from tests.local.eventually import eventually
 from tests.server import TestServer
 
@@ -34,7 +35,13 @@ def installation(server: TestServer, library: Path, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def watched(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has seen every service at work."""
-    with prometheus(tmp_path_factory.mktemp("prometheus"), RULES, installation.targets) as server:
+    documents = template("monitoring", MONITORING, namespace="monitoring")
+    (config,) = (one["data"]["prometheus.yaml"] for one in documents if "prometheus.yaml" in one.get("data", {}))
+    (engines,) = (job for job in yaml.safe_load(config)["scrape_configs"] if job["job_name"] == "studio-engine")
+    name, rules = engines["dns_sd_configs"][0]["names"][0], engines["relabel_configs"]
+    with prometheus(
+        tmp_path_factory.mktemp("prometheus"), RULES, installation.targets, {"studio-engine": (name, rules)}
+    ) as server:
         yield server
 
 
@@ -74,6 +81,12 @@ def test_every_query_returns_data(installation: Installation, watched: Prometheu
         eventually(all_speak, "every query has data", 60)
     except AssertionError:
         pytest.fail("no data:\n" + "\n".join(f"{uid}, {title}: {expr}" for uid, title, expr in sorted(silent)))
+
+
+def test_an_engines_metrics_say_variant_tier_and_node_beside_its_own_name(watched: Prometheus) -> None:
+    """By the chart's own rules; only how the address is found differs."""
+    labels = 'job="studio-engine", model_name!="", variant="e-fast", tier="fast", node="node-9"'
+    eventually(lambda: bool(watched.query(f"vllm:num_requests_running{{{labels}}}")), "an engine was scraped")
 
 
 def test_a_metric_that_nobody_exports_would_be_seen(watched: Prometheus) -> None:

@@ -32,8 +32,20 @@ studio.xpulink.ai/UNSAFE: "device passthrough in a privileged pod: a stopgap, ne
 
 {{- define "engine.cards" -}}{{ mul .Values.engine.tensorParallel .Values.engine.pipelineParallel }}{{- end -}}
 
-{{/* Seconds that a start may take: twice the measured 99th percentile. */}}
-{{- define "engine.startBudget" -}}{{ mul 2 .Values.engine.startSecondsP99 }}{{- end -}}
+{{/* Seconds that a start may take: twice the measured 99th percentile, or half an hour where nobody has measured. */}}
+{{- define "engine.startBudget" -}}
+{{- $measured := int .Values.engine.startSecondsP99 -}}
+{{- if eq $measured 0 }}1800{{ else }}{{ mul 2 $measured }}{{ end -}}
+{{- end -}}
+
+{{/* Those of `flags` that this engine does not know yet, a line each. */}}
+{{- define "engine.leftOut" -}}
+{{- $e := .Values.engine -}}
+{{- range $e.flags -}}
+{{- $name := regexFind "^--[a-z0-9-]+" . -}}
+{{- if and (hasKey $e.flagsSince $name) (semverCompare (printf "<%s-0" (get $e.flagsSince $name)) $e.version) }}{{ printf "%s\n" . }}{{ end -}}
+{{- end -}}
+{{- end -}}
 
 {{/* Seconds that running requests get after SIGTERM. The kubelet's grace period covers the wait before and a reserve after. */}}
 {{- define "engine.drainSeconds" -}}
@@ -75,8 +87,11 @@ studio.xpulink.ai/UNSAFE: "device passthrough in a privileged pod: a stopgap, ne
 {{- if .Values.lifecycle.drain }}
 - --shutdown-timeout={{ include "engine.drainSeconds" . }}
 {{- end }}
+{{- $leftOut := include "engine.leftOut" . | splitList "\n" }}
 {{- range $e.flags }}
+{{- if not (has . $leftOut) }}
 - {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -143,4 +158,63 @@ compiled/{{ printf "%s %s" .Values.engine.image (include "engine.args" .) | sha2
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* The container that brings the weights to the node: the init container of each pod, and what `prewarm.weights` runs ahead. */}}
+{{- define "engine.fetch" -}}
+{{- $v := .Values -}}
+name: weights
+image: {{ $v.weights.image | quote }}
+imagePullPolicy: IfNotPresent
+command: [python, -m, local.fetch_weights]
+args:
+  - {{ splitList "/" $v.weights.uri | last | quote }}
+  - --link=/run/studio/weights
+  - --make-folder={{ include "engine.compileCache" . }}
+  {{- with $v.weights.digest }}
+  - --digest={{ . }}
+  {{- end }}
+env:
+  - {name: STUDIO_LOG_FORMAT, value: json}
+  - {name: STUDIO_WEIGHTS_DIR, value: /models}
+  - name: STUDIO_S3_BUCKET_PREFIX
+    value: {{ regexReplaceAll "^s3://([a-z0-9.-]*)modelzoo/.*$" $v.weights.uri "${1}" | quote }}
+  {{- with $v.weights.endpointUrl }}
+  - name: STUDIO_S3_ENDPOINT_URL
+    value: {{ . | quote }}
+  {{- end }}
+  {{- if $v.weights.credentialsSecret }}
+  - name: STUDIO_S3_ACCESS_KEY
+    valueFrom: {secretKeyRef: {name: {{ $v.weights.credentialsSecret }}, key: {{ $v.weights.accessKeyField }}}}
+  - name: STUDIO_S3_SECRET_KEY
+    valueFrom: {secretKeyRef: {name: {{ $v.weights.credentialsSecret }}, key: {{ $v.weights.secretKeyField }}}}
+  {{- end }}
+resources:
+  requests: {cpu: {{ $v.weights.resources.cpu | quote }}, memory: {{ $v.weights.resources.memory }}}
+  limits: {cpu: {{ $v.weights.resources.cpu | quote }}, memory: {{ $v.weights.resources.memory }}}
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext: {{- include "engine.lockedDown" . | nindent 2 }}
+volumeMounts:
+  - {name: models, mountPath: /models}
+  - {name: run, mountPath: /run/studio}
+  - {name: scratch, mountPath: /tmp, subPath: fetch}
+{{- end -}}
+
+{{/* Where the weights come from, and the names of it. */}}
+{{- define "engine.waysOut" -}}
+{{- $n := .Values.networkPolicy -}}
+# DNS of the cluster, and the address of its cache on each node where there is one.
+- to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+    - ipBlock: {cidr: 169.254.20.10/32}
+  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- range $n.s3Cidrs }}
+- to: [{ipBlock: {cidr: {{ . }}}}]
+  ports: [{port: {{ int $n.s3Port }}}]
+{{- end }}
+{{- with $n.s3Namespace }}
+- to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ . }}}}
+  ports: [{port: {{ int $n.s3Port }}}]
+{{- end }}
 {{- end -}}

@@ -34,6 +34,31 @@ STUDIO_GATEWAY_INTERNAL_PORT: {{ int .Values.service.internalPort | quote }}
 STUDIO_JOURNAL_DIR: /var/lib/studio/journal
 {{- end -}}
 
+{{/* Numbers of gateways whose journals are to be shipped, as JSON: those that are named, and those that the cluster has a claim of and no
+gateway any more. Rendered without a cluster (helm template, Argo CD), only what is named. */}}
+{{- define "gateway.orphans" -}}
+{{- $v := .Values -}}
+{{- $found := $v.orphanedJournals -}}
+{{- if $v.journal.shipOrphans -}}
+{{- $name := include "gateway.name" . -}}
+{{- $running := int $v.replicas -}}
+{{- if $v.autoscaling.enabled -}}
+{{- $now := lookup "apps/v1" "StatefulSet" .Release.Namespace $name -}}
+{{- $running = max (int $v.autoscaling.minReplicas) (dig "spec" "replicas" 0 $now | int) | int -}}
+{{- end -}}
+{{- $form := printf "^journal-%s-[0-9]+$" $name -}}
+{{- range dig "items" list (lookup "v1" "PersistentVolumeClaim" .Release.Namespace "") -}}
+{{- if and (regexMatch $form .metadata.name) (eq (dig "status" "phase" "" .) "Bound") (not (hasKey .metadata "deletionTimestamp")) -}}
+{{- $number := regexFind "[0-9]+$" .metadata.name | int -}}
+{{- if ge $number $running -}}{{- $found = append $found $number -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $numbers := list -}}
+{{- range $found -}}{{- $numbers = append $numbers (int .) -}}{{- end -}}
+{{- uniq $numbers | toJson -}}
+{{- end -}}
+
 {{/* What no schema can say. Each refusal names the way out. */}}
 {{- define "gateway.judge" -}}
 {{- $v := .Values -}}

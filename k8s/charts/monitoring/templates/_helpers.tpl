@@ -59,6 +59,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* "host:port": what Prometheus finds by its name. */}}
+{{- define "monitoring.byName" -}}
+{names: ["{{ regexReplaceAll ":[0-9]+$" . "" }}"], type: A, port: {{ regexFind "[0-9]+$" . }}, refresh_interval: 15s}
+{{- end -}}
+
 {{/* (list cpu memory): requests equal limits. */}}
 {{- define "monitoring.resources" -}}
 resources:
