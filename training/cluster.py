@@ -136,7 +136,7 @@ class TrainingJob:
         pods = self._pods()
         ended = _ended(found)
         if ended is None:
-            self._say(_waits_for(found, pods))
+            self._say(waits_for(found, pods))
             return None
         self._say("")
         if ended["type"] == "Complete":
@@ -177,7 +177,7 @@ class TrainingJob:
         self._trouble = trouble
 
 
-def _waits_for(job: Manifest, pods: list[Manifest]) -> str:
+def waits_for(job: Manifest, pods: list[Manifest]) -> str:
     """What keeps a Job from its end that has none yet; empty while it trains."""
     if job["metadata"].get("deletionTimestamp") is not None:
         return "The Job is being removed"
