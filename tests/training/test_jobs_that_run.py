@@ -261,6 +261,7 @@ def _after_a_lost_pod(story: Story) -> None:
     pod.kill()
     assert end().ending == "succeeded"
     assert [one["status"]["phase"] for one in story.pods()] == ["Failed", "Succeeded"]
+    assert pod.status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
     said = [event.message for event in story.desk.events(story.job_id)]
     assert any(message.startswith("Training goes on from step") for message in said)
     assert story.steps() == [1, 2, 3, 4, 5, 6]

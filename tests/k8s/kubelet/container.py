@@ -62,9 +62,12 @@ class Container:
         self._log = root.with_suffix(".log")
         variables = {"PATH": "/usr/bin:/bin", **image.environment, **environment}
         script = "\n".join(_script(root, image, command, variables, mounts, identity, read_only=read_only))
+        # The first child is number 1 of the new process ids. Not `unshare --fork`, which loses the exit status of a
+        # child that was killed (util-linux 2.38).
+        waiting = f"(\n{script}\n) & wait $!"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", script],
+                ["unshare", "--mount", "--pid", "sh", "-euc", waiting],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
