@@ -13,7 +13,8 @@ from assets.fleet import desired_replicas
 from assets.tables import table
 from studio import clock
 from studio.catalog.declaration import DeclaredCluster
-from studio.cluster import engine_pods, scaling, tenants
+from studio.cluster import answers, engine_pods, scaling, special_days, tenants
+from studio.cluster.answers import Answers, Asker
 from studio.cluster.connection import Cluster
 from studio.cluster.scaling import ScaleState
 from studio.cluster.site import declared_cluster
@@ -107,7 +108,8 @@ def tenant_namespaces(
         dg.AssetCheckSpec(
             PODS_START,
             asset="cluster_replicas",
-            description="No engine waits for something that does not come by itself: an image, weights, a free card.",
+            description="No engine waits for something that does not come by itself (an image, weights, a free card),"
+            " and each that is ready answers a request.",
         ),
     ],
 )
@@ -116,7 +118,7 @@ def cluster_replicas(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Gives the engines' Deployments the number of pods that the fleet has decided. A sensor does the same all day."""
     try:
-        states = scaled(worker_database, cluster_site.required())
+        states = scaled(worker_database, cluster_site.required(), Answers())
     except StudioError as error:
         raise dg.Failure(error.message) from error
     yield dg.AssetCheckResult(passed=True, check_name=ANSWERS)
@@ -125,17 +127,20 @@ def cluster_replicas(
     yield dg.MaterializeResult(metadata=scale_metadata(states))
 
 
-def scaled(worker_database: Engine, declared: DeclaredCluster) -> list[ScaleState]:
-    """What a tick of the driver did, remembered for the next one and for the gateway.
+def scaled(worker_database: Engine, declared: DeclaredCluster, heard: Answers) -> list[ScaleState]:
+    """What a tick of the driver did, remembered for the next one and for the gateway. `heard` is of the ticks before.
 
     ClusterSilent when the cluster could not be asked.
     """
     now = clock.now()
     with unit_of_work(worker_database) as session:
         desired, before = scaling.desired_by_variant(session), engine_pods.before(session)
+        ask = Asker(heard, answers.doors(session))
+        special = special_days.numbers(session, now)
     try:
         with closing(Cluster.from_environment()) as cluster:
-            states = scaling.drive(cluster, declared.engines, desired, before, now)
+            states = scaling.drive(cluster, declared.engines, desired, before, now, ask)
+            special_days.keep(cluster, declared.engines, special)
     except StudioError as error:
         with unit_of_work(worker_database) as session:
             away_since = engine_pods.note_away(session, error.message, now)

@@ -19,12 +19,14 @@ from assets.cluster import (
 from orchestration.jobs import APPLY_TENANTS
 from studio import clock
 from studio.cluster import run_jobs, tenants
+from studio.cluster.answers import Answers
 from studio.cluster.connection import Cluster
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
 
 _NO_CLUSTER = "This site declares no cluster."
 _AWAY = "the API server is away"  # in place of what was seen
+_HEARD = Answers()  # of this process, in which all ticks happen; a new one asks anew
 _ORPHAN_GRACE = 600.0  # seconds after a run's end in which its pod may go by itself
 
 
@@ -42,7 +44,7 @@ def cluster_scale(
     if (declared := cluster_site.declared()) is None:
         return dg.SkipReason(_NO_CLUSTER)
     try:
-        states = scaled(worker_database, declared)
+        states = scaled(worker_database, declared, _HEARD)
     except ClusterSilent as silent:
         if not silent.has_lasted or context.cursor == _AWAY:
             return dg.SkipReason(silent.message)

@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from serving import routing
+from serving.aborts import is_empty_abort
 from serving.balance import Balancer, Full, Place, Work
 from serving.engine_connections import BrokenOff, Connections, NotReached, Response
 from serving.fleet.view import Fleet, Replica
@@ -182,6 +183,9 @@ class Engines:
         if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
             answer.close()
             raise NotTaken(f"status {response.status}")
+        if is_empty_abort(first):
+            answer.close()
+            raise NotTaken("aborted before its first token")
         return answer
 
     def _note_status(self, replica: Replica, status: int) -> None:

@@ -18,7 +18,7 @@ import structlog
 from studio import weights
 from studio.catalog.declaration import DeclaredTraining
 from studio.cluster.connection import Cluster, ClusterAway, ClusterConflict, ClusterRefused
-from studio.cluster.pods import OVER, trouble_of
+from studio.cluster.pods import OVER, last_words, newest_first, trouble_of
 from studio.cluster.tenant_objects import Manifest
 from studio.errors import StudioError
 from studio.objects import ObjectStore
@@ -26,6 +26,7 @@ from training.adapter_check import Shape, stored_tensor_shapes
 from training.job_manifest import (
     FINE_TUNE_LABEL,
     GRACE_SECONDS,
+    QUEUE_LABEL,
     TRAINER,
     StoreAccess,
     base_path,
@@ -135,9 +136,7 @@ class TrainingJob:
         pods = self._pods()
         ended = _ended(found)
         if ended is None:
-            trouble = trouble_of(pods)
-            waits = trouble.said if trouble is not None and trouble.is_settled else ""
-            self._say("The Job is being removed" if _is_going(found) else waits)
+            self._say(waits_for(found, pods))
             return None
         self._say("")
         if ended["type"] == "Complete":
@@ -145,7 +144,9 @@ class TrainingJob:
         code = _exit_code(pods)
         self._cluster.delete("Job", self._name, self._namespace)
         if code is None:
-            raise TrainerDied(f"the Job ended as {ended.get('reason', 'Failed')}: {ended.get('message', 'no message')}")
+            said = f"the Job ended as {ended.get('reason', 'Failed')}: {ended.get('message', 'no message')}"
+            last = last_words(pods)
+            raise TrainerDied(f"{said}; its last pod said: {last}" if last else said)
         return code
 
     def _make(self) -> None:
@@ -176,8 +177,21 @@ class TrainingJob:
         self._trouble = trouble
 
 
-def _is_going(job: Manifest) -> bool:
-    return job["metadata"].get("deletionTimestamp") is not None
+def waits_for(job: Manifest, pods: list[Manifest]) -> str:
+    """What keeps a Job from its end that has none yet; empty while it trains."""
+    if job["metadata"].get("deletionTimestamp") is not None:
+        return "The Job is being removed"
+    if job["spec"].get("suspend"):
+        queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
+        return (
+            f"The Job waits in Kueue's queue {queue!r}" if queue else "The Job is suspended: somebody has to resume it"
+        )
+    trouble = trouble_of(pods)
+    if trouble is not None and trouble.is_settled:
+        return trouble.said
+    if pods and all(pod.get("status", {}).get("phase") in OVER for pod in pods) and (last := last_words(pods)):
+        return f"A pod has failed, and Kubernetes tries another after a while: {last}"
+    return ""
 
 
 def _ended(job: Manifest) -> dict[str, Any] | None:
@@ -188,7 +202,7 @@ def _ended(job: Manifest) -> dict[str, Any] | None:
 
 def _exit_code(pods: list[Manifest]) -> int | None:
     """The trainer's, in the pod that was started last."""
-    newest = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"], default={})
+    newest = next(iter(newest_first(pods)), {})
     for status in newest.get("status", {}).get("containerStatuses") or []:
         if status["name"] == TRAINER and (ended := status.get("state", {}).get("terminated")):
             return int(ended["exitCode"])

@@ -17,11 +17,11 @@ from training.process import QUIET
 from training.spec import REFUSED, TrainerJob
 
 FINE_TUNE_LABEL = "studio.xpulink.ai/fine-tune"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 TRAINER = "trainer"  # the container
 GRACE_SECONDS = 30
 WEIGHTS_DIR = "/weights"
 
-_KUEUE = "kueue.x-k8s.io/queue-name"
 _PODS_LOST = 3  # by themselves: out of memory, say. Preempted and evicted ones do not count
 _USER = 10001
 
@@ -56,7 +56,7 @@ def training_job(
     """One Job with one pod at a time: weights first, then the trainer."""
     labels = PART_OF | {"app.kubernetes.io/name": "fine-tune", FINE_TUNE_LABEL: job_id.hex}
     name = job_name(job_id)
-    queued = {_KUEUE: declared.queue} if declared.queue else {}
+    queued = {QUEUE_LABEL: declared.queue} if declared.queue else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

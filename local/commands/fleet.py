@@ -23,6 +23,12 @@ def status(as_json: AsJson = False) -> None:
     show_rows(report["desired"], False, ("model", "desired", "ready", "reason"))
     console.print()
     show_rows(report["replicas"], False, ("id", "model", "kind", "state", "url", "ready_at", "reason"))
+    if report["pods"]:
+        console.print()
+        show_rows(report["pods"], False, ("model", "state", "trouble", "since", "said"))
+    if report["cluster_away_since"]:
+        away = show_instant(report["cluster_away_since"])
+        console.print(f"The cluster's API server has not answered since {away}.", highlight=False)
 
 
 @app.command()

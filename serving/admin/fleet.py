@@ -15,7 +15,7 @@ from serving.admin.access import Caller, Transaction
 from serving.fleet import engine_keys
 from studio import clock, ids
 from studio.db.catalog import ModelVariant
-from studio.db.fleet import DesiredReplicas, EngineKey, EngineStart, Replica
+from studio.db.fleet import ClusterContact, DesiredReplicas, EngineKey, EnginePods, EngineStart, Replica
 from studio.errors import Conflict, InvalidRequest, ModelNotFound, NotFound
 from studio.sealing import seal
 from studio.tenants import audit
@@ -70,11 +70,24 @@ class StartsView(BaseModel):
     seconds: list[float]
 
 
+class PodsView(BaseModel):
+    """How the pods of a model in a cluster are, and why, in Kubernetes' own words. Callers see `state_reason`."""
+
+    model: str
+    state: str
+    trouble: str | None
+    said: str
+    since: datetime | None  # of the trouble, or of the start
+    changed_at: datetime
+
+
 class FleetReport(BaseModel):
     """Everything that runs or should."""
 
     desired: list[DesiredView]
     replicas: list[ReplicaView]
+    pods: list[PodsView]
+    cluster_away_since: datetime | None  # its API server does not answer our driver; null: it does, or there is none
     starts: list[StartsView]
 
 
@@ -98,6 +111,18 @@ def get_fleet(session: Transaction) -> FleetReport:
             for row in session.scalars(select(DesiredReplicas).order_by(DesiredReplicas.variant_id))
         ],
         replicas=[_view(replica) for replica in replicas],
+        pods=[
+            PodsView(
+                model=row.variant_id,
+                state=row.outcome,
+                trouble=row.trouble,
+                said=row.said,
+                since=row.trouble_since or row.unready_since,
+                changed_at=row.changed_at,
+            )
+            for row in session.scalars(select(EnginePods).order_by(EnginePods.variant_id))
+        ],
+        cluster_away_since=session.scalar(select(ClusterContact.away_since)),
         starts=_starts(session),
     )
 

@@ -27,6 +27,7 @@ _WORDS = {
     "configuration": "its release is not complete",
     "weights": "its weights could not be fetched, or are not those that were declared",
     "engine": "its engine ends again and again",
+    "silent": "its engine is up and answers no request",
     "room": "no node has room or free cards for it",
     "quota": "a quota of the cluster does not allow it",
     "refused": "the cluster refuses its pods",
@@ -41,7 +42,7 @@ def state(fleet: Fleet, variant: Variant, now: datetime, silent: AbstractSet[UUI
     replicas = fleet.replicas_for(variant)
     ready = [one for one in replicas if one.state == "ready"]
     if any(one.id not in silent for one in ready):
-        return "warm"
+        return "unreachable" if _answers_nothing(fleet, variant) else "warm"
     if not variant.deployed and not replicas:
         return "not_deployed"
     has_hours = variant.deployed and variant.desired_since is not None  # else nobody has ever decided on it
@@ -84,6 +85,12 @@ def reason(fleet: Fleet, variant: Variant, now: datetime) -> str | None:
 def _is_stuck(fleet: Fleet, variant: Variant) -> bool:
     pods = fleet.pods.get(variant.replicas_of)
     return pods is not None and pods.outcome in ("stuck", "conflict", "failed")
+
+
+def _answers_nothing(fleet: Fleet, variant: Variant) -> bool:
+    """Whether the driver has asked the engine and heard nothing, although it is up. Requests still try it."""
+    pods = fleet.pods.get(variant.replicas_of)
+    return pods is not None and (pods.outcome, pods.trouble) == ("stuck", "silent")
 
 
 def _is_coming(fleet: Fleet, variant: Variant, now: datetime) -> bool:

@@ -190,7 +190,7 @@ class DeclaredTraining(_Declared):
     memory_gib: int = Field(64, ge=1)
     scratch_gib: int = Field(50, ge=1)
     hours_most: int = Field(24, ge=1)  # of one attempt, its wait for a card included
-    kept_hours: int = Field(24, ge=0)  # so long its log can be read
+    kept_hours: int = Field(24, ge=1)  # so long its log can be read; with none it could go before its run has looked
     priority_class: Slug | None = "studio-training"
     node_selector: dict[str, str] = {"studio.xpulink.ai/role": "training"}
     tolerations: tuple[dict[str, str], ...] = ()

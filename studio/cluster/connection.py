@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any, Self
@@ -13,7 +13,7 @@ from lightkube.core.exceptions import ConfigError
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.models.autoscaling_v1 import ScaleSpec
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.types import CascadeType
+from lightkube.types import CascadeType, PatchType
 
 from studio.cluster.tenant_objects import Manifest
 from studio.errors import Conflict, PermissionDenied, StudioError
@@ -121,6 +121,15 @@ class Cluster:
             resource = _KINDS["Deployment"].Scale
             metadata = ObjectMeta(name=name, namespace=namespace, resourceVersion=seen)
             self._client.replace(resource(metadata=metadata, spec=ScaleSpec(replicas=replicas)))
+
+    def annotate(self, kind: str, found: Manifest, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations of an object; None removes one. ClusterConflict when it is not any more as it was `found`."""
+        metadata = found["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": dict(annotations)}}
+        with _in_our_words(f"annotate {kind}/{metadata['name']}"):
+            self._client.patch(
+                _KINDS[kind], metadata["name"], patch, namespace=metadata["namespace"], patch_type=PatchType.MERGE
+            )
 
     def delete(self, kind: str, name: str, namespace: str | None) -> None:
         """Ask for its end, and for that of what it has made. What is not there already is no error."""

@@ -14,6 +14,7 @@ Kind = Literal[
     "configuration",  # a secret, a claim, a command that is not there
     "weights",  # the container that brings and checks them fails
     "engine",  # ends again and again
+    "silent",  # is ready and answers no request
     "room",  # no node has what the pod asks for
     "quota",  # allows no such pod
     "refused",  # by Pod Security or another admission
@@ -53,6 +54,22 @@ def refusal_of(deployment: Manifest) -> Trouble | None:
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Trouble("deadline", said)
     return None
+
+
+def newest_first(pods: Iterable[Manifest]) -> list[Manifest]:
+    """The one that was made last comes first."""
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+
+
+def last_words(pods: Iterable[Manifest]) -> str:
+    """What the newest container said that failed, of pods that are not restarted. Empty: none has failed."""
+    for pod in newest_first(pods):
+        status = pod.get("status", {})
+        for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+            ended = (one.get("state") or {}).get("terminated") or {}
+            if ended.get("exitCode"):
+                return _said(one["name"], f"exit status {ended['exitCode']}", ended)
+    return ""
 
 
 def is_ending(pod: Manifest, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from studio.cluster.answers import Word
 from studio.cluster.connection import Cluster, ClusterConflict
 from studio.cluster.health import Before, Health, health, since
 from studio.cluster.pods import Trouble
@@ -30,6 +31,7 @@ VARIANT_ANNOTATION = "studio.xpulink.ai/variant-id"
 OURS = f"app.kubernetes.io/part-of=xpulink-ai-studio,{DRIVER_LABEL}=studio"
 
 Outcome = Literal["in order", "scaled", "busy", "starting", "stuck", "conflict", "failed"]
+Ask = Callable[[str, datetime | None], Word]  # whether a variant's engine has answered a request since then
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,17 @@ def desired_by_variant(session: Session) -> dict[str, int]:
 
 
 def drive(
-    cluster: Cluster, namespace: str, desired: Mapping[str, int], before: Mapping[str, Before], now: datetime
+    cluster: Cluster,
+    namespace: str,
+    desired: Mapping[str, int],
+    before: Mapping[str, Before],
+    now: datetime,
+    ask: Ask = lambda _, __: "answers",
 ) -> list[ScaleState]:
     """Scale every Deployment of ours to what is desired; a variant that nobody decided about is left as it is.
 
-    `before` is what the tick before saw, by variant. ClusterAway and ClusterRefused when the cluster cannot be listed;
-    what fails for one Deployment is in its state.
+    `before` is what the tick before saw, by variant; `ask` is for engines whose pods are ready. ClusterAway and
+    ClusterRefused when the cluster cannot be listed; what fails for one Deployment is in its state.
     """
     by_variant: defaultdict[str, list[Manifest]] = defaultdict(list)
     for deployment in cluster.list("Deployment", namespace, OURS):
@@ -71,7 +78,17 @@ def drive(
     pods = cache(lambda: cluster.list("Pod", namespace))  # asked for once, and only where something is not in order
     return [
         _drive_one(
-            *(cluster, variant, deployment, desired.get(variant), owners, pods, before.get(variant, Before()), now),
+            *(
+                cluster,
+                variant,
+                deployment,
+                desired.get(variant),
+                owners,
+                pods,
+                before.get(variant, Before()),
+                now,
+                ask,
+            ),
             is_alone=len(deployments) == 1,
         )
         for variant, deployments in sorted(by_variant.items())
@@ -97,6 +114,7 @@ def _drive_one(
     all_pods: Callable[[], list[Manifest]],
     before: Before,
     now: datetime,
+    ask: Ask,
     *,
     is_alone: bool,
 ) -> ScaleState:
@@ -130,6 +148,13 @@ def _drive_one(
             return state("failed", error.message, how=how)
         return state("scaled", f"{pods} -> {desired}", desired, unready)
     if ready >= desired:
+        word = ask(variant, before.unready_since) if desired else "answers"
+        if word == "silent" or (word == "waiting" and before.trouble == "silent"):
+            trouble = Trouble("silent", "Its pods are ready, and requests for one token are not answered.")
+            return state("stuck", trouble.said, how=Health(trouble, since(before, trouble, now), is_stuck=True))
+        if word == "waiting" and before.unready_since is not None:
+            said = "ready; its first request has not been answered yet"
+            return state("starting", said, how=Health(unready_since=before.unready_since))
         return state("in order", "")
     how = health(deployment, all_pods(), before, now)
     waits = f"{ready} of {desired} ready"

@@ -65,8 +65,8 @@ class EnginePods(Base):
     )
     trouble: Mapped[str | None] = mapped_column(
         CheckConstraint(
-            "trouble in ('image', 'configuration', 'weights', 'engine', 'room', 'quota', 'refused', 'deadline',"
-            " 'drivers', 'scale')",
+            "trouble in ('image', 'configuration', 'weights', 'engine', 'silent', 'room', 'quota', 'refused',"
+            " 'deadline', 'drivers', 'scale')",
             "trouble_known",
         )
     )

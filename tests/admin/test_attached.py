@@ -137,3 +137,19 @@ def test_a_password_in_the_url_is_refused_without_being_repeated(office: Office)
     with pytest.raises(ApiRefused, match="must not hold a password") as refused:
         office.api.post("/admin/v1/fleet/replicas", body)
     assert "geheim" not in refused.value.message
+
+
+def test_what_a_driver_says_of_a_clusters_pods_is_for_operators_alone(office: Office) -> None:
+    said = "engine: ImagePullBackOff: cr.metax-tech.com/vllm: not found"
+    with office.database.superuser() as connection:
+        row = "insert into engine_pods values (%s, 'stuck', 'image', %s, '2026-11-30 07:31+01', null, now())"
+        connection.execute(row, (EMBEDDING, said))
+        connection.execute("insert into cluster_contact values (1, '2026-11-30 07:40+01', 'refused')")
+    report = office.api.get("/admin/v1/fleet")
+    (pods,) = report["pods"]
+    assert (pods["model"], pods["state"], pods["trouble"], pods["said"]) == (EMBEDDING, "stuck", "image", said)
+    assert pods["since"] == "2026-11-30T06:31:00Z"
+    assert report["cluster_away_since"] == "2026-11-30T06:40:00Z"
+    with office.database.superuser() as connection:
+        connection.execute("delete from engine_pods")
+        connection.execute("delete from cluster_contact")

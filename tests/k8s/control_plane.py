@@ -171,8 +171,8 @@ class GivenCluster(ControlPlane):
 
 
 @contextmanager
-def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
-    """A control plane for the length of the block."""
+def running(binaries: Path, folder: Path, features: tuple[str, ...] = ()) -> Iterator[ControlPlane]:
+    """A control plane for the length of the block. `features`: gates that were closed in 1.20 and are open since."""
     token = secrets.token_urlsafe(18)
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -196,6 +196,8 @@ def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
         "--allow-privileged",  # as kubeadm has it
         "--disable-admission-plugins=ServiceAccount",  # a controller would make the accounts it asks for
     ]
+    if features and _is_old(binaries / "kube-apiserver"):
+        server.append(_gates(features))
     with ExitStack() as stack:
         for command in (etcd, server):
             log = stack.enter_context((folder / f"{Path(command[0]).name}.log").open("wb"))
@@ -211,7 +213,7 @@ def running(binaries: Path, folder: Path) -> Iterator[ControlPlane]:
 
 
 @contextmanager
-def controlled(binaries: Path, plane: ControlPlane) -> Iterator[None]:
+def controlled(binaries: Path, plane: ControlPlane, features: tuple[str, ...] = ()) -> Iterator[None]:
     """Its controllers and its scheduler, for the length of the block."""
     folder = plane.kubeconfig.parent
     options = {
@@ -220,11 +222,8 @@ def controlled(binaries: Path, plane: ControlPlane) -> Iterator[None]:
     }
     with ExitStack() as stack:
         for name, its_own in options.items():
-            said = subprocess.run(
-                [str(binaries / name), "--version"], capture_output=True, text=True, check=True
-            ).stdout
-            if int(said.split(".")[1]) < 24:  # older ones have an insecure port, open by default
-                its_own.append("--port=0")
+            if _is_old(binaries / name):  # those have an insecure port, open by default
+                its_own.extend(["--port=0", *([_gates(features)] if features else [])])
             log = stack.enter_context((folder / f"{name}.log").open("wb"))
             command = [str(binaries / name), f"--kubeconfig={plane.kubeconfig}", "--leader-elect=false"]
             process = subprocess.Popen(
@@ -233,3 +232,12 @@ def controlled(binaries: Path, plane: ControlPlane) -> Iterator[None]:
             stack.callback(process.wait, timeout=20)
             stack.callback(process.terminate)
         yield
+
+
+def _is_old(binary: Path) -> bool:
+    said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True).stdout
+    return int(said.split(".")[1]) < 24
+
+
+def _gates(features: tuple[str, ...]) -> str:
+    return f"--feature-gates={','.join(f'{name}=true' for name in features)}"

@@ -31,7 +31,7 @@ RIGHTS = {
     ("code", "engines", "pods"): {"list"},
     ("code", "engines", "deployments.apps/scale"): {"update"},
     ("code", "engines", "horizontalpodautoscalers.autoscaling"): {"list"},
-    ("code", "engines", "scaledobjects.keda.sh"): {"list"},
+    ("code", "engines", "scaledobjects.keda.sh"): {"list", "patch"},
     ("code", "training", "jobs.batch"): {"create", "get", "delete"},
     ("code", "training", "pods"): {"list"},
     ("code", "*", "namespaces"): {"get", "list", "patch", "create", "delete"},

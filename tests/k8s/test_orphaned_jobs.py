@@ -67,7 +67,7 @@ def test_jobs_of_runs_that_are_over_are_removed_and_no_others(
             with location.tick("orphaned_jobs") as said:
                 return str(said.skip_message)
 
-        assert ticks_after(590, over) == "Jobs removed: none."
+        assert ticks_after(60, over) == "Jobs removed: none."
         assert ticks_after(610, over) == f"Jobs removed: dagster-run-{over}."
         assert ticks_after(610, over) == "Jobs removed: none."
     left = plane.succeed("kubectl", "get", "jobs", "--namespace", "runs", "--output", "name").split()

@@ -17,7 +17,8 @@ import orjson
 from studio import clock
 from tests.serving.gateway_process import CHAT
 
-ROUNDS = int(os.environ.get("STUDIO_CHAOS_ROUNDS", "5"))
+SMALL = 5
+ROUNDS = int(os.environ.get("STUDIO_CHAOS_ROUNDS", SMALL))
 SEED = int(os.environ.get("STUDIO_CHAOS_SEED") or random.randrange(1 << 30))
 CLIENTS = 16
 

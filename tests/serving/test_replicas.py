@@ -20,13 +20,14 @@ from studio.db.fleet import Replica
 from studio.db.sessions import unit_of_work
 from tests.server import free_port
 from tests.serving import ledger
+from tests.serving.aborting_engine import aborting_engine
 from tests.serving.conftest import House
 from tests.serving.gateway_process import CHAT, GatewayProcess, attach, wait_until
 from tests.stub_engine import StubEngine
 
 DYING, FULL, WAKING = "qwen3-32b", "qwen2.5-vl-7b", "deepseek-v2-236b"
 SLEEPING, LEFT, DRAINED = "baichuan2-13b-chat", "qwen2-vl-72b", "codellama-13b"
-CLOSED = "qwen2.5-vl-7b-fast"
+CLOSED, ABORTED = "qwen2.5-vl-7b-fast", "qwen3-32b-fast"
 
 
 def ask(api: httpx.Client, model: str, *, wait: str | None = None, max_tokens: int = 1) -> httpx.Response:
@@ -126,6 +127,26 @@ def test_an_engine_of_a_cluster_is_closed_at_night_starts_in_the_morning_and_say
     assert "registry.example" not in api.get("/v1/models").text
     fleet("insert into cluster_contact values (1, now() - interval '10 minutes', 'refused')")
     wait_until(lambda: "has not been heard of" in api.get(f"/v1/models/{CLOSED}").json()["state_reason"])
+
+
+def test_what_an_ending_engine_gives_up_before_its_first_token_is_asked_of_another(
+    api: httpx.Client, house: House
+) -> None:
+    with aborting_engine() as url:
+        ending = attach(house.operator, url, ABORTED)
+        wait_until(lambda: "No replica" in ask(api, ABORTED).json()["error"]["message"])  # it is the only one
+        with StubEngine() as engine:
+            attach(house.operator, engine.url, ABORTED)
+            wait_until(lambda: ask(api, ABORTED).status_code == 200)
+            for _ in range(6):
+                answer = ask(api, ABORTED).json()
+                assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 1)
+                body = {"model": ABORTED, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+                streamed = api.post("/v1/chat/completions", json=body | {"stream": True}, timeout=30).text
+                assert '"abort"' not in streamed
+                assert streamed.count('"content":"word ') == 2
+            with unit_of_work(house.operator) as session:
+                session.execute(update(Replica).where(Replica.id == ending).values(state="stopped"))
 
 
 def test_a_full_engine_refuses_early_and_says_when_to_come_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 
@@ -12,6 +13,7 @@ from serving.fleet import states
 from serving.fleet.hours import Hours
 from serving.fleet.view import Fleet, Pods, Replica, Variant
 from studio import ids
+from studio.cluster.pods import Kind
 from studio.db.fleet import AWAY_PATIENCE
 from tests.serving.test_calendar import OFFICE, berlin
 from tests.serving.test_wire import BASE, NOW
@@ -66,10 +68,15 @@ def test_where_our_driver_sees_the_pods_its_word_counts() -> None:
     assert states.state(fleet(OPEN, pods=pods("in order")), OPEN, late, SILENT) == "unreachable"
     assert states.state(fleet(OPEN, pods=pods("stuck", "image")), OPEN, NOW, SILENT) == "unreachable"
     assert states.state(fleet(OPEN, pods=pods("stuck", "image")), OPEN, NOW) == "warm"  # the old pod still answers
+    # It is up, and the driver's requests are not answered.
+    assert states.state(fleet(OPEN, pods=pods("stuck", "silent")), OPEN, NOW) == "unreachable"
+    assert states.ready_at(fleet(OPEN, pods=pods("stuck", "silent")), OPEN, NOW) is None
 
 
 @pytest.mark.parametrize("trouble", sorted(states._WORDS))
 def test_each_trouble_of_the_driver_has_plain_words(trouble: str) -> None:
+    assert trouble in get_args(Kind)
+    assert len(get_args(Kind)) == len(states._WORDS)
     stuck = fleet(OPEN, pods=pods("stuck", trouble))
     assert states.reason(stuck, OPEN, NOW) == states._WORDS[trouble]
     assert states.reason(fleet(OPEN, pods=pods("starting", trouble)), OPEN, NOW) is None  # it may yet pass

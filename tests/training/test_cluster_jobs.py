@@ -37,8 +37,8 @@ from tests.training.desk import Desk, push_weights
 from training import jobs
 from training import run as fine_tune_run
 from training.adapter_check import stored_tensor_shapes, tensor_shapes
-from training.cluster import ClusterTrainers
-from training.job_manifest import FINE_TUNE_LABEL, StoreAccess, job_name
+from training.cluster import ClusterTrainers, waits_for
+from training.job_manifest import FINE_TUNE_LABEL, QUEUE_LABEL, StoreAccess, job_name
 from training.jobs import HoldLost
 from training.progress import ProgressLog
 from training.run import Outcome, Workshop, run_fine_tune
@@ -403,6 +403,14 @@ def test_a_quota_below_what_is_wanted_is_told_and_waited_for(plane: ControlPlane
     node.trains()
     node.ends(pod, 0)
     assert run.ends().ending == "succeeded"
+
+
+def test_a_job_that_somebody_holds_says_whom_it_waits_for() -> None:
+    """The server of these tests is older than `suspend`, and Kueue is on none."""
+    held = {"metadata": {"labels": {QUEUE_LABEL: "fine-tunes"}}, "spec": {"suspend": True}}
+    assert waits_for(held, []) == "The Job waits in Kueue's queue 'fine-tunes'"
+    assert waits_for(held | {"metadata": {}}, []) == "The Job is suspended: somebody has to resume it"
+    assert waits_for(held | {"spec": {"suspend": False}}, []) == ""
 
 
 def test_the_shapes_of_a_stored_base_are_those_of_its_folder(desk: Desk, store: ObjectStore, tmp_path: Path) -> None:
