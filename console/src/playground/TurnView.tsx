@@ -75,7 +75,7 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
           ) : null}
           <div data-testid="answer" data-copied className="min-h-6">
             {turn.text === "" ? (
-              turn.state === "running" && turn.calls.length === 0 ? (
+              turn.state === "running" && turn.ttftMs === null ? (
                 <Thinking />
               ) : null
             ) : isRaw || isLong ? (

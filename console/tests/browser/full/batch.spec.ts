@@ -98,7 +98,7 @@ test("prompts over two models become a table, a file and a batch job", async ({ 
   await expect(page.getByTestId("job-quote")).toContainText(/24 lines, 1 job, at most €\d/);
   await page.getByRole("button", { name: "Get a binding price" }).click();
   await expect(page.getByTestId("order")).toContainText(
-    /^smollm2-135m-instruct at most €\d+\.\d\d, binding for 24 hours$/,
+    /^smollm2-135m-instruct at most €\d+\.\d\d, binding for 24 hours Ready/,
   );
   // The first answer is lost on its way. Pressing again makes no second job.
   await page.route(

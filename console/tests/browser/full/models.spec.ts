@@ -29,9 +29,9 @@ test("models are narrowed, compared and tried, and the address keeps what was as
   await page.getByLabel("Tier").selectOption("fast");
   await expect(page).toHaveURL(/tier=fast.*sort=ttft/);
   expect((await names())[0]).toBe("SmolLM2-135M-Instruct");
-  await page.getByLabel("First token").selectOption("200");
+  await page.getByLabel(/^First token/).selectOption("200");
   await expect(rows).toHaveCount(1);
-  await page.getByLabel("First token").selectOption("");
+  await page.getByLabel(/^First token/).selectOption("");
   await page.getByLabel("Context").selectOption("131072");
   for (const context of await rows.getByText(/^Context/).all())
     await expect(context.locator("..")).toContainText(/1[3-9]\d,\d{3}|[2-9]\d\d,\d{3}/);
@@ -97,7 +97,6 @@ test("a long list stays quick, an empty one says so", async ({ page }) => {
 });
 
 test("a model that is stuck says why, a closed one when it opens and answers", async ({ page }) => {
-  const tier = page.getByRole("region", { name: "Baichuan2-13B-Chat, Base" });
   await knock("stick");
   await isInState(page, SLEEPER, "unreachable");
   for (const [locale, why] of [
@@ -111,10 +110,20 @@ test("a model that is stuck says why, a closed one when it opens and answers", a
   await page.goto("/en/models#baichuan2-13b-chat");
   await isAccessible(page);
   await shot(page, "models-stuck", false);
-  await knock("close");
-  await isInState(page, SLEEPER, "cold");
-  await expect(tier).toContainText(/(Opens .*|Asleep), answers in about \d+/, { timeout: 20_000 });
   await knock("wake");
+  // No model of this stage belongs to a site with hours, so these are put into the answer on the way.
+  await page.route("**/v1/catalog", async (route) => {
+    const catalog = await (await route.fetch()).json();
+    const tiers: { id: string }[] = catalog.models.flatMap((model: { tiers: { id: string }[] }) => model.tiers);
+    const opens_at = new Date(Date.parse(catalog.read_at) + 7_200_000).toISOString();
+    for (const tier of tiers.filter((one) => one.id === SLEEPER))
+      Object.assign(tier, { state: "cold", state_reason: null, opens_at, eta_seconds: 7_500 });
+    await route.fulfill({ json: catalog });
+  });
+  await page.reload();
+  await expect(page.getByRole("region", { name: "Baichuan2-13B-Chat, Base" })).toContainText(
+    /Opens .+, answers in about 2 hr/,
+  );
 });
 
 test("a gateway that is slow is said to be, where room is kept for it", async ({ page }) => {
