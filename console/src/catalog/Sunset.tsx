@@ -4,7 +4,7 @@ import { useFormatter, useTranslations } from "next-intl";
 
 /** That a model goes out of service, and when. `day`: a civil day. */
 export function Sunset({ day }: { day: string }) {
-  const t = useTranslations("Models");
+  const t = useTranslations("Catalog");
   const format = useFormatter();
   const instant = new Date(`${day}T12:00:00Z`);
   return (
