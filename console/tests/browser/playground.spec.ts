@@ -97,6 +97,7 @@ test.describe("an answer without its closing count", () => {
     await page.getByLabel(prompt).press("Enter");
     await expect(page.getByTestId("answer")).toContainText("word word word");
     // The meter goes while the answer does: tokens and cost grow, and say that they are no final figures.
+    // biome-ignore lint/performance/useDomNodeTextContent: its parts stand apart only as they are laid out
     const figure = async (name: RegExp) => Number(name.exec(await page.getByRole("article").innerText())?.[1] ?? "-1");
     const [written, cost] = [/out\s+≈ (\d+)/, /cost\s+≈ €([\d.]+)/];
     const before = [await figure(written), await figure(cost)] as const;

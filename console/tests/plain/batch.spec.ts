@@ -2,7 +2,15 @@ import { expect, test } from "@playwright/test";
 import { plain } from "../../src/playground/asking";
 import { billedOf, chargedBy } from "../../src/playground/batch/charges";
 import { jsonl, records } from "../../src/playground/batch/exports";
-import { askedIn, emptyTest, isStale, requestOf, type Test, wayOf, withoutResults } from "../../src/playground/batch/test";
+import {
+  askedIn,
+  emptyTest,
+  isStale,
+  requestOf,
+  type Test,
+  wayOf,
+  withoutResults,
+} from "../../src/playground/batch/test";
 import { newTurn } from "../../src/playground/conversation";
 import { unset } from "../../src/playground/parameters";
 
