@@ -6,7 +6,7 @@ quotes are of a whole month, so they stand on the invoice only. Fine-tunes and s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -49,21 +49,28 @@ def usage_costs(
     model: str | None = None,
     key: UUID | None = None,
     tag: str | None = None,
+    requests: Collection[UUID] | None = None,
 ) -> list[GroupCost]:
-    """The requests of the UTC days [start, end), with the tenant's own eyes (`tenant_scope`), too."""
+    """The requests of the UTC days [start, end), with the tenant's own eyes (`tenant_scope`), too.
+
+    `requests`: only these, by their events' ids.
+    """
     parameters = {"tenant_id": tenant_id, "start": start, "end": end, "model": model, "key": key, "tag": tag}
-    rows = session.execute(_statement(dimensions), parameters).mappings()
+    if requests is not None:
+        parameters["requests"] = list(requests)
+    rows = session.execute(_statement(dimensions, are_named=requests is not None), parameters).mappings()
     return [
         GroupCost(tuple(row[name] for name in dimensions), row["currency"], row["amount"], int(row["unpriced"]))
         for row in rows
     ]
 
 
-def _statement(dimensions: Sequence[Dimension]) -> Any:
+def _statement(dimensions: Sequence[Dimension], *, are_named: bool = False) -> Any:
     """Groups take the place of seals: events of one group are added, then priced."""
     columns = [_COLUMNS[name] for name in dimensions]
     rank = f"dense_rank() over (order by {', '.join(columns)})" if columns else "1"
     named = "".join(f", {column} as by_{name}" for name, column in zip(dimensions, columns, strict=True))
+    named_only = "and e.id = any(cast(:requests as uuid[]))" if are_named else ""
     shown = "".join(f"g.by_{name} as {name}, " for name in dimensions)
     return text(f"""
         with sealed as (
@@ -74,6 +81,7 @@ def _statement(dimensions: Sequence[Dimension]) -> Any:
               and (cast(:model as text) is null or e.variant_id = :model)
               and (cast(:key as uuid) is null or e.api_key_id = :key)
               and (cast(:tag as text) is null or e.tag = :tag)
+              {named_only}
         ), kept as (
             select s.* from sealed s where not is_discarded(s.id, s.tenant_id)
         ), groups as (

@@ -49,6 +49,7 @@ from serving.routes import (
     pages,
     payment_webhooks,
     quotes,
+    receipt_sums,
     receipts,
     responses,
     slo,
@@ -73,8 +74,8 @@ from studio.settings import settings
 TENANT_ROUTES = (
     *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
-    *(usage, storage, organization, receipts, slo, limits, budgets, idempotency, cache, keys, isolation, pages),
-    comparisons,
+    *(usage, storage, organization, receipts, receipt_sums, slo, limits, budgets),
+    *(idempotency, cache, keys, isolation, pages, comparisons),
 )
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

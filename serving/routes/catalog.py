@@ -78,6 +78,7 @@ class CatalogTier(BaseModel):
     context_tokens: int
     max_output_tokens: int | None
     state: VariantState
+    state_reason: str | None  # why it does not answer, in plain words, where its cluster says so
     is_open: bool
     eta_seconds: int | None  # until it answers: 0 when warm, null when nothing will wake it
     usual_warmup_seconds: int  # from the decision to start it to its first answer, as measured here lately
@@ -178,6 +179,7 @@ def _tier(fleet: Fleet, variant: Variant, now: datetime, health: Health, speed: 
         context_tokens=variant.context_tokens,
         max_output_tokens=variant.max_output_tokens,
         state=as_sold.state,
+        state_reason=as_sold.state_reason,
         is_open=variant.deployed and hours.decide(variant.running, hours_now).is_open,
         eta_seconds=as_sold.eta_seconds,
         usual_warmup_seconds=round(variant.expected_warmup.total_seconds()),

@@ -1,7 +1,8 @@
 """An engine that answers with what it was asked, whole: for answers that no stub would think of, such as hostile ones.
 
 It speaks as much of vLLM's chat stream as the gateway reads. A word is a token. Offered a tool, it calls the first with
-what it was asked; asked for the probabilities of tokens, it is sure of each; asked for `endless`, it never ends.
+what it was asked; asked for the probabilities of tokens, it is sure of each; asked for `endless`, it never ends. Of
+several answers each but the first says its number.
 """
 
 from __future__ import annotations
@@ -49,19 +50,23 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     usage = {"prompt_tokens": len(text.split()), "completion_tokens": 0, "total_tokens": 0}
     chunk = {"id": "chatcmpl-echo", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
-    for number, delta in enumerate(_deltas(asked), 1):
-        usage = usage | {"completion_tokens": number, "total_tokens": usage["prompt_tokens"] + number}
-        probable = {"content": [{"token": delta.get("content", ""), "logprob": 0.0, "bytes": None, "top_logprobs": []}]}
-        logprobs = probable if asked.get("logprobs") else None
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
-        await response.write(b"data: " + orjson.dumps(chunk | {"choices": [choice], "usage": usage}) + b"\n\n")
-    finish = {
-        "index": 0,
-        "delta": {},
-        "logprobs": None,
-        "finish_reason": "tool_calls" if asked.get("tools") else "stop",
-    }
-    await response.write(b"data: " + orjson.dumps(chunk | {"choices": [finish], "usage": usage}) + b"\n\n")
+    written = 0
+    for index in range(asked.get("n") or 1):
+        # As in vLLM a running count is of one answer, and only the closing one of all.
+        running = usage
+        for number, delta in enumerate(_deltas(asked), 1):
+            if index and delta.get("content"):
+                delta["content"] += f", number {index + 1}"
+            running = usage | {"completion_tokens": number, "total_tokens": usage["prompt_tokens"] + number}
+            one = {"token": delta.get("content", ""), "logprob": 0.0, "bytes": None, "top_logprobs": []}
+            logprobs = {"content": [one]} if asked.get("logprobs") else None
+            choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+            await response.write(b"data: " + orjson.dumps(chunk | {"choices": [choice], "usage": running}) + b"\n\n")
+        written += running["completion_tokens"]
+        reason = "tool_calls" if asked.get("tools") else "stop"
+        finish = {"index": index, "delta": {}, "logprobs": None, "finish_reason": reason}
+        await response.write(b"data: " + orjson.dumps(chunk | {"choices": [finish], "usage": running}) + b"\n\n")
+    usage |= {"completion_tokens": written, "total_tokens": usage["prompt_tokens"] + written}
     await response.write(b"data: " + orjson.dumps(chunk | {"choices": [], "usage": usage}) + b"\n\n")
     await response.write(b"data: [DONE]\n\n")
     return response

@@ -136,6 +136,8 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
         def become(state: str, url: str = stub.url) -> None:
             # What a node agent says of its replicas.
             with house.database.superuser() as connection:
+                for told in ("engine_pods", "desired_replicas"):
+                    connection.execute(f"delete from {told} where variant_id = %s", [SLEEPER])
                 connection.execute(
                     "update replicas set state = %s, url = %s, created_at = now(),"
                     " ready_at = case %s when 'ready' then now() end where id = %s",
@@ -144,6 +146,19 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
                 # A stopped one is the fleet's own, which starts it again; all others here are attached and no site's.
                 connection.execute(
                     "update model_variants set deployed = %s where id = %s", [state == "stopped", SLEEPER]
+                )
+
+        def stick() -> None:
+            # What the driver of a cluster says of pods that cannot start.
+            become("ready", NOBODY)
+            with house.database.superuser() as connection:
+                connection.execute(
+                    "insert into desired_replicas values (%s, 1, 'opens', now()) on conflict do nothing", [SLEEPER]
+                )
+                connection.execute(
+                    "insert into engine_pods values (%s, 'stuck', 'image', 'ErrImagePull', now(), now(), now())"
+                    " on conflict do nothing",
+                    [SLEEPER],
                 )
 
         def link() -> str:
@@ -169,6 +184,7 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
                 " where id = %s",
                 [CHAT_FAST],
             )
+            connection.execute("update models set sunset_on = '2027-03-31' where id = %s", [SEER])
 
         def reprice() -> None:
             # What the synchronisation of the catalog does with a new entry of a price list.
@@ -188,6 +204,7 @@ def staged(house: House, objects: EmbeddedObjectStore, folder: Path) -> Iterator
             "/wake": lambda: become("ready"),
             "/close": lambda: become("stopped"),
             "/vanish": lambda: become("ready", NOBODY),
+            "/stick": stick,
             "/kill": gateway.kill,
             "/start": gateway.start,
             "/drain": workers.start,

@@ -50,7 +50,9 @@ def test_it_says_what_the_list_for_callers_says(stranger: httpx.Client, api: htt
     tiers = tiers_of(stranger)
     for model in api.get("/v1/models").json()["data"]:
         tier = tiers[model["id"]]
-        for field in ("state", "prices_per_million_tokens", "opens_at", "context_tokens", "max_output_tokens"):
+        for field in ("state", "state_reason", "prices_per_million_tokens", "opens_at"):
+            assert tier[field] == model[field], field
+        for field in ("context_tokens", "max_output_tokens"):
             assert tier[field] == model[field], field
         for field in ("name", "task", "vision", "licence", "notice", "shutdown_date"):
             assert tier["model"][field] == model[field], field

@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 from billing import price_book
 from billing.tiers import Tier
+from studio import ids
 from studio.db.invoices import RatedLine
 from studio.settings import REPOSITORY
 from studio.tenants import create_key
@@ -115,6 +116,26 @@ def test_usage_shows_what_its_receipts_come_to(desk: Desk) -> None:
     assert (Decimal(fast["costs"][0]["amount"]), fast["costs"][0]["unpriced_tokens"]) == (quick + one_more, 3)
     assert usage(costs="false", group_by="")[0]["costs"] is None
     assert usage(start="2026-03-01", end="2026-03-02") == []
+
+
+def test_several_come_to_what_their_receipts_say_together(desk: Desk) -> None:
+    def asked(ids: list[str], of: str = "kunde") -> httpx.Response:
+        headers = {"authorization": f"Bearer {desk.keys[of]}"}
+        return httpx.post(f"{desk.url}/v1/receipts/sum", json={"request_ids": ids}, headers=headers)
+
+    named = [f"req_{desk.requests[name].hex}" for name in ("own", "fast", "reused", "nothing", "own")]
+    lost = f"req_{ids.uuid7_of(MIDNIGHT, b'lost').hex}"
+    found = asked([*named, lost]).json()
+    amount = sum(Decimal(desk.document(name)["amount"]) for name in ("own", "fast", "reused"))
+    assert (found["requests"], found["known"]) == (5, 4)
+    assert [(cost["currency"], Decimal(cost["amount"])) for cost in found["costs"]] == [("EUR", amount)]
+    assert found["costs"][0]["unpriced_tokens"] == 0
+    assert asked(named, of="nachbar").json() == {"object": "receipt.sum", "requests": 4, "known": 0, "costs": []}
+    assert asked(named, of="inference only").status_code == 403
+    far = f"req_{ids.uuid7_of(MIDNIGHT + timedelta(days=40), b'far').hex}"
+    for bad in (["req_nonsense"], [f"req_{'f' * 32}"], [*named, far], []):
+        refused = asked(bad)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "request_ids"), refused.text
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,8 @@ def test_an_engine_of_a_cluster_is_closed_at_night_starts_in_the_morning_and_say
     wait_until(lambda: ask(api, CLOSED).status_code == 503 and state(api, CLOSED) == ("unreachable", None))
     shown = api.get(f"/v1/models/{CLOSED}").json()
     assert shown["state_reason"] == "Its image cannot be pulled."
+    tiers = [tier for model in api.get("/v1/catalog").json()["models"] for tier in model["tiers"]]
+    assert [tier["state_reason"] for tier in tiers if tier["id"] == CLOSED] == ["Its image cannot be pulled."]
     assert ": its image cannot be pulled. Try again" in ask(api, CLOSED).json()["error"]["message"]
     assert "registry.example" not in api.get("/v1/models").text
     fleet("insert into cluster_contact values (1, now() - interval '10 minutes', 'refused')")

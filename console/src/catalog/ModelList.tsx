@@ -3,6 +3,7 @@
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { type ReactNode, useEffect, useState } from "react";
 import { byReadiness, useCatalog } from "@/api/catalog";
+import { Slow } from "@/frame/Slow";
 import { money } from "@/money";
 import { CurrencySwitch, useCurrency } from "./currency";
 import {
@@ -46,7 +47,7 @@ export function ModelList() {
   const ask = (change: Partial<Filters>) => setChosen({ ...filters, ...change });
 
   const all = catalog.data ? byReadiness(catalog.data.models) : [];
-  const shown = sorted(matching(all, filters, currency), filters.sort, currency);
+  const shown = sorted(matching(all, filters, currency), filters, currency);
   return (
     <div>
       <search className="flex flex-wrap items-end gap-3">
@@ -107,7 +108,11 @@ export function ModelList() {
         <CurrencySwitch />
       </search>
       <p aria-live="polite" className="mt-5 mb-3 min-h-5 text-[0.8125rem] text-muted">
-        {catalog.data ? `${t("count", { shown: shown.length, all: all.length })} ${c("perMillion")}` : ""}
+        {catalog.data ? (
+          `${t("count", { shown: shown.length, all: all.length })} ${c("perMillion")}`
+        ) : (
+          <Slow query={catalog} />
+        )}
       </p>
       <Trouble query={catalog} />
       {catalog.data ? (

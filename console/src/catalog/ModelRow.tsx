@@ -13,6 +13,7 @@ import { noticeNamed } from "./notices";
 import { Target } from "./Price";
 import { Speed } from "./Speed";
 import { State } from "./State";
+import { Sunset } from "./Sunset";
 import { WeekStrip } from "./WeekStrip";
 
 type Properties = { model: CatalogModel; catalog: Catalog; currency: Currency };
@@ -45,6 +46,7 @@ export function ModelRow({ model, catalog, currency }: Properties) {
               {model.publisher} · {c(`tasks.${model.task}`)}
               {model.vision ? ` · ${c("vision")}` : ""}
             </p>
+            {model.shutdown_date ? <Sunset day={model.shutdown_date} /> : null}
             <Collapsible.Trigger
               className="button-quiet mt-3 min-h-8 text-[0.8125rem]"
               aria-label={t("detailsOf", { name: model.name })}
@@ -161,11 +163,6 @@ function Details({ model, catalog }: { model: CatalogModel; catalog: Catalog }) 
             {model.licence}
           </a>
         </p>
-        {model.shutdown_date ? (
-          <p className="mt-2 text-warn">
-            {t("sunset", { day: format.dateTime(new Date(`${model.shutdown_date}T12:00:00Z`), { dateStyle: "long" }) })}
-          </p>
-        ) : null}
       </div>
       <div className="min-w-0">
         <h3 className="mb-3 font-semibold">{t("quickStart")}</h3>

@@ -4,6 +4,7 @@ import { useLocale, useTranslations } from "next-intl";
 import { type CatalogModel, type Tier, useCatalog } from "@/api/catalog";
 import { duration } from "@/time";
 import { useInstants } from "./instants";
+import { reasonOf } from "./reasons";
 
 const tones: Record<Tier["state"], string> = {
   warm: "bg-ok",
@@ -19,7 +20,27 @@ export function State({ tier, now }: { tier: Tier; now: string }) {
   return (
     <span className="inline-flex items-baseline gap-2">
       <span className={`size-2.5 shrink-0 rounded-full ${tones[tier.state]}`} aria-hidden="true" />
-      <span>{words(tier, now)}</span>
+      <span>
+        {words(tier, now)}
+        <Why tier={tier} now={now} />
+      </span>
+    </span>
+  );
+}
+
+/** Why it does not answer, where its cluster says so. */
+export function Why({ tier, now }: { tier: Tier; now: string }) {
+  const t = useTranslations("Catalog");
+  const instants = useInstants();
+  if (tier.state_reason === null) return null;
+  const reason = reasonOf(tier.state_reason);
+  return (
+    <span data-testid="why" className="block text-[0.8125rem] text-muted" lang={reason ? undefined : "en"}>
+      {reason === null
+        ? tier.state_reason
+        : reason.name === "away"
+          ? t("why.away", { time: instants(reason.since, now, tier.week?.time_zone) })
+          : t(`why.${reason.name}`)}
     </span>
   );
 }
@@ -36,7 +57,7 @@ export function ModelState({ id }: { id: string }) {
 export function States({ model, now }: { model: CatalogModel; now: string }) {
   const t = useTranslations("Catalog");
   const words = useStateWords();
-  const said = new Set(model.tiers.map((tier) => words(tier, now)));
+  const said = new Set(model.tiers.map((tier) => `${words(tier, now)} ${tier.state_reason ?? ""}`));
   const shown = said.size === 1 ? model.tiers.slice(0, 1) : model.tiers;
   return shown.map((tier) => (
     <span key={tier.id} className="block">

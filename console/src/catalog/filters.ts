@@ -84,9 +84,9 @@ function fits(tier: Tier, filters: Filters, currency: Currency): boolean {
   );
 }
 
-/** The best tier first; what is not measured or not priced comes last, and equals stay as they were. */
-export function sorted(models: CatalogModel[], order: string, currency: Currency): CatalogModel[] {
-  const rank = orders.find((one) => one === order);
+/** By the best of those tiers that are what was asked for. What is not measured or not priced comes last; equals stay as they were. */
+export function sorted(models: CatalogModel[], filters: Filters, currency: Currency): CatalogModel[] {
+  const rank = orders.find((one) => one === filters.sort);
   if (!rank) return models;
   const of = (tier: Tier) => {
     const prices = tier.prices_per_million_tokens[currency];
@@ -94,6 +94,7 @@ export function sorted(models: CatalogModel[], order: string, currency: Currency
     if (rank === "rate") return -(tier.speed?.tokens_per_second_p50 ?? Number.NEGATIVE_INFINITY);
     return Number(prices?.completion ?? prices?.embedding ?? Number.POSITIVE_INFINITY); // to compare, not to reckon
   };
-  const best = (model: CatalogModel) => Math.min(...model.tiers.map(of));
+  const best = (model: CatalogModel) =>
+    Math.min(...model.tiers.filter((tier) => fits(tier, filters, currency)).map(of));
   return [...models].sort((a, b) => (best(a) === best(b) ? 0 : best(a) - best(b)));
 }

@@ -4,6 +4,9 @@ export type Language = "curl" | "python" | "javascript";
 export const languages: readonly Language[] = ["curl", "python", "javascript"];
 export const languageNames: Record<Language, string> = { curl: "curl", python: "Python", javascript: "JavaScript" };
 
+// What vLLM takes and the client library for Python has no name for.
+const engines = ["top_k", "min_p", "repetition_penalty"];
+
 export type Body = { model: string; [field: string]: unknown };
 
 /** `body` is what is sent; the path follows from it: `input` is for embeddings, `prompt` for completions. */
@@ -20,7 +23,11 @@ export function sample(language: Language, api: string, body: Body): string {
   }
   if (language === "python") {
     const streams = body.stream === true;
-    const fields = Object.entries(body).map(([name, value]) => `    ${name}=${python(value, 1)},\n`);
+    const all = Object.entries(body);
+    const extra = Object.fromEntries(all.filter(([name]) => engines.includes(name)));
+    const named = all.filter(([name]) => !engines.includes(name));
+    if (Object.keys(extra).length) named.push(["extra_body", extra]);
+    const fields = named.map(([name, value]) => `    ${name}=${python(value, 1)},\n`);
     const rest = streams
       ? 'for chunk in stream:\n    for choice in chunk.choices:\n        print(choice.delta.content or "", end="")'
       : kind === "embeddings"

@@ -1,6 +1,7 @@
 "use client";
 
 import { useTranslations } from "next-intl";
+import { ModelState } from "@/catalog/State";
 import { GatewaySays, type Said } from "@/frame/GatewaySays";
 import { letters, type Verdict } from "./blind";
 import type { Reveal, Round } from "./session";
@@ -52,7 +53,7 @@ export function BlindBar({ round, reveal, count, canVote, trouble, vote }: Prope
         <p aria-live="polite" data-testid="reveal">
           {reveal.models.map((model, place) => (
             <span key={model} className="mr-3 inline-block">
-              {letters[place]}: <code className="font-mono">{model}</code>
+              {letters[place]}: <code className="font-mono">{model}</code> <ModelState id={model} />
               {reveal.verdict === letters[place] ? ` (${t("yours")})` : ""}
             </span>
           ))}

@@ -2,7 +2,7 @@
 
 import { Progress } from "@base-ui/react/progress";
 import { useLocale, useTranslations } from "next-intl";
-import { useStateWords } from "@/catalog/State";
+import { useStateWords, Why } from "@/catalog/State";
 import { duration } from "@/time";
 import type { Offer } from "./offers";
 
@@ -36,6 +36,7 @@ export function ColdBanner({ offer, now, alternative, cancel, use }: Properties)
         {eta === null
           ? t("cold.unknown")
           : t("cold.eta", { time: duration(locale, eta), usual: duration(locale, usual) })}
+        <Why tier={tier} now={now} />
       </p>
       <Progress.Root
         value={done === null ? null : Math.round(done * 100)}

@@ -5,9 +5,11 @@ import { useEffect, useRef } from "react";
 import { useCurrency } from "@/catalog/currency";
 import { Price, Target } from "@/catalog/Price";
 import { State, useStateWords } from "@/catalog/State";
+import { Sunset } from "@/catalog/Sunset";
 import { isAlias, type letters } from "./blind";
 import { ColdBanner } from "./ColdBanner";
 import { type Column, versionAt } from "./columns";
+import { HeldBanner } from "./HeldBanner";
 import type { Offer } from "./offers";
 import { type TurnActions, TurnView } from "./TurnView";
 
@@ -107,6 +109,7 @@ export function ColumnView(properties: Properties) {
                     <Price tier={offer.tier} currency={currency} />
                   </span>
                   <Target tier={offer.tier} />
+                  {offer.sunset ? <Sunset day={offer.sunset} /> : null}
                 </>
               ) : null}
             </span>
@@ -143,6 +146,8 @@ export function ColumnView(properties: Properties) {
               cancel={cancel}
               use={use}
             />
+          ) : last?.state === "waiting" && last.held ? (
+            <HeldBanner held={last.held} cancel={cancel} />
           ) : null}
         </div>
       </div>

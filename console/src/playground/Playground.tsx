@@ -14,9 +14,9 @@ import { begin, isAlias, letters, uncovered, type Verdict, vote } from "./blind"
 import { ColumnView } from "./ColumnView";
 import { Composer } from "./Composer";
 import { askedAnew, type Column, emptyColumn, mapTurns, switched, withTurn } from "./columns";
-import { newTurn, type Turn } from "./conversation";
+import { newTurn, preferring, type Turn } from "./conversation";
 import { useOffers } from "./offers";
-import { bodyOf, isGood, type Parameters } from "./parameters";
+import { bodyOf, isGood, type Name } from "./parameters";
 import type { Asked } from "./receipts";
 import { Settings } from "./Settings";
 import type { Session } from "./session";
@@ -90,7 +90,7 @@ export function Playground() {
   const isBusy =
     isBeginning || session.columns.some((column) => ["running", "waiting"].includes(column.turns.at(-1)?.state ?? ""));
   const areGood =
-    Object.entries(session.parameters).every(([name, text]) => isGood(name as keyof Parameters, text)) &&
+    Object.entries(session.parameters).every(([name, text]) => isGood(name as Name, text)) &&
     toolsOf(session.tools) !== null &&
     responseFormatOf(session.format) !== null;
   const canSend = key !== "" && !isBusy && areGood && usual !== "" && session.draft.trim() !== "";
@@ -200,6 +200,8 @@ export function Playground() {
           ),
         ),
       showReceipt: setReceiptOf,
+      prefer: (turn, at) =>
+        changeColumn(place, (column) => mapTurns(column, (one) => (one.id === turn.id ? preferring(one, at) : one))),
       settle: (turn, settled) =>
         changeColumn(place, (column) => mapTurns(column, (one) => (one.id === turn.id ? { ...one, settled } : one))),
       apiKey: key,

@@ -2,6 +2,7 @@
 
 import { useLocale, useTranslations } from "next-intl";
 import { Refusal } from "@/api/refusal";
+import { ModelState } from "@/catalog/State";
 import { GatewaySays } from "@/frame/GatewaySays";
 import { type Asked, amountOf, type Receipt, useReceipt } from "./receipts";
 import Sheet from "./Sheet";
@@ -14,7 +15,10 @@ export default function ReceiptDialog({ asked, apiKey, close }: Properties) {
   const { data, error, standing, ask, isFetching } = useReceipt(asked.requestId, apiKey, asked.endedAt, !asked.isFree);
   return (
     <Sheet title={t("title")} close={close}>
-      <p className="mb-4 font-mono text-[0.8125rem] wrap-anywhere text-muted">{asked.requestId}</p>
+      <p className="font-mono text-[0.8125rem] wrap-anywhere text-muted">{asked.requestId}</p>
+      <p className="mb-4 text-[0.875rem]">
+        <span className="font-mono">{asked.model}</span> <ModelState id={asked.model} />
+      </p>
       {asked.isFree ? (
         <div data-testid="receipt-free">
           <p className="text-[1.125rem] font-semibold">{t("notCharged")}</p>

@@ -1,23 +1,45 @@
 "use client";
 
 import { useTranslations } from "next-intl";
-import { type Asking, type Format, formatKinds, responseFormatOf, schemaExample, toolExample, toolsOf } from "./asking";
+import {
+  type Asking,
+  type Format,
+  FUNCTION,
+  formatKinds,
+  responseFormatOf,
+  schemaExample,
+  type Tool,
+  toolChoiceOf,
+  toolChoices,
+  toolExample,
+  toolsOf,
+} from "./asking";
+import type { Parameters } from "./parameters";
 
-type Properties = { tools: string; format: Format; change: (part: Partial<Asking>) => void };
+type Properties = { asking: Asking; change: (part: Partial<Asking>) => void };
 
 /** Functions that the model may call, and the form of its answer. Both are checked before anything is sent. */
-export function Structure({ tools, format, change }: Properties) {
+export function Structure({ asking, change }: Properties) {
+  const { tools, format } = asking;
   const t = useTranslations("Setup");
+  const known = toolsOf(tools);
   return (
     <>
       <JsonField
         label={t("tools")}
         help={t("toolsHelp")}
-        error={toolsOf(tools) === null ? t("badTools") : null}
+        error={known === null ? t("badTools") : null}
         value={tools}
         example={toolExample}
         change={(text) => change({ tools: text })}
       />
+      {known?.length ? (
+        <ToolUse
+          tools={known}
+          parameters={asking.parameters}
+          change={(part) => change({ parameters: { ...asking.parameters, ...part } })}
+        />
+      ) : null}
       <div>
         <label className="flex items-center gap-2">
           <span className="flex-1 font-semibold">{t("format")}</span>
@@ -45,6 +67,57 @@ export function Structure({ tools, format, change }: Properties) {
           change={(schema) => change({ format: { ...format, schema } })}
         />
       ) : null}
+    </>
+  );
+}
+
+type Use = { tools: Tool[]; parameters: Parameters; change: (part: Partial<Parameters>) => void };
+
+/** Whether and how the functions are called. Asked only where there are some. */
+function ToolUse({ tools, parameters, change }: Use) {
+  const t = useTranslations("Setup");
+  const p = useTranslations("Playground");
+  const { tool_choice: choice, parallel_tool_calls: parallel } = parameters;
+  return (
+    <>
+      <div>
+        <label className="flex items-center gap-2">
+          <span className="flex-1 font-semibold">{t("toolChoice")}</span>
+          <select
+            className="field min-h-8 max-w-40"
+            value={toolChoiceOf(choice, tools) === undefined ? "" : choice}
+            onChange={(event) => change({ tool_choice: event.target.value })}
+          >
+            <option value="">{p("default")}</option>
+            {toolChoices.map((one) => (
+              <option key={one} value={one}>
+                {t(`toolChoices.${one}`)}
+              </option>
+            ))}
+            {tools.map(({ function: { name } }) => (
+              <option key={name} value={FUNCTION + name}>
+                {t("onlyTool", { name })}
+              </option>
+            ))}
+          </select>
+        </label>
+        <p className="mt-0.5 text-muted">{t("toolChoiceHelp")}</p>
+      </div>
+      <div>
+        <label className="flex items-center gap-2">
+          <span className="flex-1 font-semibold">{t("parallel")}</span>
+          <select
+            className="field min-h-8"
+            value={parallel}
+            onChange={(event) => change({ parallel_tool_calls: event.target.value })}
+          >
+            <option value="">{p("default")}</option>
+            <option value="true">{t("several")}</option>
+            <option value="false">{t("oneByOne")}</option>
+          </select>
+        </label>
+        <p className="mt-0.5 text-muted">{t("parallelHelp")}</p>
+      </div>
     </>
   );
 }

@@ -12,9 +12,11 @@ import type { ToolResult, Turn } from "./conversation";
 import { FaultView } from "./FaultView";
 import { LongText } from "./LongText";
 import { Meter } from "./Meter";
+import { Others } from "./Others";
 import { Question } from "./Question";
 import { type Asked, askedOf, type Settled } from "./receipts";
 import { editOf, givenFor } from "./session";
+import { Thinking } from "./Thinking";
 
 const Markdown = dynamic(() => import("./Markdown"), { ssr: false });
 const Likelihoods = dynamic(() => import("./Likelihoods"), { ssr: false });
@@ -27,6 +29,7 @@ export type TurnActions = {
   answer: (turn: Turn, results: ToolResult[]) => void;
   switchVersion: (turn: Turn, by: 1 | -1) => void;
   showReceipt: (asked: Asked) => void;
+  prefer: (turn: Turn, at: number) => void;
   settle: (turn: Turn, settled: Settled) => void;
   apiKey: string; // in whose name the ledger is asked
   unsent: Record<string, string>;
@@ -72,7 +75,9 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
           ) : null}
           <div data-testid="answer" data-copied className="min-h-6">
             {turn.text === "" ? (
-              <span className="text-muted">{turn.state === "running" ? t("thinking") : ""}</span>
+              turn.state === "running" && turn.ttftMs === null ? (
+                <Thinking />
+              ) : null
             ) : isRaw || isLong ? (
               <LongText text={turn.text} />
             ) : (
@@ -86,6 +91,14 @@ export function TurnView({ turn, version, prices, isLast, isBusy, actions }: Pro
               given={(call) => actions.unsent[givenFor(turn, call)] ?? ""}
               give={(call, content) => actions.type(givenFor(turn, call), content)}
               answer={(results) => actions.answer(turn, results)}
+            />
+          ) : null}
+          {turn.others.length ? (
+            <Others
+              others={turn.others}
+              isGrowing={turn.state === "running"}
+              isRaw={isRaw}
+              prefer={isOver && isLast && !isBusy ? (at) => actions.prefer(turn, at) : null}
             />
           ) : null}
           {turn.likelihoods.length && isOver ? <Likelihoods likelihoods={turn.likelihoods} /> : null}

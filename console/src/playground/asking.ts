@@ -8,7 +8,7 @@ export const formatKinds = ["text", "json_object", "json_schema"] as const;
 
 export const plain: Format = { kind: "text", schema: "" };
 
-type Tool = { type: "function"; function: { name: string } };
+export type Tool = { type: "function"; function: { name: string } };
 
 /** The functions that a model may call. An empty text is none; null for what cannot be sent. */
 export function toolsOf(text: string): Tool[] | null {
@@ -21,6 +21,17 @@ export function toolsOf(text: string): Tool[] | null {
     typeof one.function.name === "string" &&
     /^[\w-]{1,64}$/.test(one.function.name);
   return Array.isArray(tools) && tools.length > 0 && tools.every(isTool) ? (tools as Tool[]) : null;
+}
+
+export const toolChoices = ["auto", "none", "required"] as const;
+export const FUNCTION = "function "; // before the name of the one function that is to be called
+
+/** OpenAI's `tool_choice`. Undefined where nothing is chosen, or what is chosen is no tool any more. */
+export function toolChoiceOf(choice: string, tools: Tool[]): string | object | undefined {
+  if (tools.length === 0) return undefined;
+  if (!choice.startsWith(FUNCTION)) return toolChoices.find((one) => one === choice);
+  const name = choice.slice(FUNCTION.length);
+  return tools.some((tool) => tool.function.name === name) ? { type: "function", function: { name } } : undefined;
 }
 
 /** OpenAI's `response_format`. Undefined for plain text, null for a schema that cannot be sent. */

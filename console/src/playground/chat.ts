@@ -7,15 +7,15 @@ import { eventsOf } from "./sse";
 /** A token with its probability, and what else it might have been. */
 export type Likelihood = { token: string; chance: number; others: { token: string; chance: number }[] };
 
-/** What arrives of an answer. */
+/** What arrives of an answer. `choice`: of which one, where several were asked for. */
 export type Piece =
   | { kind: "began"; requestId: string | null }
   | { kind: "model"; model: string }
-  | { kind: "text"; text: string }
-  | { kind: "thought"; text: string }
-  | { kind: "call"; index: number; id: string; name: string; arguments: string }
+  | { kind: "text"; choice: number; text: string }
+  | { kind: "thought"; choice: number; text: string }
+  | { kind: "call"; choice: number; index: number; id: string; name: string; arguments: string }
   | { kind: "likelihoods"; likelihoods: Likelihood[] }
-  | { kind: "usage"; usage: Usage }
+  | { kind: "usage"; choice: number | null; usage: Usage } // a running count is of one choice, the closing one of all
   | { kind: "finish"; reason: string; stopReason: string | null };
 
 type Logprob = { token: string; logprob: number };
@@ -23,6 +23,7 @@ type Logprob = { token: string; logprob: number };
 type Chunk = {
   model?: string;
   choices?: {
+    index?: number;
     delta?: {
       content?: string | null;
       reasoning_content?: string | null;
@@ -68,24 +69,26 @@ export async function* chat(body: Body, key: string, signal: AbortSignal): Async
       model = chunk.model;
       yield { kind: "model", model };
     }
-    const choice = chunk.choices?.[0];
-    const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
-    if (thought) yield { kind: "thought", text: thought };
-    if (choice?.delta?.content) yield { kind: "text", text: choice.delta.content };
-    for (const call of choice?.delta?.tool_calls ?? []) {
+    const one = chunk.choices?.[0];
+    const choice = one?.index ?? 0;
+    const thought = one?.delta?.reasoning_content ?? one?.delta?.reasoning;
+    if (thought) yield { kind: "thought", choice, text: thought };
+    if (one?.delta?.content) yield { kind: "text", choice, text: one.delta.content };
+    for (const call of one?.delta?.tool_calls ?? []) {
       const { name = "", arguments: text = "" } = call.function ?? {};
-      yield { kind: "call", index: call.index, id: call.id ?? "", name, arguments: text };
+      yield { kind: "call", choice, index: call.index, id: call.id ?? "", name, arguments: text };
     }
-    if (choice?.logprobs?.content?.length) {
-      yield { kind: "likelihoods", likelihoods: choice.logprobs.content.map(likelihoodOf) };
+    if (choice === 0 && one?.logprobs?.content?.length) {
+      yield { kind: "likelihoods", likelihoods: one.logprobs.content.map(likelihoodOf) };
     }
-    if (choice?.finish_reason) {
-      const stopReason = typeof choice.stop_reason === "string" ? choice.stop_reason : null;
-      yield { kind: "finish", reason: choice.finish_reason, stopReason };
+    if (choice === 0 && one?.finish_reason) {
+      const stopReason = typeof one.stop_reason === "string" ? one.stop_reason : null;
+      yield { kind: "finish", reason: one.finish_reason, stopReason };
     }
     if (chunk.usage) {
       const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details: details } = chunk.usage;
-      yield { kind: "usage", usage: { prompt, completion, cached: details?.cached_tokens ?? 0 } };
+      const usage = { prompt, completion, cached: details?.cached_tokens ?? 0 };
+      yield { kind: "usage", choice: one ? choice : null, usage };
     }
   }
 }

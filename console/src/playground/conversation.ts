@@ -15,6 +15,12 @@ export type Fault = {
   retryAfterSeconds: number | null;
 };
 
+/** What was refused before anything began and passes by itself: until when (ms) it is waited for, and why. */
+export type Held = { until: number; message: string; code: string | null };
+
+/** One of several answers. */
+export type Choice = { text: string; thought: string; calls: ToolCall[] };
+
 export type ToolCall = { id: string; name: string; arguments: string };
 export type ToolResult = { id: string; content: string };
 
@@ -31,6 +37,7 @@ export type Turn = {
   text: string;
   thought: string;
   calls: ToolCall[];
+  others: Choice[]; // where several answers were asked for: all but the first
   likelihoods: Likelihood[];
   state: "waiting" | "running" | "done" | "stopped" | "failed";
   model: string | null; // the one that says it answered
@@ -41,6 +48,7 @@ export type Turn = {
   tokensPerSecond: number | null;
   finish: string | null;
   fault: Fault | null;
+  held: Held | null;
   settled: Settled | null; // by the ledger
 };
 
@@ -58,6 +66,7 @@ export const newTurn = (prompt: string, asked: string, state: Turn["state"]): Tu
   text: "",
   thought: "",
   calls: [],
+  others: [],
   likelihoods: [],
   state,
   model: null,
@@ -68,6 +77,7 @@ export const newTurn = (prompt: string, asked: string, state: Turn["state"]): Tu
   tokensPerSecond: null,
   finish: null,
   fault: null,
+  held: null,
   settled: null,
 });
 
@@ -96,6 +106,7 @@ export async function run(turn: Turn, body: Body, key: string, signal: AbortSign
     else requestAnimationFrame(flush);
   };
   const began = performance.now();
+  const written: number[] = []; // tokens, by choice
   let first: number | null = null;
   report({ ...now });
   const abort = new AbortController(); // ours; the caller's ends it, too
@@ -107,9 +118,10 @@ export async function run(turn: Turn, body: Body, key: string, signal: AbortSign
       const at = performance.now();
       if (piece.kind === "began") now.requestId = piece.requestId;
       if (piece.kind === "model") now.model = piece.model;
-      if (piece.kind === "text") now.text += piece.text;
-      if (piece.kind === "thought") now.thought += piece.text;
-      if (piece.kind === "call") now.calls = withCall(now.calls, piece);
+      if (piece.kind === "text" || piece.kind === "thought" || piece.kind === "call") {
+        if (piece.choice === 0) Object.assign(now, grown(now, piece));
+        else now.others = withOther(now.others, piece.choice - 1, piece);
+      }
       if (piece.kind === "likelihoods") {
         now.likelihoods = [...now.likelihoods, ...piece.likelihoods].slice(0, MOST_LIKELIHOODS);
       }
@@ -122,13 +134,15 @@ export async function run(turn: Turn, body: Body, key: string, signal: AbortSign
       }
       if (piece.kind === "usage") {
         // A running count knows nothing of the cache; the closing one comes after the last choice and knows it all.
-        now.isFinal = now.finish !== null;
-        now.usage = piece.usage;
+        now.isFinal = piece.choice === null;
+        if (piece.choice !== null) written[piece.choice] = piece.usage.completion;
+        const completion = piece.choice === null ? piece.usage.completion : written.reduce((all, one) => all + one, 0);
+        now.usage = { ...piece.usage, completion };
         const seconds = first === null ? 0 : (at - first) / 1_000;
-        if (!now.isFinal && seconds > 0.05) now.tokensPerSecond = (piece.usage.completion - 1) / seconds;
+        if (!now.isFinal && seconds > 0.05) now.tokensPerSecond = (completion - 1) / seconds;
       }
       soon();
-      if (now.text.length + now.thought.length > MOST_CHARACTERS) {
+      if (lengthOf(now) > MOST_CHARACTERS) {
         now.finish = "endless";
         leave();
         break;
@@ -161,6 +175,32 @@ function faultOf(error: unknown, turn: Turn): Fault {
   }
   const kind = error instanceof StreamCut || turn.requestId !== null ? "cut" : "network";
   return { kind, message: "", code: null, requestId: turn.requestId, isFree: false, retryAfterSeconds: null };
+}
+
+type Growth = { kind: "text" | "thought"; text: string } | (ToolCall & { kind: "call"; index: number });
+
+function grown({ text, thought, calls }: Choice, piece: Growth): Choice {
+  if (piece.kind === "call") return { text, thought, calls: withCall(calls, piece) };
+  if (piece.kind === "text") return { text: text + piece.text, thought, calls };
+  return { text, thought: thought + piece.text, calls };
+}
+
+function withOther(others: Choice[], at: number, piece: Growth): Choice[] {
+  const all = Array.from({ length: Math.max(others.length, at + 1) }, (_, place) => others[place] ?? noChoice);
+  return all.map((one, place) => (place === at ? grown(one, piece) : one));
+}
+
+const noChoice: Choice = { text: "", thought: "", calls: [] };
+
+const lengthOf = (turn: Turn) =>
+  [turn, ...turn.others].reduce((sum, { text, thought }) => sum + text.length + thought.length, 0);
+
+/** The same with one of the others as the answer that the conversation goes on from. Probabilities were of the first. */
+export function preferring(turn: Turn, at: number): Turn {
+  const chosen = turn.others[at];
+  if (!chosen) return turn;
+  const first = { text: turn.text, thought: turn.thought, calls: turn.calls };
+  return { ...turn, ...chosen, likelihoods: [], others: turn.others.map((one, place) => (place === at ? first : one)) };
 }
 
 /** Calls come in pieces: the first names the function, all others continue its arguments. */

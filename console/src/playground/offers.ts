@@ -6,7 +6,7 @@ import type { components } from "@/api/schema";
 type Model = components["schemas"]["Model"];
 
 /** What can be chatted with: the catalog's tiers, and the fine-tuned models of whose key it is. */
-export type Offer = { name: string; tier: Tier; vision: boolean };
+export type Offer = { name: string; tier: Tier; vision: boolean; sunset: string | null };
 
 export function useOffers(key: string, isWaiting: boolean) {
   const catalog = useCatalog(isWaiting ? 1 : 5);
@@ -18,7 +18,9 @@ export function useOffers(key: string, isWaiting: boolean) {
   });
   const offers: Offer[] = byReadiness(catalog.data?.models ?? [])
     .filter((model) => model.task === "chat")
-    .flatMap((model) => model.tiers.map((tier) => ({ name: model.name, tier, vision: model.vision })));
+    .flatMap((model) =>
+      model.tiers.map((tier) => ({ name: model.name, tier, vision: model.vision, sunset: model.shutdown_date })),
+    );
   const tuned = (own.data?.data ?? []).filter((model) => model.parent !== null && model.task === "chat");
   for (const model of tuned) {
     const base = offers.find((offer) => offer.tier.id === model.parent);

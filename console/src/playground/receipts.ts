@@ -8,12 +8,14 @@ import type { Turn } from "./conversation";
 
 export type Receipt = components["schemas"]["Receipt"];
 
-/** Of which request: its id, when it ended (ms), and whether it was refused before anything began. */
-export type Asked = { requestId: string; endedAt: number; isFree: boolean };
+/** Of which request: its id, when it ended (ms), whether it was refused before anything began, and whom it asked. */
+export type Asked = { requestId: string; endedAt: number; isFree: boolean; model: string };
 
 export function askedOf(turn: Turn | undefined): Asked | null {
   const requestId = turn?.requestId ?? turn?.fault?.requestId;
-  return requestId ? { requestId, endedAt: turn?.endedAt ?? 0, isFree: turn?.fault?.isFree ?? false } : null;
+  return requestId
+    ? { requestId, endedAt: turn?.endedAt ?? 0, isFree: turn?.fault?.isFree ?? false, model: turn?.asked ?? "" }
+    : null;
 }
 
 /** What the ledger has said of an answer, kept with it. The amount is exact and net; no currency: it was not charged. */

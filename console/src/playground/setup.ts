@@ -1,7 +1,7 @@
 import { type Asking, formatKinds, isObject, jsonOf, plain } from "./asking";
 import { emptyColumn } from "./columns";
 import { newTurn } from "./conversation";
-import { type Parameters, unset } from "./parameters";
+import { type Name, type Parameters, unset } from "./parameters";
 import type { Session } from "./session";
 
 /** What a preset keeps and a link carries: how one asks and whom, never what was said. */
@@ -10,6 +10,7 @@ export type Said = { draft: string; columns: { prompt: string; text: string }[][
 export type Shared = { setup: Setup; said: Said | null };
 
 const MOST_TEXT = 100_000;
+const MOST_PARAMETER = 4_000;
 const MOST_MODELS = 4;
 export const MOST_LINK = 60_000; // characters; programs that pass links on cut longer ones
 
@@ -27,14 +28,14 @@ export function setupFrom(value: unknown): Setup | null {
   if (!isObject(value) || !Array.isArray(value.models)) return null;
   const models = value.models.slice(0, MOST_MODELS).map((one) => text(one, 256));
   const given = isObject(value.parameters) ? value.parameters : {};
-  const names = Object.keys(unset) as (keyof Parameters)[];
+  const names = Object.keys(unset) as Name[];
   const format = isObject(value.format) ? value.format : {};
   const kind = formatKinds.find((one) => one === format.kind) ?? plain.kind;
   return {
     models: models.length ? models : [""],
     isBlind: value.isBlind === true && models.length > 1,
     system: text(value.system),
-    parameters: Object.fromEntries(names.map((name) => [name, text(given[name], 200)])) as Parameters,
+    parameters: Object.fromEntries(names.map((name) => [name, text(given[name], MOST_PARAMETER)])) as Parameters,
     tools: text(value.tools),
     format: { kind, schema: text(format.schema) },
   };

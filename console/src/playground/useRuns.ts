@@ -1,9 +1,16 @@
-import { type Dispatch, type SetStateAction, useCallback, useEffect, useRef } from "react";
+import { type Dispatch, type SetStateAction, useCallback, useEffect, useRef, useState } from "react";
 import { isAlias } from "./blind";
-import { newTurn, run, type Turn } from "./conversation";
+import { type Fault, newTurn, run, type Turn } from "./conversation";
 import type { Offer } from "./offers";
 import { bodyOf } from "./parameters";
 import type { Session } from "./session";
+
+/** What passes by itself, and says when: a limit that is reached, a gateway with too much to do. */
+export const PASSES: readonly (string | null)[] = ["rate_limit_exceeded", "server_is_overloaded"];
+
+/** Until when (ms) a refusal is waited for. Null: it is said and is the reader's. What had begun is never sent again. */
+const passesAt = ({ code, isFree, retryAfterSeconds: seconds }: Fault): number | null =>
+  isFree && seconds !== null && PASSES.includes(code) ? Date.now() + seconds * 1_000 : null;
 
 /**
  * Sends what waits as soon as its model is warm, and writes down what comes. A model that was asleep although the catalog
@@ -20,6 +27,7 @@ export function useRuns(
   const asleepAt = useRef(new Map<string, number>());
   const { dataUpdatedAt: readAt, refetch } = catalog;
   const running = useRef(new Map<string, AbortController>());
+  const [heldUntil, setHeldUntil] = useState(0); // ms; what was held no longer than that may go
 
   const report = useCallback(
     (turn: Turn) =>
@@ -39,11 +47,12 @@ export function useRuns(
       const turn = column.turns.at(-1);
       if (turn?.state !== "waiting" || coldFor(turn) !== undefined || running.current.has(turn.id)) continue;
       if ((asleepAt.current.get(turn.id) ?? 0) >= readAt) continue;
+      if (turn.held && turn.held.until > heldUntil) continue;
       const abort = new AbortController();
       running.current.set(turn.id, abort);
       // What was said in another round was said by another model, or told who it was.
       const before = column.turns.slice(0, -1).filter((one) => one.round === turn.round);
-      const question = { ...turn, text: "" };
+      const question = { ...turn, text: "", held: null };
       run(question, bodyOf(turn.asked, session, [...before, question]), key, abort.signal, (one) => {
         // Gone cold between the look and the request: it waits as if it had been cold before.
         const isAsleep = one.fault?.code === "model_asleep" && !isElsewhere(turn);
@@ -51,10 +60,23 @@ export function useRuns(
           asleepAt.current.set(turn.id, Date.now());
           refetch();
         }
-        report(isAsleep ? askedAgain(turn) : one);
+        const until = one.fault && passesAt(one.fault);
+        if (isAsleep) report(askedAgain(turn));
+        else if (one.fault && until) {
+          const { message, code } = one.fault;
+          report({ ...askedAgain(turn), held: { until, message, code } });
+        } else report(one);
       }).finally(() => running.current.delete(turn.id));
     }
-  }, [session, key, coldFor, isElsewhere, report, readAt, refetch]);
+  }, [session, key, coldFor, isElsewhere, report, readAt, refetch, heldUntil]);
+
+  const held = session.columns.map((column) => column.turns.at(-1)?.held?.until ?? 0);
+  const next = Math.min(...held.filter((until) => until > heldUntil));
+  useEffect(() => {
+    if (next === Number.POSITIVE_INFINITY) return;
+    const timer = setTimeout(() => setHeldUntil(next), Math.max(0, next - Date.now()));
+    return () => clearTimeout(timer);
+  }, [next]);
 
   // Who leaves the page for another of the console stops what runs: nobody would see it.
   useEffect(() => {

@@ -1,4 +1,5 @@
 import { useFormatter, useTranslations } from "next-intl";
+import { ModelState } from "@/catalog/State";
 import { byModel, type Figure, type Objective, objectives } from "./slo";
 
 /** One row for each model. What nobody measured says so; a target that was missed is said in words, not by colour alone. */
@@ -24,7 +25,10 @@ export function Figures({ figures }: { figures: Figure[] | undefined }) {
           {byModel(figures).map(([model, of]) => (
             <tr key={model} className="border-t border-hairline first:border-t-0 align-top">
               <th scope="row" className="px-5 py-3 font-medium wrap-anywhere">
-                {model}
+                {model}{" "}
+                <span className="block min-h-5 font-normal">
+                  <ModelState id={model} />
+                </span>
               </th>
               {objectives.map((objective) => (
                 <td key={objective} className="px-3 py-3">

@@ -16,7 +16,7 @@ export const CHAT = "smollm2-135m-instruct";
 
 /** What only the house can do, such as to let a model warm up. */
 export async function knock(
-  door: "sleep" | "wake" | "close" | "vanish" | "kill" | "start" | "expire" | "drain" | "reprice" | "link",
+  door: "sleep" | "wake" | "close" | "vanish" | "stick" | "kill" | "start" | "expire" | "drain" | "reprice" | "link",
 ) {
   const answer = await fetch(`${process.env.CONSOLE_DOORS}/${door}`, { method: "POST" });
   expect(answer.status).toBe(200);

@@ -20,8 +20,21 @@ test("an answer streams with its meter, and the cost is what the list says", asy
   await enter(page, `/en/playground?model=${CHAT}`);
   await expect(page.getByText("accepted")).toBeVisible();
   await page.getByLabel("Longest answer").fill("20");
+  await page.getByText("More parameters").click();
+  await page.getByLabel("Top k").fill("40");
+  await page.getByLabel("Stop at").fill("THE END\nno more");
   await page.getByLabel(prompt).fill("Hello there");
+  const sent = page.waitForRequest("**/v1/chat/completions");
   await page.getByLabel(prompt).press("Enter");
+  expect((await sent).postDataJSON()).toEqual({
+    model: CHAT,
+    messages: [{ role: "user", content: "Hello there" }],
+    max_tokens: 20,
+    top_k: 40,
+    stop: ["THE END", "no more"],
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+  });
   const turn = page.getByRole("article");
   await expect(turn.getByTestId("answer")).toContainText("word word");
   await expect(turn.getByText("The answer reached its longest length.")).toBeVisible();
@@ -83,6 +96,17 @@ test.describe("an answer without its closing count", () => {
     await page.getByLabel(prompt).fill("Tell me a long story");
     await page.getByLabel(prompt).press("Enter");
     await expect(page.getByTestId("answer")).toContainText("word word word");
+    // The meter goes while the answer does: tokens and cost grow, and say that they are no final figures.
+    // biome-ignore lint/performance/useDomNodeTextContent: its parts stand apart only as they are laid out
+    const figure = async (name: RegExp) => Number(name.exec(await page.getByRole("article").innerText())?.[1] ?? "-1");
+    const [written, cost] = [/out\s+≈ (\d+)/, /cost\s+≈ €([\d.]+)/];
+    const before = [await figure(written), await figure(cost)] as const;
+    expect(before[0]).toBeGreaterThan(0);
+    await expect(async () => {
+      expect(await figure(written)).toBeGreaterThan(before[0] + 5);
+      expect(await figure(cost)).toBeGreaterThan(before[1]);
+      expect(await figure(/tokens\/s\s+(\d+)/)).toBeGreaterThan(0);
+    }).toPass();
     await page.getByRole("button", { name: "Stop", exact: true }).click();
     await expect(page.getByText("Stopped. What was produced until then is charged.")).toBeVisible();
     await expect(page.getByTestId("cost")).toContainText("≈ €");
@@ -220,6 +244,15 @@ test("what a model writes cannot run, load, reach out or break the page", async 
   expect(links).toEqual([["https://evil.example/page", "noopener noreferrer nofollow ugc"]]);
   await expect(answer.getByRole("link")).toContainText("(evil.example)");
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+  // Thousands of blocks, of which only those near the view are laid out.
+  const [all = 0, laidOut = 0] = await answer
+    .locator("p")
+    .evaluateAll((blocks) => [
+      blocks.length,
+      blocks.filter((one) => one.checkVisibility({ contentVisibilityAuto: true })).length,
+    ]);
+  expect(all).toBeGreaterThan(2_000);
+  expect(laidOut).toBeLessThan(300);
 });
 
 test.describe("a gateway that dies", () => {

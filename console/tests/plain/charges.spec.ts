@@ -19,7 +19,7 @@ test("a missing receipt proves nothing before the books can know", () => {
 test("a refusal before the answer is known to be free, one within it is not", () => {
   const fault = { kind: "refused" as const, message: "", code: null, requestId: "req_1", retryAfterSeconds: null };
   const refused = { ...newTurn("", "m", "failed"), fault: { ...fault, isFree: true } };
-  expect(askedOf(refused)).toEqual({ requestId: "req_1", endedAt: 0, isFree: true });
+  expect(askedOf(refused)).toEqual({ requestId: "req_1", endedAt: 0, isFree: true, model: "m" });
   expect(askedOf({ ...refused, requestId: "req_1", fault: { ...fault, isFree: false } })?.isFree).toBe(false);
   expect(askedOf(newTurn("", "m", "waiting"))).toBeNull();
 });

@@ -8,6 +8,7 @@ const tier = (part: Partial<Tier>): Tier => ({
   context_tokens: 32_768,
   max_output_tokens: null,
   state: "warm",
+  state_reason: null,
   is_open: true,
   eta_seconds: 0,
   usual_warmup_seconds: 60,
@@ -66,6 +67,21 @@ test("a price limit is none in another currency, and none is offered that is not
 });
 
 test("an order puts the best first and what is unknown last", () => {
-  expect(sorted(models, "ttft", "EUR").map((one) => one.id)).toEqual(["awake-fast", "plain", "sleepy-fast", "dear"]);
-  expect(sorted(models, "price", "CNY").at(-1)?.id).toBe("dear");
+  const by = (sort: string, currency: "EUR" | "CNY" = "EUR") =>
+    sorted(models, { ...everything, sort }, currency).map((one) => one.id);
+  expect(by("ttft")).toEqual(["awake-fast", "plain", "sleepy-fast", "dear"]);
+  expect(by("price", "CNY").at(-1)).toBe("dear");
+});
+
+test("an order goes by those tiers that are asked for, not by others of the same model", () => {
+  const quick = model("quick-base", [
+    tier({ speed: { ...speed, ttft_ms_p50: 10 } }),
+    tier({ tier: "fast", speed: { ...speed, ttft_ms_p50: 200 } }),
+  ]);
+  const all = [quick, ...models.slice(0, 2)];
+  const by = (asked: object) =>
+    sorted(matching(all, { ...everything, ...asked }, "EUR"), { ...everything, ...asked }, "EUR").map((one) => one.id);
+  expect(by({ sort: "ttft" })[0]).toBe("quick-base");
+  expect(by({ sort: "ttft", tier: "fast" })).toEqual(["awake-fast", "quick-base", "sleepy-fast"]);
+  expect(by({ sort: "ttft", state: "warm" })).toEqual(["quick-base", "awake-fast", "sleepy-fast"]);
 });

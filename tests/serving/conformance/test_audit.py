@@ -42,6 +42,7 @@ OPERATIONS = {
     "POST /v1/batches": ["batch.create"],
     "POST /v1/batches/{batch_id}/cancel": ["batch.cancel"],
     "POST /v1/quotes": ["quote.create"],
+    "POST /v1/receipts/sum": "a reading, whose question is too long for an address",
     "POST /v1/fine_tuning/jobs": ["fine_tune.create"],
     "POST /v1/fine_tuning/jobs/{id}/cancel": ["fine_tune.cancel"],
     "DELETE /v1/models/{id}": ["model.delete"],

@@ -49,6 +49,7 @@ def _tokens(tour: Tour) -> None:
     tour.ask("GET /v1/limits/explain/{request_id}", refused, by="slow")
     billed = {"request_id": _chat(tour, "all").headers["x-request-id"]}
     tour.ask("GET /v1/receipts/{request_id}", billed, until=True)
+    tour.ask("POST /v1/receipts/sum", json={"request_ids": [billed["request_id"]]})
 
 
 def _chat(tour: Tour, by: str) -> httpx.Response:

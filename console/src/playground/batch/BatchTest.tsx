@@ -12,9 +12,9 @@ import { mostCost, sum } from "./estimate";
 import { csv, jsonl, type PricesOf, records } from "./exports";
 import { Jobs } from "./Jobs";
 import { MOST_ROWS, promptsOf } from "./prompts";
-import { ResultTable } from "./ResultTable";
+import { filters, ResultTable, type Shown } from "./ResultTable";
 import { Source } from "./Source";
-import { cellOf, requestOf, USUAL_MOST_TOKENS } from "./test";
+import { cellOf, isStale, requestOf, USUAL_MOST_TOKENS, wayOf, withoutResults } from "./test";
 import { useTest } from "./useTest";
 
 const MOST_MODELS = 4;
@@ -37,7 +37,7 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
   const locale = useLocale();
   const currency = useCurrency();
   const { test, setTest, kept, isRunning, start, stop } = useTest(apiKey);
-  const [shown, setShown] = useState<"all" | "different" | "failed">("all");
+  const [shown, setShown] = useState<Shown>("all");
   const named = models.join();
   const chosen = useMemo(
     () => (test.models.length ? test.models : [...new Set(named.split(","))].filter(Boolean)),
@@ -60,8 +60,10 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
   const isTooMany = rows.length > MOST_ROWS;
   const hasResults = Object.keys(test.cells).length > 0;
   const left = rows.flatMap((_, place) => chosen.filter((model) => test.cells[cellOf(place, model)]?.state !== "done"));
-  const canRun =
-    apiKey !== "" && areGood && rows.length > 0 && chosen.length > 0 && left.length > 0 && !isTooMany && !cold.length;
+  const way = useMemo(() => wayOf(asking), [asking]);
+  const stale = rows.flatMap((_, place) => chosen.filter((model) => isStale(test, cellOf(place, model), way)));
+  const canAsk = apiKey !== "" && areGood && rows.length > 0 && chosen.length > 0 && !isTooMany && !cold.length;
+  const canRun = canAsk && left.length > 0;
   const hint = lacks
     ? p(lacks)
     : !areGood
@@ -89,7 +91,7 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
             count={rows.length}
             faults={faults}
             isLocked={isRunning}
-            change={(source, name) => setTest((old) => ({ ...old, source, name, cells: {} }))}
+            change={(source, name) => setTest((old) => ({ ...withoutResults(old), source, name }))}
           />
           <div className="space-y-4">
             <fieldset disabled={isRunning}>
@@ -126,17 +128,13 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
                   type="button"
                   className="button-primary"
                   disabled={!canRun}
-                  onClick={() => start(asking, rows, chosen)}
+                  onClick={() => start(asking, rows, chosen, false)}
                 >
                   {!hasResults ? t("run") : left.length ? t("runRest", { count: left.length }) : t("allDone")}
                 </button>
               )}
               {hasResults && !isRunning ? (
-                <button
-                  type="button"
-                  className="button-quiet min-h-10"
-                  onClick={() => setTest((old) => ({ ...old, cells: {} }))}
-                >
+                <button type="button" className="button-quiet min-h-10" onClick={() => setTest(withoutResults)}>
                   {t("clearResults")}
                 </button>
               ) : null}
@@ -151,11 +149,27 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
             {t(`kept.${kept}`)}
           </p>
         )}
+        {stale.length && !isRunning ? (
+          <div
+            role="status"
+            className="flex flex-wrap items-center gap-x-4 gap-y-2 rounded-md border border-warn bg-warn-soft px-4 py-2.5 text-[0.875rem]"
+          >
+            <p className="mr-auto">{t("areStale", { count: stale.length })}</p>
+            <button
+              type="button"
+              className="button-quiet min-h-8"
+              disabled={!canAsk}
+              onClick={() => start(asking, rows, chosen, true)}
+            >
+              {t("runStale", { count: stale.length })}
+            </button>
+          </div>
+        ) : null}
         {hasResults ? (
           <section aria-label={t("results")} className="space-y-3">
             <div className="flex flex-wrap items-center gap-2">
               <h2 className="mr-auto font-semibold">{t("results")}</h2>
-              {(["all", "different", "failed"] as const).map((one) => (
+              {filters.map((one) => (
                 <button
                   key={one}
                   type="button"
@@ -185,9 +199,11 @@ export default function BatchTest({ apiKey, lacks, asking, offers, now, models, 
               test={{ ...test, models: chosen }}
               rows={rows}
               shown={shown}
+              way={way}
               pricesOf={pricesOf}
               currency={currency}
               apiKey={apiKey}
+              isRunning={isRunning}
             />
           </section>
         ) : null}

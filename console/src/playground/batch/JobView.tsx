@@ -7,6 +7,7 @@ import { useState } from "react";
 import { read } from "@/api/read";
 import { Refusal, refusalOf } from "@/api/refusal";
 import { credentials } from "@/api/session";
+import { ModelState } from "@/catalog/State";
 import { GatewaySays, type Said } from "@/frame/GatewaySays";
 import { saveFile } from "../files";
 import type { Batch } from "./orders";
@@ -45,6 +46,7 @@ export function JobView({ job, apiKey }: { job: Test["jobs"][number]; apiKey: st
     <li className="py-3 text-[0.875rem]" data-testid="job">
       <p className="flex flex-wrap items-center gap-x-3 gap-y-1">
         <span className="font-mono font-semibold wrap-anywhere">{job.model}</span>
+        <ModelState id={job.model} />
         <code className="font-mono text-[0.75rem] text-muted">{job.id}</code>
         <span aria-live="polite" className="ml-auto">
           {found ? t(`statuses.${found.status}`) : batch.error ? "" : t("loading")}

@@ -3,6 +3,7 @@
 import { useLocale, useTranslations } from "next-intl";
 import { useMemo, useState } from "react";
 import { Refusal } from "@/api/refusal";
+import { ModelState } from "@/catalog/State";
 import { GatewaySays, type Said } from "@/frame/GatewaySays";
 import type { Asking } from "../asking";
 import { amountOf } from "../receipts";
@@ -133,7 +134,8 @@ function OrderView({ order }: { order: Order }) {
         </span>
       ) : (
         <span className="text-warn">{t("notBinding")}</span>
-      )}
+      )}{" "}
+      <ModelState id={order.model} />
       {order.unquoted ? (
         <div className="text-muted">
           <GatewaySays said={order.unquoted} />

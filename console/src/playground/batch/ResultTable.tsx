@@ -7,25 +7,30 @@ import { ModelState } from "@/catalog/State";
 import { useGatewayWords } from "@/frame/GatewaySays";
 import { type Currency, money } from "@/money";
 import type { Turn } from "../conversation";
-import { sum } from "./estimate";
 import type { PricesOf } from "./exports";
+import { InAll } from "./InAll";
 import type { PromptRow } from "./prompts";
 import { RowDialog } from "./RowDialog";
-import { cellOf, costOf, type Test } from "./test";
+import { cellOf, costOf, isStale, type Test } from "./test";
 
 const ROW_HEIGHT = 112; // px: three lines of an answer and its figures
 
 type Properties = {
   test: Test;
   rows: PromptRow[];
-  shown: "all" | "different" | "failed";
+  shown: Shown;
+  way: string; // how would be asked now
   pricesOf: PricesOf;
   currency: Currency;
   apiKey: string;
+  isRunning: boolean;
 };
 
+export const filters = ["all", "different", "failed", "stale"] as const;
+export type Shown = (typeof filters)[number];
+
 /** Prompts down, models across. Only the rows in view are in the page, however many there are. */
-export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: Properties) {
+export function ResultTable({ test, rows, shown, way, pricesOf, currency, apiKey, isRunning }: Properties) {
   const t = useTranslations("Batch");
   const words = useGatewayWords();
   const format = useFormatter();
@@ -37,6 +42,7 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
     .map((_, place) => place)
     .filter((place) => {
       const turns = turnsOf(place);
+      if (shown === "stale") return test.models.some((model) => isStale(test, cellOf(place, model), way));
       if (shown === "failed") return turns.some((turn) => turn?.state === "failed");
       const texts = new Set(turns.filter((turn) => turn?.state === "done").map((turn) => turn?.text.trim()));
       return shown === "all" || texts.size > 1;
@@ -48,23 +54,6 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
     overscan: 6,
   });
   const items = virtual.getVirtualItems();
-
-  function inAll(model: string): string {
-    const turns = rows.map((_, place) => test.cells[cellOf(place, model)]);
-    const done = turns.filter((turn) => turn?.state === "done");
-    const failed = turns.filter((turn) => turn?.state === "failed").length;
-    const waits = done.map((turn) => turn?.ttftMs ?? null).filter((one) => one !== null);
-    const middle = waits.sort((a, b) => a - b)[Math.floor(waits.length / 2)];
-    const cost = sum(done.map((turn) => costOf(turn, pricesOf(model), currency)));
-    return [
-      t("done", { done: done.length, of: rows.length }),
-      failed ? t("failed", { count: failed }) : "",
-      middle === undefined ? "" : t("median", { ms: format.number(Math.round(middle)) }),
-      cost === undefined ? "" : `≈ ${money(locale, currency, cost)}`,
-    ]
-      .filter(Boolean)
-      .join(" · ");
-  }
 
   function figures(turn: Turn | undefined, model: string): string {
     if (!turn) return t("notRun");
@@ -113,7 +102,15 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
               </th>
               {test.models.map((model) => (
                 <td key={model} className="px-3 pb-2" data-testid={`sum-${model}`}>
-                  {inAll(model)}
+                  <InAll
+                    test={test}
+                    model={model}
+                    rows={rows.length}
+                    prices={pricesOf(model)}
+                    currency={currency}
+                    apiKey={apiKey}
+                    isRunning={isRunning}
+                  />
                 </td>
               ))}
             </tr>
@@ -146,6 +143,9 @@ export function ResultTable({ test, rows, shown, pricesOf, currency, apiKey }: P
                         {turn?.text || (turn?.fault ? (turn.fault.message ? words(turn.fault) : t("broken")) : "")}
                       </p>
                       <p className="numbers truncate font-mono text-[0.75rem] text-muted">
+                        {isStale(test, cellOf(place, test.models[at] ?? ""), way) ? (
+                          <span className="text-warn">{t("stale")} · </span>
+                        ) : null}
                         {figures(turn, test.models[at] ?? "")}
                       </p>
                     </td>

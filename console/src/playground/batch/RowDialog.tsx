@@ -2,6 +2,7 @@
 
 import { useTranslations } from "next-intl";
 import { useState } from "react";
+import { ModelState } from "@/catalog/State";
 import { GatewaySays } from "@/frame/GatewaySays";
 import type { Turn } from "../conversation";
 import ReceiptDialog from "../ReceiptDialog";
@@ -86,12 +87,18 @@ export function RowDialog({ number, row, models, turns, apiKey, close }: Propert
         const asked = askedOf(turn);
         return (
           <section key={model} className="mb-4">
-            <h3 className="font-mono text-[0.875rem] font-semibold">{model}</h3>
+            <h3 className="text-[0.875rem]">
+              <span className="font-mono font-semibold">{model}</span> <ModelState id={model} />
+            </h3>
             <div className="mt-1 max-h-72 overflow-y-auto wrap-anywhere whitespace-pre-wrap" tabIndex={0}>
               {turn?.text || (turn?.fault?.message ? <GatewaySays said={turn.fault} /> : turn ? "" : t("notRun"))}
             </div>
             {asked ? (
-              <button type="button" className="button-quiet mt-2 min-h-8" onClick={() => setReceiptOf(asked)}>
+              <button
+                type="button"
+                className="button-quiet mt-2 min-h-8"
+                onClick={() => setReceiptOf({ ...asked, model })}
+              >
                 {p("receipt")}
               </button>
             ) : null}

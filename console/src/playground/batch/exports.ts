@@ -22,6 +22,7 @@ export function records(test: Test, rows: PromptRow[], pricesOf: PricesOf, curre
         currency,
         request_id: turn?.requestId ?? turn?.fault?.requestId ?? null,
         error: turn?.fault?.code ?? turn?.fault?.kind ?? null,
+        asked_with: test.ways[test.asked[cellOf(place, model)] ?? -1] ?? null,
       };
     }),
   );

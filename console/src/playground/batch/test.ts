@@ -1,8 +1,8 @@
 import type { Body } from "@/code/samples";
 import { type Currency, type Prices, requestCost } from "@/money";
-import type { Asking } from "../asking";
+import { type Asking, responseFormatOf } from "../asking";
 import { newTurn, revived, type Turn } from "../conversation";
-import { bodyOf } from "../parameters";
+import { bodyOf, sentOf } from "../parameters";
 import type { Order } from "./orders";
 import type { PromptRow } from "./prompts";
 
@@ -12,21 +12,60 @@ export type Test = {
   name: string; // of the file that it came from
   models: string[];
   cells: Record<string, Turn>;
+  ways: string[]; // how was asked, each as JSON; a cell names its own by its place here
+  asked: Record<string, number>; // cell -> way
   jobs: { id: string; model: string }[];
   orders: Order[]; // jobs that were priced, made or not
 };
 
-export const emptyTest: Test = { source: "", name: "", models: [], cells: {}, jobs: [], orders: [] };
+export const emptyTest: Test = {
+  source: "",
+  name: "",
+  models: [],
+  cells: {},
+  ways: [],
+  asked: {},
+  jobs: [],
+  orders: [],
+};
 
 export const cellOf = (row: number, model: string) => `${row} ${model}`;
 
 export const USUAL_MOST_TOKENS = "256"; // a test of hundreds of prompts has a bound even when nobody set one
 
+/** As a test asks: with a bound, and for one answer, since a cell has room for one. */
+const bounded = (asking: Asking): Asking => ({
+  ...asking,
+  parameters: { ...asking.parameters, n: "", max_tokens: asking.parameters.max_tokens || USUAL_MOST_TOKENS },
+});
+
 /** The request of one cell, and of one line of the job. */
-export function requestOf(asking: Asking, model: string, row: PromptRow): Body {
-  const parameters = { ...asking.parameters, max_tokens: asking.parameters.max_tokens || USUAL_MOST_TOKENS };
-  return bodyOf(model, { ...asking, parameters }, [newTurn(row.prompt, model, "waiting")]);
+export const requestOf = (asking: Asking, model: string, row: PromptRow): Body =>
+  bodyOf(model, bounded(asking), [newTurn(row.prompt, model, "waiting")]);
+
+/** Everything that is asked beside the prompt, as JSON: two answers can be compared if it is the same. */
+export function wayOf(asking: Asking): string {
+  const format = responseFormatOf(asking.format);
+  const system = asking.system.trim() ? { system: asking.system } : {};
+  return JSON.stringify({ ...system, ...sentOf(bounded(asking)), ...(format ? { response_format: format } : {}) });
 }
+
+/** Whether an answer was made another way than is set now. Of one whose way nobody kept, nothing is said. */
+export function isStale(test: Test, cell: string, way: string): boolean {
+  const asked = test.asked[cell];
+  return asked !== undefined && test.cells[cell] !== undefined && test.ways[asked] !== way;
+}
+
+/** The same with a cell that is asked in a way. */
+export function askedIn(test: Test, cell: string, way: string): Test {
+  const at = test.ways.indexOf(way);
+  return at < 0
+    ? { ...test, ways: [...test.ways, way], asked: { ...test.asked, [cell]: test.ways.length } }
+    : { ...test, asked: { ...test.asked, [cell]: at } };
+}
+
+/** Without results; what was ordered stays. */
+export const withoutResults = (test: Test): Test => ({ ...test, cells: {}, ways: [], asked: {} });
 
 /** A batch file, as `/v1/files` takes it. */
 export const jobLines = (asking: Asking, model: string, rows: PromptRow[]): string =>
@@ -68,8 +107,8 @@ export function rememberTest(test: Test): Kept {
   const whole = { ...test, cells };
   const parts: [Kept, object][] = [
     ["all", whole],
-    ["prompts", { ...whole, cells: {} }],
-    ["jobs", { ...whole, cells: {}, source: "" }],
+    ["prompts", withoutResults(whole as Test)],
+    ["jobs", { ...withoutResults(whole as Test), source: "" }],
   ];
   for (const [kept, part] of parts) {
     const text = JSON.stringify(part);

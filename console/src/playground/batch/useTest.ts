@@ -1,11 +1,11 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import type { Asking } from "../asking";
 import { newTurn, run, type Turn } from "../conversation";
+import { PASSES } from "../useRuns";
 import type { PromptRow } from "./prompts";
-import { cellOf, type Kept, rememberedTest, rememberTest, requestOf, type Test } from "./test";
+import { askedIn, cellOf, isStale, type Kept, rememberedTest, rememberTest, requestOf, type Test, wayOf } from "./test";
 
 const AT_ONCE = 4; // a browser keeps six connections to a host, and the page needs some for itself
-const WAITED = ["rate_limit_exceeded", "server_is_overloaded"]; // they pass, and say when
 const ENDS_ALL = [
   ...["insufficient_quota", "credit_balance_exhausted"],
   ...["project_spend_limit_exceeded", "organization_spend_limit_exceeded"],
@@ -38,19 +38,20 @@ export function useTest(key: string) {
     };
   }, []);
 
-  const report = useCallback((cell: string, turn: Turn) => {
-    setTest((old) => ({ ...old, cells: { ...old.cells, [cell]: turn } }));
+  const report = useCallback((cell: string, way: string, turn: Turn) => {
+    setTest((old) => ({ ...askedIn(old, cell, way), cells: { ...old.cells, [cell]: turn } }));
   }, []);
 
-  /** What has no good answer yet. A limit that was reached is waited for; money that ended ends it all. */
-  async function start(asking: Asking, rows: PromptRow[], models: string[]) {
+  /** What has no good answer yet, and with `anew` what was asked another way than now. A limit that was reached is waited for; money that ended ends it all. */
+  async function start(asking: Asking, rows: PromptRow[], models: string[], anew: boolean) {
+    const way = wayOf(asking);
     const ending = new AbortController();
     abort.current = ending;
     setRunning(true);
     const todo = rows.flatMap((row, place) =>
       models
         .map((model) => ({ row, model, cell: cellOf(place, model) }))
-        .filter(({ cell }) => test.cells[cell]?.state !== "done"),
+        .filter(({ cell }) => test.cells[cell]?.state !== "done" || (anew && isStale(test, cell, way))),
     );
     const work = async () => {
       while (!ending.signal.aborted) {
@@ -61,9 +62,9 @@ export function useTest(key: string) {
           const turn = newTurn(one.row.prompt, one.model, "waiting");
           await run(turn, requestOf(asking, one.model, one.row), key, ending.signal, (now) => {
             last = now;
-            report(one.cell, now);
+            report(one.cell, way, now);
           });
-          if (!last.fault || !WAITED.includes(last.fault.code ?? "")) break;
+          if (!last.fault || !PASSES.includes(last.fault.code)) break;
           await pause((last.fault.retryAfterSeconds ?? 1) * 1_000, ending.signal);
         } while (!ending.signal.aborted);
         if (ENDS_ALL.includes(last.fault?.code ?? "")) ending.abort();

@@ -12,7 +12,16 @@ test("tools are called and answered by hand, a schema is sent, tokens have proba
   await page.getByRole("button", { name: "Empty Tools" }).click();
   await page.getByRole("button", { name: "Example for Tools" }).click();
   await page.getByLabel("Probabilities", { exact: true }).fill("1");
+  await page.getByLabel("Use of the tools").selectOption("only weather");
+  await page.getByLabel("Calls at once").selectOption("one");
+  const sent = page.waitForRequest("**/v1/chat/completions");
   await page.getByLabel(prompt).press("Enter");
+  expect((await sent).postDataJSON()).toMatchObject({
+    tool_choice: { type: "function", function: { name: "weather" } },
+    parallel_tool_calls: false,
+    logprobs: true,
+    top_logprobs: 1,
+  });
   const call = page.getByTestId("call");
   await expect(call).toContainText("weather");
   await expect(call).toContainText("Is it raining in Berlin?");
@@ -30,7 +39,40 @@ test("tools are called and answered by hand, a schema is sent, tokens have proba
   await page.getByRole("button", { name: "Show code" }).click();
   await expect(page.getByRole("dialog")).toContainText('"type": "json_schema"');
   await expect(page.getByRole("dialog")).toContainText('"tool_call_id": "call-1"');
-  await expect(page.getByRole("dialog")).not.toContainText('"tools"');
+  await expect(page.getByRole("dialog")).not.toContainText(/"(tools|tool_choice|parallel_tool_calls)"/);
+});
+
+test("several answers to one question stand below each other, are counted together, and one is gone on from", async ({
+  page,
+}) => {
+  await enter(page, `/en/playground?model=${ECHO}`);
+  await page.getByText("More parameters").click();
+  await page.getByLabel("Answers", { exact: true }).fill("3");
+  await page.getByLabel("Token bias").fill("{");
+  await expect(page.getByText("JSON with numbers of tokens and weights", { exact: false })).toBeVisible();
+  await page.getByLabel(prompt).fill("one two");
+  await expect(page.getByRole("button", { name: "Send" })).toBeDisabled();
+  await page.getByLabel("Token bias").fill('{"7": -100}');
+  await expect(page.getByText("2 set")).toBeVisible();
+  await isAccessible(page);
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toHaveText("one two");
+  const others = page.getByTestId("other");
+  await expect(others).toHaveCount(2);
+  await expect(others.last()).toContainText("one two, number 3");
+  await expect(page.locator("dl")).toContainText(/out\s*3\s*cost/);
+  await others.last().getByRole("button", { name: "Go on from this one" }).click();
+  await expect(page.getByTestId("answer")).toHaveText("one two, number 3");
+  await isAccessible(page);
+  await shot(page, "playground-answers", false);
+  const sent = page.waitForRequest("**/v1/chat/completions");
+  await page.getByLabel(prompt).fill("and now?");
+  await page.getByLabel(prompt).press("Enter");
+  expect((await sent).postDataJSON()).toMatchObject({
+    n: 3,
+    logit_bias: { 7: -100 },
+    messages: [{}, { role: "assistant", content: "one two, number 3" }, {}],
+  });
 });
 
 test("a picture goes to a model that sees, and to no other", async ({ page }) => {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { CHAT, ECHO, enter, expect, isAccessible, key, knock, shot, test } from "../house";
+import { CHAT, chargedFor, ECHO, enter, expect, isAccessible, key, knock, shot, test } from "../house";
 
 test.use({ allowed: [/ERR_FAILED/] }); // what is aborted on its way
 
@@ -38,9 +38,19 @@ test("prompts over two models become a table, a file and a batch job", async ({ 
   await expect(page.getByTestId("quote")).toContainText(/24 prompts × 2 models, at most €\d/);
   await page.getByRole("button", { name: "Run", exact: true }).click();
   await expect(page.getByTestId(`sum-${ECHO}`)).toContainText("24 of 24", { timeout: 40_000 });
-  await expect(page.getByTestId(`sum-${CHAT}`)).toContainText(/24 of 24 · TTFT [\d,]+ ms \(median\) · ≈ €\d/, {
+  await expect(page.getByTestId(`sum-${CHAT}`)).toContainText(/24 of 24 · TTFT [\d,]+ ms \(median\) · charged €\d/, {
     timeout: 40_000,
   });
+  // The gateway's sum of the receipts, and not the browser's.
+  const kept = await page.evaluate(() => JSON.parse(sessionStorage.getItem("playground-batch") ?? "{}"));
+  const ids = Object.entries(kept.cells as Record<string, { requestId: string }>)
+    .filter(([cell]) => cell.endsWith(` ${CHAT}`))
+    .map(([, turn]) => turn.requestId);
+  const amounts = await Promise.all(ids.map((id) => chargedFor(page, id)));
+  const billionths = amounts.reduce((sum, amount) => sum + Math.round(Number(amount) * 1e9), 0);
+  await expect(page.getByTestId(`sum-${CHAT}`)).toContainText(
+    `charged €${(billionths / 1e9).toFixed(6).replace(/0{1,4}$/, "")}`,
+  );
   // Only what is in view is in the page.
   expect(await page.getByRole("row").count()).toBeLessThan(20);
   await isAccessible(page);
@@ -60,13 +70,35 @@ test("prompts over two models become a table, a file and a batch job", async ({ 
     `1,"question 0, with a comma",'=answer 0,${ECHO},${ECHO},done,"question 0, with a comma",`,
   );
 
+  const exportingLines = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export JSONL" }).click();
+  const exportedLines = readFileSync(await (await exportingLines).path(), "utf8")
+    .trim()
+    .split("\n");
+  expect(exportedLines).toHaveLength(48);
+  expect(JSON.parse(exportedLines[0] ?? "")).toMatchObject({ row: 1, state: "done", asked_with: '{"max_tokens":6}' });
+
   await page.reload();
   await expect(page.getByTestId(`sum-${ECHO}`)).toContainText("24 of 24");
+  // What was asked in another way is said, found and asked again; setting it back is enough, too.
+  await expect(page.getByText("made with another system prompt")).toHaveCount(0);
+  await page.getByLabel("Temperature").first().fill("0.3");
+  await expect(page.getByText("48 answers were made with another system prompt", { exact: false })).toBeVisible();
+  await page.getByLabel("Temperature").first().fill("");
+  await expect(page.getByText("made with another system prompt")).toHaveCount(0);
+  await page.getByLabel("Longest answer").fill("5");
+  await page.getByRole("button", { name: "Older settings" }).click();
+  await isAccessible(page);
+  await shot(page, "playground-batch-stale", false);
+  await page.getByRole("button", { name: "Ask these again (48)" }).click();
+  await expect(page.getByTestId(`sum-${CHAT}`)).toContainText(/24 of 24 · .* · charged €\d/, { timeout: 60_000 });
+  await expect(page.getByText("made with another system prompt")).toHaveCount(0);
+  await page.getByRole("button", { name: "All", exact: true }).click();
   await page.getByRole("checkbox", { name: new RegExp(`^${ECHO} `) }).uncheck();
   await expect(page.getByTestId("job-quote")).toContainText(/24 lines, 1 job, at most €\d/);
   await page.getByRole("button", { name: "Get a binding price" }).click();
   await expect(page.getByTestId("order")).toContainText(
-    /^smollm2-135m-instruct at most €\d+\.\d\d, binding for 24 hours$/,
+    /^smollm2-135m-instruct at most €\d+\.\d\d, binding for 24 hours Ready/,
   );
   // The first answer is lost on its way. Pressing again makes no second job.
   await page.route(

@@ -23,6 +23,26 @@ test("what is typed below an answer outlives a reload: an edited question, and w
   await expect(page.getByLabel("Edit this message")).toHaveCount(0);
 });
 
+test("two tabs keep drafts, parameters and answers of their own", async ({ page, context }) => {
+  await enter(page, `/en/playground?model=${ECHO}`);
+  await page.getByLabel("System prompt").fill("of the first tab");
+  await page.getByLabel(prompt).fill("first");
+  await page.getByLabel(prompt).press("Enter");
+  await expect(page.getByTestId("answer")).toHaveText("first");
+  await page.getByLabel(prompt).fill("draft of the first");
+  const another = await context.newPage();
+  await enter(another, `/en/playground?model=${ECHO}`);
+  await expect(another.getByTestId("answer")).toHaveCount(0);
+  await another.getByLabel(prompt).fill("draft of the second");
+  await page.reload();
+  await another.reload();
+  await expect(page.getByLabel(prompt)).toHaveValue("draft of the first");
+  await expect(page.getByLabel("System prompt")).toHaveValue("of the first tab");
+  await expect(page.getByTestId("answer")).toHaveText("first");
+  await expect(another.getByLabel(prompt)).toHaveValue("draft of the second");
+  await expect(another.getByLabel("System prompt")).toHaveValue("");
+});
+
 test("what the tab has no room for is said before a reload loses it", async ({ page }) => {
   await enter(page, `/en/playground?model=${SEER}`);
   const picture = { name: "large.png", mimeType: "image/png", buffer: Buffer.alloc(1_800_000) };

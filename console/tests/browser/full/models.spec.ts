@@ -1,4 +1,4 @@
-import { CHAT, expect, isAccessible, knock, shot, standsStill, test } from "../house";
+import { CHAT, expect, isAccessible, isInState, knock, SLEEPER, shot, standsStill, test } from "../house";
 
 test("models are narrowed, compared and tried, and the address keeps what was asked", async ({ page }) => {
   await page.goto("/en/models");
@@ -21,6 +21,27 @@ test("models are narrowed, compared and tried, and the address keeps what was as
   const big = page.locator("#deepseek-v2-236b");
   await expect(big.locator(".bg-warn-soft")).toBeVisible();
   await expect(big).toContainText("€4.80");
+
+  // The order goes by the fast tier where that is asked for; what is not measured comes last.
+  const names = () => rows.getByRole("heading", { level: 2 }).allTextContents();
+  await page.getByLabel("Order").selectOption("ttft");
+  await expect(rows.first()).toContainText("SmolLM2-135M-Instruct");
+  await page.getByLabel("Tier").selectOption("fast");
+  await expect(page).toHaveURL(/tier=fast.*sort=ttft/);
+  expect((await names())[0]).toBe("SmolLM2-135M-Instruct");
+  await page.getByLabel(/^First token/).selectOption("200");
+  await expect(rows).toHaveCount(1);
+  await page.getByLabel(/^First token/).selectOption("");
+  await page.getByLabel("Context").selectOption("131072");
+  for (const context of await rows.getByText(/^Context/).all())
+    await expect(context.locator("..")).toContainText(/1[3-9]\d,\d{3}|[2-9]\d\d,\d{3}/);
+  await page.reload();
+  await expect(page.getByLabel("Context")).toHaveValue("131072");
+  for (const label of ["Context", "Tier", "Order"]) await page.getByLabel(label).selectOption("");
+  await expect(rows).toHaveCount(9);
+  await expect(page.locator("#qwen2\\.5-vl-7b").getByTestId("sunset")).toHaveText(
+    "Goes out of service on 31 March 2027.",
+  );
 
   await page.getByLabel("Task").selectOption({ label: "Embedding" });
   await expect(rows).toHaveCount(1);
@@ -73,6 +94,53 @@ test("a long list stays quick, an empty one says so", async ({ page }) => {
   await page.goto("/en/models");
   await expect(page.getByText("The catalog is empty", { exact: false })).toBeVisible();
   await isAccessible(page);
+});
+
+test("a model that is stuck says why, a closed one when it opens and answers", async ({ page }) => {
+  await knock("stick");
+  await isInState(page, SLEEPER, "unreachable");
+  for (const [locale, why] of [
+    ["en", "Its image cannot be pulled."],
+    ["de", "Sein Image lässt sich nicht laden."],
+    ["zh", "无法拉取其镜像。"],
+  ] as const) {
+    await page.goto(`/${locale}/models#baichuan2-13b-chat`);
+    await expect(page.locator("#baichuan2-13b-chat").getByTestId("why").first()).toHaveText(why);
+  }
+  await page.goto("/en/models#baichuan2-13b-chat");
+  await isAccessible(page);
+  await shot(page, "models-stuck", false);
+  await knock("wake");
+  // No model of this stage belongs to a site with hours, so these are put into the answer on the way.
+  await page.route("**/v1/catalog", async (route) => {
+    const catalog = await (await route.fetch()).json();
+    const tiers: { id: string }[] = catalog.models.flatMap((model: { tiers: { id: string }[] }) => model.tiers);
+    const opens_at = new Date(Date.parse(catalog.read_at) + 7_200_000).toISOString();
+    for (const tier of tiers.filter((one) => one.id === SLEEPER))
+      Object.assign(tier, { state: "cold", state_reason: null, opens_at, eta_seconds: 7_500 });
+    await route.fulfill({ json: catalog });
+  });
+  await page.reload();
+  await expect(page.getByRole("region", { name: "Baichuan2-13B-Chat, Base" })).toContainText(
+    /Opens .+, answers in about 2 hr/,
+  );
+});
+
+test("a gateway that is slow is said to be, where room is kept for it", async ({ page }) => {
+  let release = () => {};
+  const patience = new Promise<void>((go) => {
+    release = go;
+  });
+  await page.route("**/v1/catalog", async (route) => {
+    await patience;
+    await route.continue();
+  });
+  await page.goto("/de/models");
+  await expect(page.getByText(/Wird noch gelesen, seit [3-9] Sek/)).toBeVisible();
+  await isAccessible(page);
+  release();
+  await expect(page.getByRole("main").locator("li[id]")).toHaveCount(9);
+  await expect(page.getByText("Wird noch gelesen", { exact: false })).toHaveCount(0);
 });
 
 test.describe("without a gateway", () => {
