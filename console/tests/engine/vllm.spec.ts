@@ -4,6 +4,8 @@ import { CHAT, chargedFor, enter, euros, expect, isAccessible, type Page, shot, 
 // On the cloud of tests/e2e: gateway, database and vLLM on the machine's own cores.
 const prompt = "Your message";
 const FAST = `${CHAT}-fast`;
+test.setTimeout(300_000); // an engine on the machine's own cores, beside whatever else runs there
+const patient = { timeout: 60_000 };
 const said = /^Charged, by the ledger: (€0\.\d+)$/;
 
 type Told = { request: string; model: string; question: string; read: number; written: number };
@@ -11,7 +13,7 @@ const told: Told[] = [];
 
 /** What a settled answer says of itself; its amount is the ledger's. */
 async function settled(page: Page, turn: ReturnType<Page["getByRole"]>, question: string): Promise<Told> {
-  await expect(turn.getByTestId("charge")).toHaveText(said, { timeout: 40_000 });
+  await expect(turn.getByTestId("charge")).toHaveText(said, { timeout: 90_000 });
   const request = (await turn.getByTitle("Request id, for support").textContent()) ?? "";
   const amount = await chargedFor(page, request);
   await expect(turn.getByTestId("charge")).toHaveText(`Charged, by the ledger: ${euros(amount)}`);
@@ -41,10 +43,10 @@ test("somebody asks both tiers of a model, sees them write, holds one to a schem
     }).observe(document, { subtree: true, childList: true, characterData: true });
   });
   await enter(page, `/en/playground?model=${CHAT}`);
-  await expect(page.getByText("accepted")).toBeVisible();
+  await expect(page.getByText("accepted")).toBeVisible(patient);
   await page.getByRole("button", { name: "Add a model" }).click();
   await page.getByLabel("Model of B").selectOption(FAST);
-  await page.getByLabel("Longest answer").fill("48");
+  await page.getByLabel("Longest answer").fill("24");
   await page.getByLabel("Temperature").first().fill("0");
   await page.getByLabel(prompt).fill("Write about the sea.");
   await page.getByLabel(prompt).press("Enter");
@@ -56,7 +58,7 @@ test("somebody asks both tiers of a model, sees them write, holds one to a schem
   ];
   expect([ofBase.model, ofFast.model]).toEqual([CHAT, FAST]);
   expect(ofBase.read).toBe(ofFast.read);
-  expect(ofBase.written).toBeLessThanOrEqual(48);
+  expect(ofBase.written).toBeLessThanOrEqual(24);
   expect(ofBase.written).toBeGreaterThan(8);
   const seen = await page.evaluate(() => (window as unknown as { seen: { length: number; cost: string }[] }).seen);
   const lengths = seen.map((one) => one.length).filter((length) => length > 0);
@@ -71,6 +73,7 @@ test("somebody asks both tiers of a model, sees them write, holds one to a schem
   await page.getByRole("button", { name: "Remove B" }).click();
   const last = page.getByRole("article").last();
   await page.getByRole("button", { name: "Clear" }).first().click();
+  await page.getByLabel("Longest answer").fill("100");
   await page.getByLabel("Form of the answer").selectOption("JSON by schema");
   const schema = { type: "object", properties: { big: { type: "boolean" } }, required: ["big"] };
   await page
@@ -86,9 +89,9 @@ test("somebody asks both tiers of a model, sees them write, holds one to a schem
   await page.getByLabel("Longest answer").fill("1000");
   await page.getByLabel(prompt).fill("Count from one to a thousand.");
   await page.getByLabel(prompt).press("Enter");
-  await expect(last.getByTestId("answer")).toContainText(/\w.*\n?.*\w{2}/);
+  await expect(last.getByTestId("answer")).toContainText(/\w.*\n?.*\w{2}/, patient);
   await page.getByRole("button", { name: "Stop", exact: true }).click();
-  await expect(last.getByText("Stopped. What was produced until then is charged.")).toBeVisible();
+  await expect(last.getByText("Stopped. What was produced until then is charged.")).toBeVisible(patient);
   await settled(page, last, "Count from one to a thousand.");
   writeFileSync(process.env.CONSOLE_TOLD ?? "test-results/told.json", JSON.stringify(told));
 });

@@ -7,6 +7,7 @@ const usable = (page: Page) =>
       "a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea, summary, [tabindex='0']";
     const found = [...document.querySelectorAll<HTMLElement>(all)].filter(
       (one) =>
+        one.tabIndex >= 0 && // of a row of tabs one is reached by Tab, and the others from it by arrows
         one.checkVisibility({ visibilityProperty: true }) &&
         (!(one instanceof HTMLInputElement) || one.type !== "radio" || one.checked),
     );
@@ -69,6 +70,8 @@ test("a model is found, asked, stopped and paid for without a pointer", async ({
     await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await expect(page.getByLabel("Model", { exact: true })).toHaveValue(CHAT);
+  await page.getByLabel("Longest answer").focus();
+  await page.keyboard.type("1000");
   await page.getByLabel("Your message").focus();
   await page.keyboard.type("Tell me a story");
   await page.keyboard.press("Enter");
