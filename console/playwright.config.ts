@@ -18,12 +18,17 @@ export default defineConfig({
     timezoneId: "Europe/Berlin",
     launchOptions: {
       executablePath: process.env.CONSOLE_CHROMIUM ?? "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"],
+      args: [
+        ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"],
+        // No other host is there: not by name, and not by address.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+      ],
     },
   },
   projects: [
     { name: "plain", testMatch: "plain/*.spec.ts" },
     { name: "pictures", testMatch: "pictures/*.spec.ts" },
+    { name: "engine", testMatch: "engine/*.spec.ts" },
     {
       name: "browser",
       testMatch: isFull ? "browser/**/*.spec.ts" : "browser/*.spec.ts",

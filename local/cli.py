@@ -19,6 +19,7 @@ from local.bootstrap import ensure_admin_key, ensure_embedded_weights
 from local.output import progress
 from local.paths import StatePaths
 from local.ports import Ports
+from local.sign_in import without_console
 from local.stack import Stack
 from local.state import ServiceState, StackPhase, StackState
 from studio.errors import StudioError
@@ -69,7 +70,8 @@ def up(
     with progress("Embedded models") as say:
         ensure_embedded_weights(Api.from_environment(), say)
     _print_addresses(stack.paths)
-    console.print("sign in  studio signin-link create --ops  (prints a link that is good once)", highlight=False)
+    way_in = without_console(stack.gateway_url) or "studio signin-link create --ops  (prints a link that is good once)"
+    console.print(f"sign in  {way_in}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -16,10 +16,10 @@ from local.commands.signin_link import create_link
 from local.demo import batch_scene, clock_scene, finetune_scene, money_scenes, request_scenes
 from local.demo.auditor import Auditor
 from local.demo.cast import CHAT, HUMAN_EVAL, Demo
-from local.demo.sign_in import sign_in_words
 from local.demo.story import Facts, Say, Story
 from local.paths import StatePaths
 from local.ports import Ports
+from local.sign_in import sign_in_words
 from local.stack import Stack
 from local.stack_process import observe
 from studio.errors import StudioError

@@ -24,7 +24,7 @@ RESULTS = REPOSITORY / "build" / "console-shots"
 _CHROMIUM = os.environ.get("CONSOLE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def _needed() -> dict[str, str]:
+def needed() -> dict[str, str]:
     """The environment of a browser test. On a machine without the means it says so; in CI that is a failure."""
     if not (BUILT / "site.json").is_file():
         missing = "The console is not built: `make console` (needs Node.js 20)."
@@ -42,17 +42,17 @@ def stage(
     server: TestServer, objects: EmbeddedObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
     """One for all: a browser test asks for little of it."""
-    _needed()
+    needed()
     with furnished(server) as house, staged(house, objects, tmp_path_factory.mktemp("stage")) as stage:
         yield stage
 
 
 def test_pages_and_playground(stage: Stage) -> None:
-    played = play(stage, "--project=browser", environment=_needed())
+    played = play(stage, "--project=browser", environment=needed())
     print(played.stdout)
     assert played.returncode == 0, played.stdout + played.stderr
 
 
 def test_money_streams_and_code_of_the_pages() -> None:
-    played = play(None, "--project=plain", environment=_needed())
+    played = play(None, "--project=plain", environment=needed())
     assert played.returncode == 0, played.stdout + played.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.demo.sign_in import sign_in_words
+from local.sign_in import sign_in_words
 from tests.serving.conftest import House
 from tests.serving.gateway_process import GatewayProcess
 

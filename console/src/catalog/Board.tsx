@@ -30,8 +30,11 @@ export function Board() {
         </span>
       </div>
       <Trouble query={catalog} />
-      <BoardFrame isBusy={catalog.isPending}>
-        {catalog.data
+      <BoardFrame
+        isBusy={catalog.isPending}
+        note={catalog.data ? t("nothing") : catalog.isError ? t("notRead") : undefined}
+      >
+        {catalog.data?.models.length
           ? byReadiness(catalog.data.models).map((model) => <Row key={model.id} model={model} catalog={catalog.data} />)
           : undefined}
       </BoardFrame>

@@ -5,8 +5,10 @@ const ROWS = 9; // kept free before the answer is there, so that nothing below j
 export const rowHeight = "min-h-[11.5rem] md:min-h-[5.5rem] xl:min-h-[4.25rem]";
 export const barHeight = "min-h-12 sm:min-h-9";
 
-/** The board's heads and its rows; without rows, the room that they will take. */
-export function BoardFrame({ isBusy, children }: { isBusy: boolean; children?: ReactNode }) {
+type Properties = { isBusy: boolean; note?: string | undefined; children?: ReactNode };
+
+/** The board's heads and its rows; without rows, the room that they will take, perhaps with a note why there are none. */
+export function BoardFrame({ isBusy, note, children }: Properties) {
   const t = useTranslations("Catalog");
   return (
     <div className="card" aria-busy={isBusy}>
@@ -23,7 +25,12 @@ export function BoardFrame({ isBusy, children }: { isBusy: boolean; children?: R
       <ul>
         {children ??
           Array.from({ length: ROWS }, (_, row) => (
-            <li key={row} className={`border-t border-hairline first:border-t-0 ${rowHeight}`} />
+            <li
+              key={row}
+              className={`grid place-content-center px-5 text-center text-muted ${note ? "" : "border-t border-hairline first:border-t-0"} ${rowHeight}`}
+            >
+              {row === 0 ? note : null}
+            </li>
           ))}
       </ul>
     </div>

@@ -1,19 +1,32 @@
 "use client";
 
 import { useTranslations } from "next-intl";
+import { useEffect, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { GatewaySays } from "@/frame/GatewaySays";
 
-type Query = { isError: boolean; error: unknown; data: unknown; refetch: () => unknown };
+type Query = { isError: boolean; isFetching: boolean; error: unknown; data: unknown; refetch: () => unknown };
 
-/** Said when the gateway cannot be reached, or refuses. What was read before stays in view. */
+const SLOW_MS = 4_000;
+// Over the head of the page and not in it: it comes and goes, and what is being read may not jump for it.
+const above = "fixed inset-x-2 top-1.5 z-40 mx-auto w-fit max-w-[44rem] shadow-lg";
+
+/** Said when the gateway cannot be reached, refuses, or takes its time. What was read before stays in view. */
 export function Trouble({ query }: { query: Query }) {
   const t = useTranslations("Catalog");
+  const isSlow = useIsSlow(query.isFetching && !query.isError);
+  if (isSlow) {
+    return (
+      <output className={`card px-4 py-2.5 text-[0.875rem] ${above}`}>
+        {t("slow")} {query.data ? t("stale") : ""}
+      </output>
+    );
+  }
   if (!query.isError) return null;
   return (
     <div
       role="alert"
-      className="mb-4 flex flex-wrap items-center gap-3 rounded-md border border-bad bg-bad-soft px-4 py-3"
+      className={`flex flex-wrap items-center gap-x-3 gap-y-1 rounded-md border border-bad bg-bad-soft px-4 ${query.data ? `py-2 ${above}` : "mb-4 py-3"}`}
     >
       <div>
         <GatewaySays said={query.error instanceof Refusal ? query.error : t("unreachable")} />
@@ -24,4 +37,18 @@ export function Trouble({ query }: { query: Query }) {
       </button>
     </div>
   );
+}
+
+/** Whether something has been waited for longer than a reader should without a word. */
+function useIsSlow(isWaiting: boolean) {
+  const [isSlow, setSlow] = useState(false);
+  useEffect(() => {
+    if (!isWaiting) return;
+    const timer = setTimeout(() => setSlow(true), SLOW_MS);
+    return () => {
+      clearTimeout(timer);
+      setSlow(false);
+    };
+  }, [isWaiting]);
+  return isSlow;
 }

@@ -24,10 +24,10 @@ export function Samples({ api, body, tall = false }: { api: string; body: Body; 
       {languages.map((language) => {
         const text = sample(language, api, body);
         return (
-          <Tabs.Panel key={language} value={language} className="relative outline-none">
+          <Tabs.Panel key={language} value={language} tabIndex={-1} className="relative outline-none">
             <pre
               tabIndex={0}
-              className={`overflow-auto p-4 pr-20 font-mono text-[0.8125rem] leading-6 ${tall ? "h-[21.5rem]" : "max-h-96"}`}
+              className={`overflow-auto p-4 focus-visible:-outline-offset-2 pr-20 font-mono text-[0.8125rem] leading-6 ${tall ? "h-[21.5rem]" : "max-h-96"}`}
             >
               <code data-copied>{text}</code>
             </pre>

@@ -238,7 +238,8 @@ export function Playground() {
   const hint = lacks ? (isKnown ? t(lacks) : "") : areGood ? "" : t("needsGood");
 
   return (
-    <div className="flex flex-1 flex-col lg:h-[calc(100dvh-3.5rem)] lg:min-h-[34rem] lg:flex-none lg:flex-row">
+    // From its beginning as high as the window, so that the message stands below and no answer pushes it there.
+    <div className="flex min-h-[calc(100dvh-3.5rem)] flex-1 flex-col lg:h-[calc(100dvh-3.5rem)] lg:min-h-[34rem] lg:flex-none lg:flex-row">
       <div className="flex min-w-0 flex-1 flex-col">
         <Toolbar
           session={session}

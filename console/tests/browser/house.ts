@@ -4,7 +4,7 @@ import { test as base, expect, type Page } from "@playwright/test";
 export { expect, type Page };
 
 export const locales = ["en", "de", "zh"] as const;
-export const pages = ["", "/models", "/playground", "/signin", "/imprint", "/privacy"] as const;
+export const pages = ["", "/models", "/playground", "/signin", "/service", "/imprint", "/privacy", "/nowhere"] as const;
 export const key = process.env.CONSOLE_KEY ?? "";
 export const poorKey = process.env.CONSOLE_POOR_KEY ?? "";
 export const narrowKey = process.env.CONSOLE_NARROW_KEY ?? "";
@@ -41,35 +41,41 @@ export async function chargedFor(page: Page, requestId: string | null): Promise<
   return receipt.charged ? receipt.amount : null;
 }
 
+/** An amount below a cent, as the pages say it in English. */
+export const euros = (amount: string | number | null) =>
+  `€${Number(amount)
+    .toFixed(6)
+    .replace(/0{1,4}$/, "")}`;
+
 // A receipt is asked for until the books have it, and Chromium logs each 404.
 const usual = [/status of 404 .*\/v1\/receipts\//];
 
 type House = { allowed: RegExp[] };
 
 /**
- * A page that fails its test on an error in the console, a script that throws, a breach of the policy, and a request to
- * another host. `allowed` lists what a test expects of these.
+ * Every tab of a test fails it on an error in the console, a script that throws, a breach of the policy, and a request to
+ * another host, which the browser does not find (`playwright.config.ts`). `allowed` lists what a test expects of these.
  */
 export const test = base.extend<House>({
   // biome-ignore lint/correctness/noEmptyPattern: Playwright reads the pattern
   allowed: async ({}, use) => use([]),
-  page: async ({ page, baseURL, allowed }, use) => {
+  context: async ({ context, baseURL, allowed }, use) => {
     const faults: string[] = [];
-    page.on("console", (message) => {
+    context.on("console", (message) => {
       if (message.type() === "error" || message.type() === "warning")
         faults.push(`console: ${message.text()} ${message.location().url}`);
     });
-    page.on("pageerror", (error) => faults.push(`thrown: ${error.message}`));
-    page.on("request", (request) => {
+    context.on("weberror", (fault) => faults.push(`thrown: ${fault.error().message}`));
+    context.on("request", (request) => {
       const url = request.url();
       if (!url.startsWith(`${baseURL}/`) && !/^(data|blob):/.test(url)) faults.push(`elsewhere: ${url}`);
     });
-    await page.addInitScript(() => {
+    await context.addInitScript(() => {
       addEventListener("securitypolicyviolation", (event) => {
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
       });
     });
-    await use(page);
+    await use(context);
     expect(faults.filter((fault) => ![...usual, ...allowed].some((one) => one.test(fault)))).toEqual([]);
   },
 });

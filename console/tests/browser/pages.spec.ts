@@ -15,6 +15,8 @@ const cases = pages.flatMap((path, at) =>
   ),
 );
 
+test.use({ allowed: [/status of 404 .*\/nowhere/] }); // the page for a path that there is not
+
 for (const { path, locale, width, scheme } of cases) {
   const name = path.slice(1) || "landing";
   test(`${name} in ${locale}, ${width}, ${scheme}`, async ({ page }) => {

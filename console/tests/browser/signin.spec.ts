@@ -5,7 +5,7 @@ const prompt = "Your message";
 const account = "Account of Anna";
 
 // The provider is another host, has no icon, and after a session's end a request is refused.
-test.use({ allowed: [/^elsewhere: http:\/\/127\.0\.0\.1:\d+\/|status of 40[14]/] });
+test.use({ allowed: [/^elsewhere: http:\/\/127\.0\.0\.1:\d+\/|status of 40[14]|ERR_FAILED .*\/auth\/logout/] });
 
 /** At the provider, which asks who it is unless it knows already. */
 async function introduce(page: Page, who = "anna") {
