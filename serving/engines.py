@@ -17,6 +17,7 @@ import structlog
 
 from serving import routing
 from serving.balance import Balancer, Full, Place, Work
+from serving.engine_aborts import is_aborted, only_opens
 from serving.engine_connections import BrokenOff, Connections, NotReached, Response
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
@@ -55,7 +56,7 @@ class AnswerLost(ServiceUnavailable):
 
 @dataclass(slots=True)
 class Answer:
-    """An engine's answer whose first part has arrived: the first bytes of a stream, or all of what is no stream."""
+    """An engine's answer whose first part has arrived: a stream up to its first token, or all of what is no stream."""
 
     replica: Replica
     status: int
@@ -177,12 +178,13 @@ class Engines:
             else:
                 self.balancer.health.left_open(replica.id)
             raise
-        answer = Answer(replica, response.status, first, response, place, self)
-        self._note_status(replica, response.status)
-        if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
-            answer.close()
-            raise NotTaken(f"status {response.status}")
-        return answer
+        status: int = HTTPStatus.SERVICE_UNAVAILABLE if is_aborted(first) else response.status
+        self._note_status(replica, status)
+        if status in _NOT_TAKEN or (status == 500 and _SHUTTING_DOWN in first):
+            response.close()
+            place.leave(time.monotonic(), answered=False)
+            raise NotTaken(f"status {status}")
+        return Answer(replica, status, first, response, place, self)
 
     def _note_status(self, replica: Replica, status: int) -> None:
         now = time.monotonic()
@@ -216,16 +218,20 @@ def _log_back(replica: Replica) -> None:
 
 
 async def _first_part(response: Response, stream: bool) -> bytes:
-    """The first bytes of a stream, or all of what is none."""
+    """A stream up to its first token, or all of what is none."""
     if not stream or response.status != 200:
         return await _whole(response)
     try:
-        if first := await response.more():
-            return first
+        first = part = await response.more()
+        while part and only_opens(first):  # until then the request may still move to another replica
+            part = await response.more()
+            first += part
     except BaseException:
         response.close()
         raise
-    raise ReplicaGone("an empty stream")
+    if not part:
+        raise ReplicaGone("a stream without a token")
+    return first
 
 
 async def _whole(response: Response) -> bytes:
