@@ -1,40 +1,69 @@
 """An engine of a test that says what the test writes: `with odd_engine(script) as url`.
 
-The script gets the request's body and a function that sends bytes; when it returns, the connection ends.
+The script gets the request's body and its caller; when it returns, the connection ends.
 """
 
 from __future__ import annotations
 
 import json
+import select
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
-
-Script = Callable[[dict[str, Any], Callable[[bytes], object]], None]
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
 
 
+class Caller:
+    """Who asks an odd engine."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler) -> None:
+        self._handler = handler
+
+    def send(self, data: bytes) -> None:
+        """A part of the answer, its head included."""
+        self._handler.wfile.write(data)
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether its half of the connection has ended by now."""
+        return bool(select.select([self._handler.connection], [], [], 0)[0])
+
+    def wait_until_it_hangs_up(self) -> None:
+        """Until its half of the connection, or all of it, has ended."""
+        with suppress(OSError):
+            assert self._handler.rfile.read(1) == b""
+
+
+Script = Callable[[dict[str, Any], Caller], None]
+
+
 @contextmanager
-def odd_engine(script: Script) -> Iterator[str]:
-    """Its address."""
+def odd_engine(script: Script, certificate: Path | None = None) -> Iterator[str]:
+    """Its address: https if it has a certificate, which must be that of `localhost`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            script(json.loads(self.rfile.read(int(self.headers["content-length"]))), self.wfile.write)
+            script(json.loads(self.rfile.read(int(self.headers["content-length"]))), Caller(self))
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'http://127.0.0.1' if certificate is None else 'https://localhost'}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -7,7 +7,7 @@ Each test has a model of the catalog to itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,32 +20,30 @@ from studio.tenants import CreatedKey, create_key
 from tests.serving import ledger
 from tests.serving.conftest import House
 from tests.serving.gateway_process import GatewayProcess, attach, wait_until
-from tests.serving.odd_engine import DONE, STREAM, Script, chunk, closing, odd_engine, whole
+from tests.serving.odd_engine import DONE, STREAM, Caller, Script, chunk, closing, odd_engine, whole
 from tests.stub_engine import StubEngine
 
 OPENING = chunk(0, role="assistant", content="")
 MESSAGES: list[Any] = [{"role": "user", "content": "one two three"}]
 TOKENS = 5
 
-Send = Callable[[bytes], object]
 
-
-def takes_nothing_more(body: dict[str, Any], send: Send) -> None:
+def takes_nothing_more(body: dict[str, Any], caller: Caller) -> None:
     """As vLLM 0.32 while it drains (`EngineCore._reject_add_in_shutdown`)."""
     if body.get("stream"):
-        send(STREAM + OPENING)
-        send(chunk(0, finish="abort") + closing(0) + DONE)
+        caller.send(STREAM + OPENING)
+        caller.send(chunk(0, finish="abort") + closing(0) + DONE)
     else:
-        send(whole("abort", 0))
+        caller.send(whole("abort", 0))
 
 
-def is_killed_at_work(body: dict[str, Any], send: Send) -> None:
+def is_killed_at_work(body: dict[str, Any], caller: Caller) -> None:
     """Before anything of its work was seen."""
     if body.get("stream"):
-        send(STREAM + OPENING)
+        caller.send(STREAM + OPENING)
 
 
-def hangs_up(body: dict[str, Any], send: Send) -> None:
+def hangs_up(body: dict[str, Any], caller: Caller) -> None:
     """Without a word."""
 
 
@@ -98,9 +96,9 @@ def test_until_the_first_token_another_replica_answers_and_it_is_billed_once(
 ) -> None:
     asked: list[bool] = []
 
-    def counted(body: dict[str, Any], send: Send) -> None:
+    def counted(body: dict[str, Any], caller: Caller) -> None:
         asked.append(bool(body.get("stream")))
-        script(body, send)
+        script(body, caller)
 
     with attached(house, sdk, model, counted):
         for stream in (False, True):
@@ -139,10 +137,10 @@ def test_a_stream_of_an_engine_that_is_shut_down_ends_with_an_error_and_bills_wh
     """vLLM calls it a good end: its clients would take half an answer for a whole one."""
     model, was_seen = "qwen2-vl-72b", threading.Event()
 
-    def is_shut_down(body: dict[str, Any], send: Send) -> None:
-        send(STREAM + OPENING + chunk(1, content="one") + chunk(2, content=" two"))
+    def is_shut_down(body: dict[str, Any], caller: Caller) -> None:
+        caller.send(STREAM + OPENING + chunk(1, content="one") + chunk(2, content=" two"))
         was_seen.wait(30)
-        send(chunk(2, finish="abort") + closing(2, cached=1) + DONE)
+        caller.send(chunk(2, finish="abort") + closing(2, cached=1) + DONE)
 
     with attached(house, sdk, model, is_shut_down):
         body = {"model": model, "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
