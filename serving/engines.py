@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
@@ -26,6 +27,9 @@ from studio.errors import ServiceUnavailable
 
 STREAM_SILENCE = timedelta(seconds=120)  # between two reads of a stream
 WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
+# How long a stream's opening is held back for what comes with it. vLLM sends it with the first token, and then nothing as
+# long as it reads a call of a tool.
+ALONE = timedelta(seconds=1)
 RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
 PROBE = timedelta(seconds=3)  # for /health, which answers within milliseconds also under load
 DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client has left
@@ -223,9 +227,12 @@ async def _first_part(response: Response, stream: bool) -> bytes:
         return await _whole(response)
     try:
         first = part = await response.more()
-        while part and only_opens(first):  # until then the request may still move to another replica
-            part = await response.more()
-            first += part
+        if only_opens(first):  # until it has begun, the request may still move to another replica
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ALONE.total_seconds()):
+                    while part and only_opens(first):
+                        part = await response.more()
+                        first += part
     except BaseException:
         response.close()
         raise

@@ -26,20 +26,18 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 CHAT = "smollm2-135m-instruct"
 EMBEDDING = "all-minilm-l6-v2"
-WEATHER: dict[str, Any] = {
+TURN: dict[str, Any] = {
     "type": "object",
-    "properties": {"city": {"enum": ["Berlin", "Shanghai"]}},
-    "required": ["city"],
+    "properties": {"to": {"enum": ["N", "S"]}},
+    "required": ["to"],
     "additionalProperties": False,
 }
-TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
+TOOL: Any = {"type": "function", "function": {"name": "turn", "parameters": TURN}}
 # What the hermes parser takes for a call, whatever so small a model would rather say.
-CALLS: Any = {
-    "structured_outputs": {"regex": r'<tool_call>\{"name": "weather", "arguments": \{"city": "Berlin"\}\}</tool_call>'}
-}
+CALLS: Any = {"structured_outputs": {"regex": r'<tool_call>\{"name": "turn", "arguments": \{"to": "N"\}\}</tool_call>'}}
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"city": {"enum": ["Berlin", "Shanghai"]}, "big": {"type": "boolean"}},
+    "properties": {"city": {"enum": ["Bonn", "Rome"]}, "big": {"type": "boolean"}},
     "required": ["city", "big"],
     "additionalProperties": False,
 }
@@ -84,12 +82,12 @@ def wanted(sdk: openai.OpenAI, poor: openai.OpenAI) -> dict[str, Callable[[], An
         "seed again": chat(temperature=1.5, seed=7, max_tokens=8),
         "another seed": chat(temperature=1.5, seed=8, max_tokens=8),
         "bias": chat(max_tokens=2, logit_bias={"28": 100}),
-        "auto": chat(tools=[TOOL], tool_choice="auto", max_tokens=60, extra_body=CALLS),
-        "auto streamed": stream(tools=[TOOL], tool_choice="auto", max_tokens=60, extra_body=CALLS),
-        "required": chat(tools=[TOOL], tool_choice="required", max_tokens=60),
-        "required streamed": stream(tools=[TOOL], tool_choice="required", max_tokens=60),
-        "schema": chat(response_format=FORM, max_tokens=60),
-        "schema streamed": stream(response_format=FORM, max_tokens=60),
+        "auto": chat(tools=[TOOL], tool_choice="auto", max_tokens=100, extra_body=CALLS),
+        "auto streamed": stream(tools=[TOOL], tool_choice="auto", max_tokens=100, extra_body=CALLS),
+        "required": chat(tools=[TOOL], tool_choice="required", max_tokens=100),
+        "required streamed": stream(tools=[TOOL], tool_choice="required", max_tokens=100),
+        "schema": chat(response_format=FORM, max_tokens=100),
+        "schema streamed": stream(response_format=FORM, max_tokens=100),
         "text": text(logprobs=2, n=2, temperature=1),
         "budget": lambda: poor.chat.completions.create(**{"model": CHAT, "messages": COUNT} | spent),
         "echo": text(echo=True, logprobs=1),
@@ -108,7 +106,7 @@ def answers(cloud: Cloud) -> Iterator[dict[str, Future[Any]]]:
     keys = [cloud.studio("key", "create", "--tenant", "parameters") for _ in range(2)]
     cloud.studio("budget", "set", BUDGET, "--tenant", "parameters", "--key", keys[1]["id"], "--prepaid")
     url = f"{cloud.status['gateway_url']}/v1"
-    sdk, poor = (openai.OpenAI(base_url=url, api_key=key["key"], max_retries=0, timeout=300) for key in keys)
+    sdk, poor = (openai.OpenAI(base_url=url, api_key=key["key"], max_retries=0, timeout=600) for key in keys)
     for key in keys:
         headers = {"authorization": f"Bearer {key['key']}"}
         for model in (CHAT, EMBEDDING):
@@ -235,11 +233,11 @@ def test_a_tool_that_the_model_may_choose_is_called_whole_and_streamed(whole: Wh
     [choice] = whole("auto").choices
     call = (choice.message.tool_calls or [])[0]
     assert call.type == "function"
-    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Berlin"})
+    assert (call.function.name, json.loads(call.function.arguments)) == ("turn", {"to": "N"})
     assert not (choice.message.content or "").strip()
     chunks = stream("auto streamed")
     name, arguments = call_of(chunks)
-    assert (name, json.loads(arguments)) == ("weather", {"city": "Berlin"})
+    assert (name, json.loads(arguments)) == ("turn", {"to": "N"})
     assert "tool_call" not in tokens_of(chunks)
     assert choice.finish_reason == chunks[-1].choices[0].finish_reason == "tool_calls"
 
@@ -249,8 +247,8 @@ def test_a_tool_that_must_be_called_gets_an_object_of_its_schema(whole: Whole, s
     assert call.type == "function"
     streamed = call_of(stream("required streamed"))
     for name, arguments in ((call.function.name, call.function.arguments), streamed):
-        assert name == "weather"
-        assert jsonschema_rs.is_valid(WEATHER, json.loads(arguments)), arguments
+        assert name == "turn"
+        assert jsonschema_rs.is_valid(TURN, json.loads(arguments)), arguments
 
 
 def test_an_answer_of_a_schema_is_one_also_when_it_is_streamed(whole: Whole, stream: Stream) -> None:
