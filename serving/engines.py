@@ -27,7 +27,7 @@ from studio.errors import ServiceUnavailable
 
 STREAM_SILENCE = timedelta(seconds=120)  # between two reads of a stream
 WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
-# How long the opening of a stream is held back for what comes with it. vLLM sends it with the first token, and then says
+# How long a stream's opening is held back for what comes with it. vLLM sends it with the first token, and then says
 # nothing while it reads a call of a tool.
 ALONE = timedelta(seconds=1)
 RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
