@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
@@ -16,8 +17,8 @@ from uuid import UUID
 import structlog
 
 from serving import routing
-from serving.aborts import is_empty_abort
 from serving.balance import Balancer, Full, Place, Work
+from serving.engine_aborts import is_aborted, only_opens
 from serving.engine_connections import BrokenOff, Connections, NotReached, Response
 from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
@@ -26,6 +27,9 @@ from studio.errors import ServiceUnavailable
 
 STREAM_SILENCE = timedelta(seconds=120)  # between two reads of a stream
 WHOLE_ANSWER = timedelta(seconds=600)  # OpenAI's SDKs wait as long
+# How long a stream's opening is held back for what comes with it. vLLM sends it with the first token, and then says
+# nothing while it reads a call of a tool.
+ALONE = timedelta(seconds=1)
 RETRY = timedelta(seconds=2)  # what a caller is told when all replicas failed
 PROBE = timedelta(seconds=3)  # for /health, which answers within milliseconds also under load
 DRAIN = timedelta(seconds=3)  # for what an engine has produced when its client has left
@@ -56,7 +60,7 @@ class AnswerLost(ServiceUnavailable):
 
 @dataclass(slots=True)
 class Answer:
-    """An engine's answer whose first part has arrived: the first bytes of a stream, or all of what is no stream."""
+    """An engine's answer whose first part has arrived: a stream up to its first token, or all of what is no stream."""
 
     replica: Replica
     status: int
@@ -178,15 +182,13 @@ class Engines:
             else:
                 self.balancer.health.left_open(replica.id)
             raise
-        answer = Answer(replica, response.status, first, response, place, self)
-        self._note_status(replica, response.status)
-        if response.status in _NOT_TAKEN or (response.status == 500 and _SHUTTING_DOWN in first):
-            answer.close()
-            raise NotTaken(f"status {response.status}")
-        if is_empty_abort(first):
-            answer.close()
-            raise NotTaken("aborted before its first token")
-        return answer
+        status: int = HTTPStatus.SERVICE_UNAVAILABLE if is_aborted(first) else response.status
+        self._note_status(replica, status)
+        if status in _NOT_TAKEN or (status == 500 and _SHUTTING_DOWN in first):
+            response.close()
+            place.leave(time.monotonic(), answered=False)
+            raise NotTaken(f"status {status}")
+        return Answer(replica, status, first, response, place, self)
 
     def _note_status(self, replica: Replica, status: int) -> None:
         now = time.monotonic()
@@ -220,16 +222,23 @@ def _log_back(replica: Replica) -> None:
 
 
 async def _first_part(response: Response, stream: bool) -> bytes:
-    """The first bytes of a stream, or all of what is none."""
+    """A stream up to its first token, or all of what is none."""
     if not stream or response.status != 200:
         return await _whole(response)
     try:
-        if first := await response.more():
-            return first
+        first = part = await response.more()
+        if only_opens(first):  # until it has begun, the request may still move to another replica
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ALONE.total_seconds()):
+                    while part and only_opens(first):
+                        part = await response.more()
+                        first += part
     except BaseException:
         response.close()
         raise
-    raise ReplicaGone("an empty stream")
+    if not part:
+        raise ReplicaGone("a stream without a token")
+    return first
 
 
 async def _whole(response: Response) -> bytes:

@@ -74,6 +74,11 @@ class Variant:
         return self.served_by or self.id
 
     @property
+    def engine_loads_adapters(self) -> bool:
+        """Whether the engine that answers was started for adapters, also where this tier takes none itself."""
+        return '"--enable-lora"' in self.runs
+
+    @property
     def expected_warmup(self) -> timedelta:
         """From the decision to start a replica to its first answer."""
         if not self.warmup_seconds:

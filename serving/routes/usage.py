@@ -111,7 +111,7 @@ def usage(
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
         rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
         if costs:
-            session.execute(_LIMIT, {"patience": f"{PATIENCE.total_seconds():.0f}s"})
+            session.execute(_LIMIT, {"patience": f"{PATIENCE // timedelta(milliseconds=1)}ms"})
             try:
                 priced = usage_costs(
                     session, caller.tenant_id, start, end, dimensions, model=model, key=key_uuid, tag=tag

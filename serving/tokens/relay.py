@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
+from serving.engine_aborts import is_aborted_event
 from serving.engines import Answer, ReplicaGone
 from serving.envelope import Headers
 from serving.fleet.view import Replica
@@ -52,7 +53,7 @@ class Relay:
         self._keep = keep
         self._client = client
         self._request = request
-        self._answer: Answer | None = None
+        self._passing: _Stream | None = None
 
     async def run(self) -> None:
         """Until the last byte. StudioError only as long as the caller has not received the first."""
@@ -93,12 +94,12 @@ class Relay:
             await (self._stream(answer) if request.call.stream else self._whole(answer))
         finally:
             self._client.stop_watching()
-            self._answer = None
+            self._passing = None
             answer.close()
 
     def _client_left(self) -> None:
-        if self._answer is not None:
-            self._answer.half_close()
+        if self._passing is not None:
+            self._passing.hang_up()
 
     async def _whole(self, answer: Answer) -> None:
         reuse, reservation = self._request.reuse, self._request.reservation
@@ -132,15 +133,14 @@ class Relay:
         await self._client.answer(200, JSON + self._request.headers, body)
 
     async def _stream(self, answer: Answer) -> None:
-        self._answer = answer
-        if self._client.left:
-            answer.half_close()
-        stream = _Stream(answer, self._client, self._request)
+        self._passing = stream = _Stream(answer, self._client, self._request)
         failure = await stream.pass_on()
         reason: EndReason = "client_left" if self._client.left else "complete" if failure is None else "engine_died"
         if reason == "engine_died":
             log.warning("stream_broke_off", replica=str(answer.replica.id), **about(self._request))
-        if (counts := stream.meter.counts()) is not None:
+        if (counts := stream.meter.counts()) is None:
+            log.error("stream_without_usage_not_billed", replica=str(answer.replica.id), **about(self._request))
+        else:
             counts = _bounded(counts, self._request, answer)
             try:
                 await record(self._gateway, self._request, answer.replica.id, counts, stream.first_token_at, reason)
@@ -171,6 +171,8 @@ class _Stream:
         is_plain = not is_short and self._sample is None
         self._patcher = EventPatcher.of(request.call, request.dialect) if is_plain else None
         self._is_done = False
+        self._has_hung_up = False
+        self._is_aborted = False  # the engine was shut down: what still comes is the usage
         self._refusal: StudioError | None = None  # an error that the engine sent as an event
         self.meter = StreamMeter(request.call.choices_per_prompt)
         self.first_token_at: datetime | None = None
@@ -182,9 +184,11 @@ class _Stream:
         try:
             while data:
                 visible = self._read(data)
+                if self._client.left:
+                    self.hang_up()
                 if visible and not self._client.has_first_byte and not self._client.left:
                     await self._client.start(200, EVENT_STREAM + self._request.headers)
-                if self._is_done:
+                if self._is_done and self._refusal is None:
                     self.held_back = visible
                     return None
                 if visible:  # nothing may leave before the status
@@ -212,6 +216,13 @@ class _Stream:
         self.meter.note(run.usage)
         return self._client.write_at_once(run.visible)
 
+    def hang_up(self) -> None:
+        """The client has left. An engine that has told what it has used so far is told so, and stops. One that tells it
+        only at the end is heard to its end, since nobody could say what to bill otherwise."""
+        if self.meter.is_running and not self._has_hung_up:
+            self._has_hung_up = True
+            self._answer.half_close()
+
     def _read(self, data: bytes) -> bytes:
         visible: list[bytes] = []
         events, at = self._events.feed(data), 0
@@ -236,11 +247,17 @@ class _Stream:
         """The long way."""
         if payload == b"[DONE]":
             self._is_done = True
+            if self._is_aborted:
+                self._refusal = _broke_off("The engine was shut down")
             return b""
         try:
             event = orjson.loads(payload)
             if "error" in event:
                 self._refusal = self._read_error(event["error"], payload)
+                return b""
+            if is_aborted_event(event) or (self._is_aborted and not event.get("choices")):
+                self._is_aborted = True
+                self.meter.observe(event)
                 return b""
             if self._second_line is not None and not self._second_line.take(event):
                 return b""

@@ -90,6 +90,11 @@ class StreamMeter:
         """The running usage of a stream with one choice, as JSON: read only if the stream ends with it."""
         self._latest = usage
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the engine has said what it has used so far."""
+        return self._latest is not None or bool(self._by_choice)
+
     def counts(self) -> TokenCounts | None:
         """So far; None as long as the engine has not said that it processed the prompt."""
         if self._latest is not None:

@@ -21,10 +21,12 @@ from msgspec import Meta, Struct
 
 from serving.fleet.view import Replica
 from serving.routing import Target
+from serving.tokens import unsafe
 from serving.tokens.tools import Tool, ToolChoice, check_choice, held_to_schema
 from studio.errors import InvalidRequest
 
-# Priorities, salts and ids are set by us. Everything here would let one caller steer another's requests or ours.
+# Priorities, salts and ids are set by us. Everything here would let one caller steer another's requests or ours, or, as
+# a long interval of a stream would, hide from us what a caller that leaves has used.
 STEERING = (
     "priority",
     "cache_salt",
@@ -33,6 +35,8 @@ STEERING = (
     "ec_transfer_params",
     "vllm_xargs",
     "data_parallel_rank",
+    "session_id",
+    "stream_interval",
 )
 PRIORITY = {"fast": 0, "base": 1}  # lower is earlier
 BATCH_PRIORITY = 2
@@ -295,6 +299,7 @@ def read_chat(endpoint: Endpoint, payload: Any) -> Call:
 def _generation(endpoint: Endpoint, payload: dict[str, Any], request: GenerationRequest) -> Call:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("`stream_options` is only allowed with `stream: true`.", param="stream_options")
+    unsafe.check_fields(payload)
     options = request.stream_options or StreamOptions()
     return Call(
         endpoint,
@@ -353,6 +358,7 @@ def engine_body(
     # An absent field is a null one to every client, but not to every engine.
     payload = {name: value for name, value in call.payload.items() if name not in STEERING and value is not None}
     variant = target.variant
+    unsafe.check_for_engine(payload, variant)
     payload["model"] = target.engine_name(replica)
     payload["priority"] = PRIORITY[variant.tier] if priority is None else priority
     # Of embeddings, too: a model that reads from left to right keeps the prefixes of what it embeds.

@@ -8,6 +8,7 @@ from unittest.mock import patch
 from serving import __main__ as gateway
 from serving.idempotency import application, joins
 from serving.responses import endpoint, store
+from serving.routes import usage
 
 MOST_BYTES = 2_000
 PATIENCE = timedelta(milliseconds=500)
@@ -19,6 +20,7 @@ if __name__ == "__main__":
         patch.object(application, "MOST_BYTES", MOST_BYTES),
         patch.object(joins, "MOST_OF_TENANT", MOST_JOINS),
         patch.object(endpoint, "PATIENCE", PATIENCE),
+        patch.object(usage, "PATIENCE", PATIENCE),
         patch.object(store, "LONGEST_CHAIN", LONGEST_CHAIN),
     ):
         gateway.main()

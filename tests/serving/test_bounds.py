@@ -140,3 +140,15 @@ def test_what_a_caller_ends_or_deletes_is_in_the_audit_log(api: httpx.Client, ho
     assert ("response.delete", deleted) in rows
     assert [action for action, _ in rows].count("idempotent_answer.delete") >= 1
     assert [row for row in rows if row[1] == cancelled] == [("upload.create", cancelled), ("upload.cancel", cancelled)]
+
+
+def test_usage_that_takes_too_long_to_price_is_refused_with_a_way_out(api: httpx.Client, house: House) -> None:
+    with house.database.superuser() as connection:
+        connection.execute("begin")
+        connection.execute("lock table prices in access exclusive mode")  # whoever prices anything waits
+        refused = api.get("/v1/usage?costs=true")
+        connection.execute("rollback")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_request", "costs")
+    assert "ask for fewer days, or for one model, key or tag" in error["message"]
+    assert api.get("/v1/usage?costs=true").status_code == 200

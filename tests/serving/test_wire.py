@@ -67,6 +67,38 @@ class TestEngineBody:
         assert (body["priority"], body["cache_salt"], body["model"]) == (1, "salt", "weights")
         assert not {"request_id", "kv_transfer_params", "vllm_xargs"} & body.keys()
 
+    def test_a_stream_cannot_be_made_to_tell_its_usage_seldom(self) -> None:
+        assert (
+            not {"stream_interval", "session_id"} & sent(CHAT, stream=True, stream_interval=1000, session_id="x").keys()
+        )
+
+    @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
+    def test_what_cannot_be_metered_or_holds_up_others_is_refused_by_name(self, endpoint: Endpoint) -> None:
+        for field, value in (("use_beam_search", True), ("use_beam_search", "yes"), ("bad_words", ["x"] * 129)):
+            with pytest.raises(InvalidRequest) as refused:
+                sent(endpoint, **{field: value})
+            assert refused.value.param == field
+        assert sent(endpoint, use_beam_search=False, bad_words=["x"] * 128)["bad_words"] == ["x"] * 128
+
+    @pytest.mark.parametrize(
+        ("endpoint", "fields"),
+        [
+            (CHAT, {"prompt_logprobs": 0}),
+            (CHAT, {"echo": True}),
+            (COMPLETIONS, {"echo": "true", "logprobs": 0}),
+            (COMPLETIONS, {"prompt_logprobs": 1}),
+        ],
+    )
+    def test_an_engine_with_adapters_is_never_asked_for_what_it_dies_of(
+        self, endpoint: Endpoint, fields: dict[str, Any]
+    ) -> None:
+        """Also by the tier that takes no adapters itself, and is answered by the same engine."""
+        loads = replace(BASE, runs='weights ["--dtype=bfloat16", "--enable-lora"] {}')
+        with pytest.raises(InvalidRequest, match="cannot give log probabilities of a prompt"):
+            sent(endpoint, loads, **fields)
+        assert sent(endpoint, **fields).items() >= fields.items()
+        assert sent(COMPLETIONS, loads, echo=True)["echo"] is True
+
     def test_fast_goes_before_base_and_batches_come_last(self) -> None:
         assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"] < wire.BATCH_PRIORITY
 

@@ -3,7 +3,6 @@
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { byReadiness, type Catalog, type CatalogModel, tierOf, useCatalog } from "@/api/catalog";
 import { Link } from "@/frame/Link";
-import { Slow } from "@/frame/Slow";
 import { tags } from "@/i18n/locales";
 import { BoardFrame, barHeight, rowHeight } from "./BoardFrame";
 import { CurrencySwitch, useCurrency } from "./currency";
@@ -22,8 +21,7 @@ export function Board() {
       <div className={`mb-3 flex items-center gap-3 ${barHeight}`}>
         <p className="text-[0.8125rem] text-muted">
           {t("perMillion")}
-          <span className="numbers">{catalog.data ? ` ${t("readAt", { time: time(catalog.data.read_at) })}` : ""}</span>{" "}
-          <Slow query={catalog} />
+          <span className="numbers">{catalog.data ? ` ${t("readAt", { time: time(catalog.data.read_at) })}` : ""}</span>
         </p>
         <span className="ml-auto">
           <CurrencySwitch />

@@ -3,7 +3,6 @@
 import { useFormatter, useLocale, useTranslations } from "next-intl";
 import { type ReactNode, useEffect, useState } from "react";
 import { byReadiness, useCatalog } from "@/api/catalog";
-import { Slow } from "@/frame/Slow";
 import { money } from "@/money";
 import { CurrencySwitch, useCurrency } from "./currency";
 import {
@@ -108,11 +107,7 @@ export function ModelList() {
         <CurrencySwitch />
       </search>
       <p aria-live="polite" className="mt-5 mb-3 min-h-5 text-[0.8125rem] text-muted">
-        {catalog.data ? (
-          `${t("count", { shown: shown.length, all: all.length })} ${c("perMillion")}`
-        ) : (
-          <Slow query={catalog} />
-        )}
+        {catalog.data ? `${t("count", { shown: shown.length, all: all.length })} ${c("perMillion")}` : ""}
       </p>
       <Trouble query={catalog} />
       {catalog.data ? (

@@ -1,20 +1,19 @@
 "use client";
 
 import { useTranslations } from "next-intl";
-import { useEffect, useState } from "react";
 import { Refusal } from "@/api/refusal";
 import { GatewaySays } from "@/frame/GatewaySays";
+import { useSlow } from "@/frame/slow";
 
 type Query = { isError: boolean; isFetching: boolean; error: unknown; data: unknown; refetch: () => unknown };
 
-const SLOW_MS = 4_000;
 // Over the head of the page and not in it: it comes and goes, and what is being read may not jump for it.
 const above = "fixed inset-x-2 top-1.5 z-40 mx-auto w-fit max-w-[44rem] shadow-lg";
 
 /** Said when the gateway cannot be reached, refuses, or takes its time. What was read before stays in view. */
 export function Trouble({ query }: { query: Query }) {
   const t = useTranslations("Catalog");
-  const isSlow = useIsSlow(query.isFetching && !query.isError);
+  const isSlow = useSlow(query.isFetching && !query.isError) !== null;
   if (isSlow) {
     return (
       <output className={`card px-4 py-2.5 text-[0.875rem] ${above}`}>
@@ -37,18 +36,4 @@ export function Trouble({ query }: { query: Query }) {
       </button>
     </div>
   );
-}
-
-/** Whether something has been waited for longer than a reader should without a word. */
-function useIsSlow(isWaiting: boolean) {
-  const [isSlow, setSlow] = useState(false);
-  useEffect(() => {
-    if (!isWaiting) return;
-    const timer = setTimeout(() => setSlow(true), SLOW_MS);
-    return () => {
-      clearTimeout(timer);
-      setSlow(false);
-    };
-  }, [isWaiting]);
-  return isSlow;
 }

@@ -1,7 +1,7 @@
 "use client";
 
 import { useLocale, useTranslations } from "next-intl";
-import { useSlow } from "@/frame/Slow";
+import { useSlow } from "@/frame/slow";
 import { duration } from "@/time";
 
 /** Said until the first token is there; after a while also for how long that has been, and that waiting is safe. */

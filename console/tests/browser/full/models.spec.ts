@@ -126,23 +126,6 @@ test("a model that is stuck says why, a closed one when it opens and answers", a
   );
 });
 
-test("a gateway that is slow is said to be, where room is kept for it", async ({ page }) => {
-  let release = () => {};
-  const patience = new Promise<void>((go) => {
-    release = go;
-  });
-  await page.route("**/v1/catalog", async (route) => {
-    await patience;
-    await route.continue();
-  });
-  await page.goto("/de/models");
-  await expect(page.getByText(/Wird noch gelesen, seit [3-9] Sek/)).toBeVisible();
-  await isAccessible(page);
-  release();
-  await expect(page.getByRole("main").locator("li[id]")).toHaveCount(9);
-  await expect(page.getByText("Wird noch gelesen", { exact: false })).toHaveCount(0);
-});
-
 test.describe("without a gateway", () => {
   test.use({ allowed: [/ERR_CONNECTION|ERR_EMPTY_RESPONSE/] });
 
