@@ -1,7 +1,7 @@
 """what a re-rating of a final month comes to is corrected, and a tenant closes on a day to come
 
-Revision ID: 0034
-Revises: 0030
+Revision ID: 0033
+Revises: 0032
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0034"
-down_revision = "0030"
+revision = "0033"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0034_rerated_corrections_up.sql")
+    _run("0033_rerated_corrections_up.sql")
 
 
 def downgrade() -> None:
-    _run("0034_rerated_corrections_down.sql")
+    _run("0033_rerated_corrections_down.sql")
 
 
 def _run(file: str) -> None:

@@ -1,7 +1,7 @@
 """an engine that is up and answers nothing
 
-Revision ID: 0035
-Revises: 0030
+Revision ID: 0034
+Revises: 0033
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0035"
-down_revision = "0030"
+revision = "0034"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0035_silent_engines_up.sql")
+    _run("0034_silent_engines_up.sql")
 
 
 def downgrade() -> None:
-    _run("0035_silent_engines_down.sql")
+    _run("0034_silent_engines_down.sql")
 
 
 def _run(file: str) -> None:
