@@ -56,8 +56,8 @@ def evaluations(session: Session) -> list[dg.AssetCheckEvaluation]:
 def _fit(session: Session) -> dg.AssetCheckResult:
     rows = border_rows.newest_usage(session, clock.now())
     failures = violations(usage_events_schema(), rows)
-    metadata = {"events": sum(row.events for row in rows), "failures": table(failures)}
-    return dg.AssetCheckResult(passed=not failures, metadata=metadata)
+    events = sum(row.events for row in rows)
+    return dg.AssetCheckResult(passed=not failures, metadata={"events": events, "failures": table(failures)})
 
 
 def _sealed(session: Session) -> dg.AssetCheckResult:

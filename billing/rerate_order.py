@@ -32,7 +32,7 @@ from studio import ids
 from studio.db.corrections import Correction, CorrectionLine
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, RatedLine
 from studio.errors import Conflict
-from studio.money import Currency
+from studio.money import Currency, RoundingMode
 
 
 class NothingToCorrect(Conflict):
@@ -173,7 +173,9 @@ def _now(session: Session, invoices: Sequence[_Billed]) -> dict[UUID, list[Line]
             if (line.variant_id, line.unit) in changed[one.row.id] and line.basis.startswith(ids.QUOTE)
         ]
         volumes = {price_id: Volume(steps, dict(taken[price_id])) for price_id, steps in tiers.items()}
-        composed = invoice.compose(again, Currency.parse(one.row.currency), one.row.tax_rate, volumes).lines
+        mode = RoundingMode(one.row.rounding_mode)
+        currency = Currency.parse(one.row.currency)
+        composed = invoice.compose(again, currency, one.row.tax_rate, volumes, rounding=mode).lines
         found[one.row.id] += [*composed, *quoted]
         _take(taken, composed)
     return found

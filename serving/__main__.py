@@ -77,6 +77,12 @@ class _Listener(uvicorn.Server):
         yield
 
 
+def _freeze() -> None:
+    """What is made at the start stays, so nothing need look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
@@ -149,8 +155,7 @@ async def run(config: Settings) -> None:
         work.add_done_callback(ended)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    gc.collect()
-    gc.freeze()  # what is made at the start stays, so nothing need look through it again and again
+    _freeze()
     log.info("gateway_starting", source=str(journal.source_id), url=config.gateway_url)
     try:
         await public.serve([_shared_port(config)] if config.gateway_shares_port else None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from assets import borders, frozen_borders
@@ -46,11 +48,9 @@ def test_the_borders_of_what_is_never_replaced() -> None:
     )  # fmt: skip
     hashed = "0f" * 32
     stored = StoredDocument(uuid4(), "pdf", f"tnt_1/XDE-2026-000001/{hashed}.pdf", hashed, 9)
-    of_usage, of_invoices, of_documents = (
-        lambda *rows: borders.violations(borders.usage_events_schema(), rows),
-        lambda *rows: borders.violations(frozen_borders.invoices_schema(), rows),
-        lambda *rows: borders.violations(frozen_borders.invoice_documents_schema(), rows),
-    )
+    of_usage = partial(_violations, borders.usage_events_schema())
+    of_invoices = partial(_violations, frozen_borders.invoices_schema())
+    of_documents = partial(_violations, frozen_borders.invoice_documents_schema())
     assert of_usage(usage) == of_invoices(final) == of_documents(stored) == []
     assert of_usage(replace(usage, cached_tokens=11))
     assert of_usage(replace(usage, end_reason="vanished"))
@@ -78,3 +78,7 @@ def test_more_invoiced_than_used_is_refused() -> None:
 
 def test_a_total_that_does_not_add_up_is_refused() -> None:
     assert borders.violations(borders.invoice_drafts_schema(), [replace(DRAFTED, gross=Decimal("1.20"))])
+
+
+def _violations(schema: Any, *rows: Any) -> Any:
+    return borders.violations(schema, rows)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -258,7 +259,7 @@ def test_a_changed_measure_is_seen(selling: Books) -> None:
 def test_a_tenants_own_price_of_storage_and_why_no_gpu_hour_is_sold(selling: Books) -> None:
     books = selling
     tenant = books.tenant()
-    own = {
+    own: dict[str, Any] = {
         "tenant_id": tenant, "per_million": Decimal("0.1"), "tiers": (), "valid_from": NEXT_NOON, "valid_until": None,
         "retroactive": True, "by": "key:finance", "reason": "contract", "now": NEXT_NOON,
     }  # fmt: skip

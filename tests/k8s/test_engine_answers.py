@@ -29,7 +29,7 @@ from studio.tenants import CreatedKey
 from tests.k8s.control_plane import ControlPlane, assets, running
 from tests.k8s.engine_door import EngineDoor
 from tests.k8s.scaled_objects import scaled_object
-from tests.k8s.test_cluster import CLUSTER_OF_THE_SITE, engine
+from tests.k8s.site_cluster import CLUSTER_OF_THE_SITE, engine
 from tests.local.eventually import eventually
 from tests.orchestration.location import Location
 from tests.server import TestDatabase
@@ -147,7 +147,7 @@ def test_on_a_holiday_kedas_object_keeps_the_fleets_number_and_the_day_after_ked
     with scaled_object(plane, name, "holidays"), dg.DagsterInstance.ephemeral() as instance:
         location = Location({"worker_database": worker, "cluster_site": ClusterSite(folder, "local")}, instance)
 
-        def paused() -> tuple[str | None, str]:
+        def paused() -> tuple[str | None, int]:
             """KEDA's annotation after a tick, and the number of pods, which nobody of ours may touch."""
             with location.tick("cluster_scale"):
                 pass
