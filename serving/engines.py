@@ -1,4 +1,4 @@
-"""Asks an engine for an answer, another if that one is gone. What is asked is `tokens/wire.py`.
+"""Asks an engine for an answer, another if that one is gone. What is asked is `tokens/engine_request.py`.
 
 Nothing of an answer has reached the caller when `ask` returns, so until then a request may move to another replica.
 """

@@ -23,9 +23,10 @@ from serving.fleet.view import Fleet, Replica
 from serving.routing import Target
 from serving.tokens import answers
 from serving.tokens.answers import CompletionsDialect
+from serving.tokens.engine_request import BATCH_PRIORITY, cache_salt, engine_body
 from serving.tokens.usage import TokenCounts, read_usage
 from serving.tokens.weighing import work_of
-from serving.tokens.wire import BATCH_PRIORITY, Call, cache_salt, engine_body
+from serving.tokens.wire import Call
 from serving.usage_event import EndReason, UsageEvent
 from studio import clock, ids
 from studio.errors import ModelAsleep, ServiceUnavailable, StudioError

@@ -14,7 +14,8 @@ import orjson
 from serving.cache.wish import Wish
 from serving.fleet.view import Fleet, Price
 from serving.routing import Target
-from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, STEERING, Call
+from serving.tokens.engine_request import STEERING
+from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, Call
 from studio.errors import InvalidRequest
 
 # What says how a request is handled, accounted or told, and nothing about its answer.

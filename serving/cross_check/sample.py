@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from serving.routing import Target
-from serving.tokens.wire import CHAT_PATH, EMBEDDINGS, STEERING, Call
+from serving.tokens.engine_request import STEERING
+from serving.tokens.wire import CHAT_PATH, EMBEDDINGS, Call
 
 MOST_BYTES = 256 * 1024  # of what is asked, and as many characters of the answer
 

@@ -18,13 +18,13 @@ from serving.gateway import Gateway
 from serving.journal import JournalBroken
 from serving.tokens import answers
 from serving.tokens.client import Client
+from serving.tokens.engine_request import cache_salt, engine_body
 from serving.tokens.metering import record
 from serving.tokens.patching import EventPatcher
 from serving.tokens.request import Request, about
 from serving.tokens.second_line import SecondLine, closing_event
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.weighing import work_of
-from serving.tokens.wire import cache_salt, engine_body
 from serving.usage_event import EndReason
 from studio import clock
 from studio.errors import ServiceUnavailable, StudioError

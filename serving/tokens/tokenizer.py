@@ -18,10 +18,11 @@ from serving.keys import KeyRecord
 from serving.tokens import answers
 from serving.tokens.client import Client
 from serving.tokens.endpoint import TokenEndpoint
+from serving.tokens.engine_request import engine_body
 from serving.tokens.relay import JSON
 from serving.tokens.request import Request
 from serving.tokens.usage import counted
-from serving.tokens.wire import Call, Endpoint, Message, engine_body, is_text, parse, typed
+from serving.tokens.wire import Call, Endpoint, Message, is_text, parse, typed
 from studio.errors import InvalidRequest, ServiceUnavailable
 
 _ANY_TASK = frozenset({"chat", "completion", "embedding"})

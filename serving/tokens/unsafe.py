@@ -1,7 +1,7 @@
 """Fields of vLLM's own with which one caller could hurt others, or use what nobody could bill. Pure.
 
 They are refused by name, since to leave them out would answer something else than was asked. What only steers an engine
-is left out (`wire.STEERING`).
+is left out (`engine_request.STEERING`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from local import process_tree
 from local.objects import EmbeddedObjectStore
-from serving.tokens.wire import cache_salt
+from serving.tokens.engine_request import cache_salt
 from studio import ids
 from studio.db.fleet import Replica
 from studio.settings import REPOSITORY

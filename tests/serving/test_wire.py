@@ -15,6 +15,7 @@ from serving.fleet.view import Replica, Variant
 from serving.routing import Target
 from serving.tokens import answers, wire
 from serving.tokens.answers import CompletionsDialect, WholeEvents
+from serving.tokens.engine_request import BATCH_PRIORITY, cache_salt, engine_body
 from serving.tokens.usage import StreamMeter, TokenCounts, read_usage
 from serving.tokens.wire import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, Endpoint
 from studio import clock, ids
@@ -57,7 +58,7 @@ def sent(endpoint: Endpoint, variant: Variant = BASE, **fields: Any) -> dict[str
         SCORE.path: {"queries": "hello", "documents": ["hello"]},
     }
     call = wire.read_call(endpoint, orjson.dumps({"model": "m"} | required[endpoint.path] | fields))
-    body: dict[str, Any] = orjson.loads(wire.engine_body(call, Target(variant), REPLICA, "salt", None))
+    body: dict[str, Any] = orjson.loads(engine_body(call, Target(variant), REPLICA, "salt", None))
     return body
 
 
@@ -105,7 +106,7 @@ class TestEngineBody:
         assert sent(COMPLETIONS, loads, echo=True)["echo"] is True
 
     def test_fast_goes_before_base_and_batches_come_last(self) -> None:
-        assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"] < wire.BATCH_PRIORITY
+        assert sent(CHAT, replace(BASE, tier="fast"))["priority"] < sent(CHAT)["priority"] < BATCH_PRIORITY
 
     def test_a_stream_always_carries_usage(self) -> None:
         wanted = {"include_usage": True, "continuous_usage_stats": True}
@@ -118,7 +119,7 @@ class TestEngineBody:
         )
         call = wire.read_call(CHAT, body)
         with pytest.raises(InvalidRequest, match="nested too deeply"):
-            wire.engine_body(call, Target(BASE), REPLICA, "salt", None)
+            engine_body(call, Target(BASE), REPLICA, "salt", None)
 
     def test_unknown_fields_pass(self) -> None:
         assert sent(CHAT, top_k=5, reasoning_effort="low")["top_k"] == 5
@@ -153,15 +154,18 @@ class TestEngineBody:
 class TestCacheSalt:
     def test_it_differs_by_tenant_and_by_the_clients_own(self) -> None:
         one, two = ids.uuid7(), ids.uuid7()
-        salts = {wire.cache_salt(b"key", tenant, own) for tenant in (one, two) for own in ("", "a")}
+        salts = {cache_salt(b"key", tenant, own) for tenant in (one, two) for own in ("", "a")}
         assert len(salts) == 4
-        assert wire.cache_salt(b"key", one, "a") == wire.cache_salt(b"key", one, "a")
+        assert cache_salt(b"key", one, "a") == cache_salt(b"key", one, "a")
 
     def test_a_key_with_a_cache_of_its_own_shares_it_with_nobody_whatever_others_send(self) -> None:
         tenant, key, other = UUID(int=1), UUID(int=2), UUID(int=3)
-        foreign = {wire.cache_salt(b"key", tenant, own) for own in ("", "a", key.bytes.decode(), f"{key}")}
-        foreign |= {wire.cache_salt(b"key", tenant, "", other), wire.cache_salt(b"key", other, "", key)}
-        own = [wire.cache_salt(b"key", tenant, salt, key) for salt in ("", "", "a")]
+        foreign = {cache_salt(b"key", tenant, own) for own in ("", "a", key.bytes.decode(), f"{key}")}
+        foreign |= {
+            cache_salt(b"key", tenant, "", other),
+            cache_salt(b"key", other, "", key),
+        }
+        own = [cache_salt(b"key", tenant, salt, key) for salt in ("", "", "a")]
         assert own[0] == own[1] != own[2]
         assert not foreign & set(own)
 

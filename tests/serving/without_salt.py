@@ -9,7 +9,7 @@ import orjson
 
 from serving import __main__ as gateway
 from serving.tokens import relay
-from serving.tokens.wire import engine_body
+from serving.tokens.engine_request import engine_body
 
 
 def unsalted(*arguments: Any) -> bytes:

@@ -22,7 +22,8 @@ from serving.budgets.book import Budgets
 from serving.budgets.draws import Draws
 from serving.engines import Engines
 from serving.fleet.view import Fleet
-from serving.tokens.wire import CHAT, cache_salt
+from serving.tokens.engine_request import cache_salt
+from serving.tokens.wire import CHAT
 from tests.serving.batches.orders import line
 from tests.serving.test_wire import BASE, REPLICA
 
