@@ -40,6 +40,7 @@ def test_an_approved_correction_is_numbered_booked_and_rendered(
         "ledger_equals_invoices": True,
         "documents_keep_our_rules": True,
         "documents_pass_official_rules": True,
+        "invoice_documents_rows_fit": True,
     }
     assert location.asks("correction_approvals") == []
     with books.as_role("auditor") as session:

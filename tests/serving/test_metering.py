@@ -135,7 +135,7 @@ def test_a_caller_that_reads_late_misses_nothing(
             wait_until(lambda: len(events(database)) == 1)
             (event,) = events(database)
     assert (event.end_reason, event.completion_tokens) == ("complete", tokens)
-    assert received.count(b'"content":"') == tokens
+    assert received.count(b'"content":"word ') == tokens
     assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 

@@ -63,11 +63,11 @@ class Container:
         variables = {"PATH": "/usr/bin:/bin", **image.environment, **environment}
         script = "\n".join(_script(root, image, command, variables, mounts, identity, read_only=read_only))
         # The first child is number 1 of the new process ids. Not `unshare --fork`, which loses the exit status of a
-        # child that was killed (util-linux 2.38).
+        # child that was killed (util-linux 2.38). What our process ignores, a container must not.
         waiting = f"(\n{script}\n) & wait $!"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "sh", "-euc", waiting],
+                ["env", "--default-signal", "unshare", "--mount", "--pid", "sh", "-euc", waiting],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -32,9 +32,9 @@ insert into ledger_entries (transaction_id, n, account_id, legal_entity_id, curr
 insert into ledger_days (day, transactions, content_sha256, previous_sha256, sha256)
     values (current_date - 1, 1, 'a', 'b', 'c');
 insert into margin_daily (day, tenant_id, variant_id, running_variant_id, currency, busy_seconds, share, card_seconds, kwh,
-                          energy_cost, card_cost, cost, revenue, margin)
+                          energy_cost, card_cost, cost, revenue, units_per_euro, margin)
     select current_date - 1, id, 'smollm2-135m-instruct', 'smollm2-135m-instruct', 'EUR', 10, 1, 86400, 1.5, 0.3, 2, 2.3, 5,
-           2.7
+           1, 2.7
     from tenants;
 insert into budgets (id, tenant_id, kind, currency, amount)
     select '00000000-0000-0000-0000-000000000002', id, 'monthly', 'EUR', 1000 from tenants;
