@@ -87,7 +87,7 @@ class Demo:
             legal_entity="xpulink-de",
             currency="EUR",
             time_zone="Europe/Berlin",
-            address={"street": "Musterweg 7", "city": "20095 Hamburg", "country": "DE", "vat_id": "DE111111111"},
+            address={"street": "Musterweg 7", "city": "20095 Hamburg", "country": "DE", "vat_id": "DE111111125"},
             gateway_url=api.gateway_url,
         )
         self.yuan = Customer(

@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 def test_what_the_playground_says_is_what_the_engine_counted_and_the_ledger_has(cloud: Cloud, tmp_path: Path) -> None:
     told = tmp_path / "told.json"
     environment = needed() | {"CONSOLE_TOLD": str(told)}
-    cloud.studio("tenant", "create", "onlooker", "--name", "Onlooker GmbH")
+    cloud.studio(
+        "tenant", "create", "onlooker", "--name", "Onlooker GmbH", "--city", "10115 Berlin", "--email", "ap@a.example"
+    )
     key = cloud.studio("key", "create", "--tenant", "onlooker")["key"]
     eventually(lambda: authenticates(cloud, key), "the gateway knows the key")
     url = cloud.status["gateway_url"]

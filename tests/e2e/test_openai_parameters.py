@@ -96,7 +96,17 @@ def wanted(sdk: openai.OpenAI) -> dict[str, Callable[[], Any]]:
 @pytest.fixture(scope="module")
 def answers(cloud: Cloud) -> Iterator[dict[str, Future[Any]]]:
     """All of them, with a key of a tenant that nobody else uses."""
-    cloud.studio("tenant", "create", "parameters", "--name", "Parameters GmbH")
+    cloud.studio(
+        "tenant",
+        "create",
+        "parameters",
+        "--name",
+        "Parameters GmbH",
+        "--city",
+        "10115 Berlin",
+        "--email",
+        "ap@a.example",
+    )
     key: str = cloud.studio("key", "create", "--tenant", "parameters")["key"]
     url, headers = f"{cloud.status['gateway_url']}/v1", {"authorization": f"Bearer {key}"}
 
