@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -42,12 +43,13 @@ SCHEMA: dict[str, Any] = {
 }
 FORM: Any = {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": SCHEMA}}
 COUNT: Any = [{"role": "user", "content": "Count: one, two, three, four."}]
+BUDGET = "0.044"  # EUR: for the prompt, at the most that it can be, and some thirty tokens
 
 Whole = Callable[[str], ChatCompletion]
 Stream = Callable[[str], list[ChatCompletionChunk]]
 
 
-def wanted(sdk: openai.OpenAI) -> dict[str, Callable[[], Any]]:
+def wanted(sdk: openai.OpenAI, poor: openai.OpenAI) -> dict[str, Callable[[], Any]]:
     """Every request, by the name under which its answer is looked at."""
 
     def chat(**fields: Any) -> Callable[[], ChatCompletion]:
@@ -67,6 +69,7 @@ def wanted(sdk: openai.OpenAI) -> dict[str, Callable[[], Any]]:
         return lambda: sdk.completions.create(**asked)
 
     running = {"include_usage": True, "continuous_usage_stats": True}
+    spent: dict[str, Any] = {"max_tokens": 1000, "extra_body": {"ignore_eos": True}}
     return {
         "plain": chat(),
         "streamed": stream(),
@@ -80,10 +83,13 @@ def wanted(sdk: openai.OpenAI) -> dict[str, Callable[[], Any]]:
         "another seed": chat(temperature=1.5, seed=8, max_tokens=8),
         "bias": chat(max_tokens=2, logit_bias={"28": 100}),
         "auto": chat(tools=[TOOL], tool_choice="auto", max_tokens=100, extra_body=CALLS),
+        "auto streamed": stream(tools=[TOOL], tool_choice="auto", max_tokens=100, extra_body=CALLS),
         "required": chat(tools=[TOOL], tool_choice="required", max_tokens=100),
+        "required streamed": stream(tools=[TOOL], tool_choice="required", max_tokens=100),
         "schema": chat(response_format=FORM, max_tokens=100),
         "schema streamed": stream(response_format=FORM, max_tokens=100),
         "text": text(logprobs=2, n=2, temperature=1),
+        "budget": lambda: poor.chat.completions.create(**{"model": CHAT, "messages": COUNT} | spent),
         "echo": text(echo=True, logprobs=1),
         "suffix": text(suffix="four"),
         "dimensions": lambda: sdk.embeddings.create(model=EMBEDDING, input="one", dimensions=64),
@@ -95,30 +101,25 @@ def wanted(sdk: openai.OpenAI) -> dict[str, Callable[[], Any]]:
 
 @pytest.fixture(scope="module")
 def answers(cloud: Cloud) -> Iterator[dict[str, Future[Any]]]:
-    """All of them, with a key of a tenant that nobody else uses."""
-    cloud.studio(
-        "tenant",
-        "create",
-        "parameters",
-        "--name",
-        "Parameters GmbH",
-        "--city",
-        "10115 Berlin",
-        "--email",
-        "ap@a.example",
-    )
-    key: str = cloud.studio("key", "create", "--tenant", "parameters")["key"]
-    url, headers = f"{cloud.status['gateway_url']}/v1", {"authorization": f"Bearer {key}"}
-
-    def is_warm(model: str) -> bool:
-        return bool(httpx.get(f"{url}/models/{model}", headers=headers).json().get("state") == "warm")
-
-    eventually(lambda: is_warm(CHAT) and is_warm(EMBEDDING), "both models are up", 300)
-    with (
-        openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=600) as sdk,
-        ThreadPoolExecutor(40) as pool,
-    ):
-        yield {name: pool.submit(ask) for name, ask in {"sdk": lambda: sdk, **wanted(sdk)}.items()}
+    """All of them, with a key of a tenant that nobody else uses, and one that has little money."""
+    address = ("--city", "10115 Berlin", "--email", "ap@a.example")
+    cloud.studio("tenant", "create", "parameters", "--name", "Parameters GmbH", *address)
+    keys = [cloud.studio("key", "create", "--tenant", "parameters") for _ in range(2)]
+    cloud.studio("budget", "set", BUDGET, "--tenant", "parameters", "--key", keys[1]["id"], "--prepaid")
+    url = f"{cloud.status['gateway_url']}/v1"
+    sdk, poor = (openai.OpenAI(base_url=url, api_key=key["key"], max_retries=0, timeout=600) for key in keys)
+    for key in keys:
+        headers = {"authorization": f"Bearer {key['key']}"}
+        for model in (CHAT, EMBEDDING):
+            eventually(
+                lambda model=model, headers=headers: (  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                    httpx.get(f"{url}/models/{model}", headers=headers).json().get("state") == "warm"
+                ),
+                f"{model} is up",
+                300,
+            )
+    with sdk, poor, ThreadPoolExecutor(40) as pool:
+        yield {name: pool.submit(ask) for name, ask in {"sdk": lambda: sdk, **wanted(sdk, poor)}.items()}
 
 
 @pytest.fixture
@@ -144,6 +145,18 @@ def stream(answers: dict[str, Future[Any]]) -> Stream:
 def tokens_of(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
     """What one choice of a stream says."""
     return "".join(one.delta.content or "" for chunk in chunks for one in chunk.choices if one.index == index)
+
+
+def call_of(chunks: list[ChatCompletionChunk]) -> tuple[str, str]:
+    """Name and arguments of the only call in a stream, whose fragments must be as OpenAI's are."""
+    first, *rest = [one for chunk in chunks for choice in chunk.choices for one in choice.delta.tool_calls or ()]
+    assert (first.index, first.type) == (0, "function")
+    assert first.id
+    assert first.function is not None
+    assert first.function.name is not None
+    assert all(one.index == 0 and (one.function is None or one.function.name is None) for one in rest)
+    pieces = [one.function.arguments or "" for one in (first, *rest) if one.function is not None]
+    return first.function.name, "".join(pieces)
 
 
 def test_log_probabilities_are_of_the_tokens_that_are_said_and_sorted(whole: Whole, stream: Stream) -> None:
@@ -217,20 +230,41 @@ def test_both_names_of_the_limit_hold_and_a_seed_repeats(whole: Whole) -> None:
     assert len(set(whole("bias").choices[0].message.content or "")) == 1  # one token, whatever else it would say
 
 
-def test_a_tool_is_called_with_an_object_whether_the_model_may_or_must(whole: Whole) -> None:
-    for name in ("auto", "required"):
-        [choice] = whole(name).choices
-        call = (choice.message.tool_calls or [])[0]
-        assert call.type == "function"
-        assert call.function.name == "turn"
-        assert jsonschema_rs.is_valid(TURN, json.loads(call.function.arguments))
-        assert not (choice.message.content or "").strip()
-        assert choice.finish_reason == "tool_calls"
+def test_a_tool_that_the_model_may_choose_is_called_whole_and_streamed(whole: Whole, stream: Stream) -> None:
+    [choice] = whole("auto").choices
+    call = (choice.message.tool_calls or [])[0]
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("turn", {"to": "N"})
+    assert not (choice.message.content or "").strip()
+    chunks = stream("auto streamed")
+    name, arguments = call_of(chunks)
+    assert (name, json.loads(arguments)) == ("turn", {"to": "N"})
+    assert "tool_call" not in tokens_of(chunks)
+    assert choice.finish_reason == chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_a_tool_that_must_be_called_gets_an_object_of_its_schema(whole: Whole, stream: Stream) -> None:
+    call = (whole("required").choices[0].message.tool_calls or [])[0]
+    assert call.type == "function"
+    streamed = call_of(stream("required streamed"))
+    for name, arguments in ((call.function.name, call.function.arguments), streamed):
+        assert name == "turn"
+        assert jsonschema_rs.is_valid(TURN, json.loads(arguments)), arguments
 
 
 def test_an_answer_of_a_schema_is_one_also_when_it_is_streamed(whole: Whole, stream: Stream) -> None:
     for text in (whole("schema").choices[0].message.content or "", tokens_of(stream("schema streamed"))):
         assert jsonschema_rs.is_valid(SCHEMA, json.loads(text)), text
+
+
+def test_money_that_ends_an_answer_says_so_and_is_not_overdrawn(whole: Whole) -> None:
+    answer = whole("budget")
+    [choice] = answer.choices
+    assert (choice.finish_reason, (choice.model_extra or {})["stop_reason"]) == ("length", "budget")
+    assert answer.usage is not None
+    assert 0 < answer.usage.completion_tokens < 1000
+    cost = Decimal(answer.usage.prompt_tokens * 100 + answer.usage.completion_tokens * 200) / 1_000_000
+    assert cost <= Decimal(BUDGET)
 
 
 def test_old_completions_have_their_log_probabilities_and_suffixes_are_refused_by_name(

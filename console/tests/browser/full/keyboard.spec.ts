@@ -5,9 +5,14 @@ const usable = (page: Page) =>
   page.evaluate(() => {
     const all =
       "a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea, summary, [tabindex='0']";
-    const found = [...document.querySelectorAll<HTMLElement>(all)].filter(
+    // A box that scrolls and holds nothing of these is a stop of Chromium's own.
+    const scrolls = (one: HTMLElement) =>
+      /auto|scroll/.test(getComputedStyle(one).overflow) &&
+      (one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight) &&
+      !one.querySelector(all);
+    const found = [...document.body.querySelectorAll<HTMLElement>("*")].filter(
       (one) =>
-        one.tabIndex >= 0 && // of a row of tabs one is reached by Tab, and the others from it by arrows
+        ((one.matches(all) && one.tabIndex >= 0) || scrolls(one)) && // of a row of tabs one is reached, the others by arrows
         one.checkVisibility({ visibilityProperty: true }) &&
         (!(one instanceof HTMLInputElement) || one.type !== "radio" || one.checked),
     );
