@@ -34,7 +34,7 @@ for (const locale of locales) {
       await page.getByLabel(say(locale, "Playground.parameters.max_tokens.name")).fill("30");
       if (width < 1024) await press("Playground.hideSettings");
       const prompt = page.getByLabel(say(locale, "Playground.prompt"));
-      await prompt.fill("| a | b |\n|---|---|\n| 1 | 2 |\n\n- **one**\n- `two`");
+      await prompt.fill("| a | b |\n|---|---|\n| 1 | 2 |\n\n- **1**\n- `2`");
       await prompt.press("Enter");
       await expect(page.getByTestId("answer")).toHaveCount(4);
       await expect(page.getByRole("button", { name: say(locale, "Playground.receipt"), exact: true })).toHaveCount(4);
