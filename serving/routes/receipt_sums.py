@@ -15,7 +15,7 @@ from billing.usage_costs import usage_costs
 from serving.routes.caller import UsageCaller
 from serving.routes.stores import TenantDatabase
 from serving.routes.usage import UsageCost
-from studio import ids, training_usage
+from studio import ids, storage_usage
 from studio.db.sessions import tenant_scope
 from studio.db.tenancy import Tenant
 from studio.db.usage import UsageEvent
@@ -63,7 +63,7 @@ def sum_receipts(asked: RequestsToSum, caller: UsageCaller, database: TenantData
                 UsageEvent.usage_day_utc >= start,
                 UsageEvent.usage_day_utc < end,
                 UsageEvent.id.in_(events),
-                UsageEvent.endpoint != training_usage.ENDPOINT,
+                UsageEvent.endpoint.not_in(storage_usage.OF_NO_REQUEST),
             )
         ).one()
         is_internal = session.get_one(Tenant, caller.tenant_id).is_internal

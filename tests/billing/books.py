@@ -137,11 +137,16 @@ class Books:
         variant: str = CHAT,
         batch_id: UUID | None = None,
         fine_tune: UUID | None = None,
+        endpoint: str = "/v1/chat/completions",
         first_token_after: timedelta | None = None,
         minutes: int = 0,
     ) -> dict[str, Any]:
         """The row of one request that the engine has answered, but for what a cache gave; or of a fine-tune's job."""
-        is_the_engines = fine_tune is None and (prompt, completion) != (reused_prompt, reused_completion)
+        is_the_engines = (
+            fine_tune is None
+            and endpoint.startswith("/")
+            and (prompt, completion) != (reused_prompt, reused_completion)
+        )
         if is_the_engines:
             self.engine_tokens["prompt_tokens"] += prompt - reused_prompt
             self.engine_tokens["completion_tokens"] += completion - reused_completion
@@ -151,7 +156,7 @@ class Books:
             ).one_or_none()
         model_id, tier = row if row is not None else (variant, "base")
         id = uuid7_at(at) if fine_tune is None else training_usage.event_id(fine_tune, at)
-        path = "/v1/chat/completions" if fine_tune is None else training_usage.ENDPOINT
+        path = endpoint if fine_tune is None else training_usage.ENDPOINT
         return {
             "usage_day_utc": ids.day_utc_of(id), "id": id, "tenant_id": tenant_id, "api_key_id": ids.uuid7(),
             "request_id": id.hex if fine_tune is None else ids.to_wire(ids.FINE_TUNING_JOB, fine_tune), "tag": None,

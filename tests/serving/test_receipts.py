@@ -72,6 +72,7 @@ def desk(server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     books.close_day(shipper, tenant, DAY)
     requests["nothing"] = shipper.uses(tenant, noon)
     requests["unpriced"] = shipper.uses(tenant, noon, prompt=3, completion=1, variant="chat-fast", reused_prompt=3)
+    requests["no request"] = shipper.uses(tenant, noon, prompt=5, endpoint="storage", variant="storage")
     with books.as_role("operator") as session:
         keys = {
             slug: create_key(session, id, "finance", "tests", scopes=["usage"]).text
@@ -130,6 +131,8 @@ def test_several_come_to_what_their_receipts_say_together(desk: Desk) -> None:
     assert (found["requests"], found["known"]) == (5, 4)
     assert [(cost["currency"], Decimal(cost["amount"])) for cost in found["costs"]] == [("EUR", amount)]
     assert found["costs"][0]["unpriced_tokens"] == 0
+    kept = asked([f"req_{desk.requests['no request'].hex}"]).json()
+    assert (kept["known"], kept["costs"]) == (0, [])
     assert asked(named, of="nachbar").json() == {"object": "receipt.sum", "requests": 4, "known": 0, "costs": []}
     assert asked(named, of="inference only").status_code == 403
     far = f"req_{ids.uuid7_of(MIDNIGHT + timedelta(days=40), b'far').hex}"
