@@ -8,15 +8,16 @@ It knows what engines speak and no more: no redirects, compression or cookies.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from serving.authorities import client_tls
 
 CONNECT = timedelta(seconds=5)
 # uvicorn, which engines run on, closes idle connections after 5 s: reusing one at that moment fails.
@@ -92,7 +93,7 @@ class Connections:
         try:
             async with asyncio.timeout(CONNECT.total_seconds()):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, url), place.host, place.port, ssl=_tls() if place.tls else None
+                    lambda: _Connection(self, url), place.host, place.port, ssl=client_tls() if place.tls else None
                 )
         except OSError as error:  # TimeoutError and what TLS objects to are such, too
             raise NotReached(str(error) or type(error).__name__) from error
@@ -344,12 +345,6 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._owner.free(self)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Reading the authorities takes 20 ms, and most engines need none."""
-    return ssl.create_default_context()
 
 
 @lru_cache(1024)

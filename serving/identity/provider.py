@@ -2,7 +2,7 @@
 
 Keys are kept when the provider is away: whoever has a good token goes on. A key id that is not known makes us ask
 again, at most once in `REFETCH_AFTER`: a rotation needs no restart, and a flood of forgeries costs the provider little.
-Nothing here blocks: what is fetched comes through aiohttp, and a signature costs well below a millisecond.
+Nothing here blocks: what is fetched comes from a thread, and a signature costs well below a millisecond.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import jwt
 import orjson
 import structlog
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from serving.identity import provider_http
 from studio.errors import InvalidToken, ServiceUnavailable
 from studio.settings import SettingMissing
 
@@ -33,7 +33,6 @@ PATIENCE = timedelta(seconds=5)
 LOGOUT_HOLDS = timedelta(minutes=2)  # for the clocks and the way; a logout token need not say when it ends
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 MOST_TOKEN_BYTES = 16 * 1024
-MOST_DOCUMENT_BYTES = 1024 * 1024
 RSA_BITS = 2048
 # Signatures with a public key only: with `none` or a shared secret anybody who can read our keys could sign.
 ALGORITHMS = frozenset({"RS256", "PS256", "ES256"})
@@ -202,15 +201,13 @@ class Provider:
             self._asked_at = time.monotonic()
 
     async def _published_keys(self) -> dict[str | None, PublicKey]:
-        timeout = aiohttp.ClientTimeout(total=PATIENCE.total_seconds())
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            about = await _document(session, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
-            if about.get("issuer") != self.issuer:
-                raise ValueError(f"the provider calls itself {about.get('issuer')!r}")
-            address = str(about.get("jwks_uri"))
-            if urlsplit(address).scheme != urlsplit(self.issuer).scheme:
-                raise ValueError(f"the provider's keys are at {address!r}")
-            published = await _document(session, address)
+        about = await _document(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
+        if about.get("issuer") != self.issuer:
+            raise ValueError(f"the provider calls itself {about.get('issuer')!r}")
+        address = str(about.get("jwks_uri"))
+        if urlsplit(address).scheme != urlsplit(self.issuer).scheme:
+            raise ValueError(f"the provider's keys are at {address!r}")
+        published = await _document(address)
         self._endpoints = _endpoints(about, self.issuer)
         return read_keys(published)
 
@@ -267,16 +264,11 @@ def _named(jwk: dict[str, Any], *possible: str) -> frozenset[str]:
     return frozenset(possible) if "alg" not in jwk else frozenset(possible) & {jwk["alg"]}
 
 
-async def _document(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
-    async with session.get(url, allow_redirects=False) as answer:
-        if answer.status != 200:
-            raise ValueError(f"{url} answered {answer.status}")
-        body = bytearray()
-        async for piece in answer.content.iter_any():
-            body += piece
-            if len(body) > MOST_DOCUMENT_BYTES:
-                raise ValueError(f"{url} answered more than {MOST_DOCUMENT_BYTES} bytes")
-    document = orjson.loads(body)
+async def _document(url: str) -> Mapping[str, Any]:
+    answer = await provider_http.get(url, PATIENCE)
+    if answer.status != 200:
+        raise ValueError(f"{url} answered {answer.status}")
+    document = orjson.loads(answer.body)
     if not isinstance(document, dict):
         raise ValueError(f"{url} did not answer an object")  # as all the others here
     return document

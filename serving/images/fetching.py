@@ -12,24 +12,27 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from serving.authorities import client_tls
 from serving.fleet.view import Variant
 from serving.images import rules
 from serving.images.parts import ImagePart, read_parts, with_urls
-from serving.images.rules import Pixels, refused
+from serving.images.rules import Address, Pixels, refused
 from serving.tokens.wire import Call
 from studio.errors import InvalidRequest, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 MOST_BYTES = 20 * 1024 * 1024  # of all that one request has fetched
 MOST_AT_ONCE = 32  # requests of this process that fetch
@@ -39,7 +42,6 @@ PATIENCE = timedelta(seconds=15)  # with all images of one request
 QUEUE_PATIENCE = timedelta(seconds=5)  # until a request's turn comes
 _PIECE_BYTES = 64 * 1024
 
-Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
@@ -72,7 +74,7 @@ class Images:
         self._allowed_hosts = allowed_hosts
         self._resolve = resolve
         self._is_allowed = is_allowed
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls
         self._turns = _Turns()
 
     async def handed_over(self, call: Call, variant: Variant, tenant_id: UUID) -> Call:
@@ -120,19 +122,14 @@ class Images:
     async def _fetch(self, url: URL, allowance: _Allowance, where: str) -> str:
         for _ in range(1 + MOST_REDIRECTS):
             addresses = await self._checked_addresses(url, where)
-            connector = aiohttp.TCPConnector(
-                resolver=Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
-            )
-            async with aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-            ) as session:
-                try:
-                    async with session.get(url, headers=_HEADERS, allow_redirects=False) as response:
-                        if not 300 <= response.status < 400:
-                            return await _read(response, allowance, where)
-                        location = response.headers.get("location", "")
-                except (aiohttp.ClientError, OSError, ValueError) as error:
-                    raise refused("its server could not be reached or broke off", where) from error
+            answer = await asyncio.to_thread(_client)
+            try:
+                async with answer(url, addresses, self._tls or client_tls(), _HEADERS) as response:
+                    if not 300 <= response.status < 400:
+                        return await _read(response, allowance, where)
+                    location = response.headers.get("location", "")
+            except (OSError, ValueError) as error:
+                raise refused("its server could not be reached or broke off", where) from error
             url = rules.check_url(_joined(url, location, where), self._allowed_hosts, where)
         raise refused(f"it is redirected more than {MOST_REDIRECTS} times", where)
 
@@ -147,6 +144,13 @@ class Images:
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             raise refused("its host is not on the public internet", where)
         return addresses
+
+
+def _client() -> Callable[..., AbstractAsyncContextManager[ClientResponse]]:
+    """With the first image of a process comes what fetches it. In a thread, since streams go on meanwhile."""
+    from serving.images.download import answer
+
+    return answer
 
 
 _HEADERS = {"accept": "image/png, image/jpeg, image/webp, image/gif", "accept-encoding": "identity"}
@@ -195,32 +199,7 @@ class _Allowance:
             raise refused(f"the images of a request may have {MOST_BYTES:,} bytes in all", where)
 
 
-class Pinned(AbstractResolver):
-    """A resolver that knows one answer."""
-
-    def __init__(self, addresses: list[Address]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-async def _read(response: aiohttp.ClientResponse, allowance: _Allowance, where: str) -> str:
+async def _read(response: ClientResponse, allowance: _Allowance, where: str) -> str:
     if response.status != 200:
         raise refused(f"its server answered {response.status}", where)
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -18,6 +18,8 @@ from serving.images.headers import Unreadable, read_header
 from serving.images.parts import ImagePart
 from studio.errors import InvalidRequest
 
+Address = IPv4Address | IPv6Address
+
 HTTPS_PORT = 443
 MOST_IMAGES = 20  # of one request
 MOST_PIXELS = 40_000_000  # of one image; each is some bytes in the engine, however small the file is
@@ -54,7 +56,7 @@ _SPECIAL_V6 = tuple(
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether it is an address of the public internet, and of nothing else."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_V4)

@@ -5,12 +5,13 @@ leave in one write, replies come back in their order. A pool would cost ten time
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import Any, Self, cast
 from urllib.parse import unquote, urlsplit
 
 import libvalkey
+
+from serving.authorities import client_tls
 
 Word = bytes | str | int
 
@@ -45,7 +46,7 @@ class Connection(asyncio.Protocol):
     async def open(cls, url: str) -> Self:
         """Connect and sign in. ValkeyAway or OSError."""
         parts = urlsplit(url)
-        tls = ssl.create_default_context() if parts.scheme in ("rediss", "valkeys") else None
+        tls = client_tls() if parts.scheme in ("rediss", "valkeys") else None
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
             _, connection = await loop.create_connection(

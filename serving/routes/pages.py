@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from serving.fleet.states import VariantState
@@ -21,10 +22,12 @@ from serving.routes.caller import Parts
 from studio import clock
 from studio.settings import settings
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 PAGES = Path(__file__).parent.parent / "pages"
 
 router = APIRouter(include_in_schema=False)
-_templates = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
 def _coded(text: str) -> Markup:
@@ -32,7 +35,16 @@ def _coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped just before)
 
 
-_templates.filters["coded"] = _coded
+@cache
+def _template(name: str) -> Template:
+    """Jinja comes with the first page that somebody looks at: most gateways show none, and it takes 2 MB."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    templates.filters["coded"] = _coded
+    return templates.get_template(name)
 
 
 def _style(*sheets: str) -> str:
@@ -60,7 +72,8 @@ async def first_page(parts: Parts) -> HTMLResponse:
     """For people. Programs ask `/v1/models`."""
     catalog = models.models(parts.view.fleet, clock.now(), parts.engines.balancer.health)
     order = {state: place for place, state in enumerate(get_args(VariantState))}
-    page = _templates.get_template("first.html").render(
+    template = await asyncio.to_thread(_template, "first.html")
+    page = template.render(
         models=sorted(catalog, key=lambda model: order[model.state]),
         here=[model for model in catalog if model.state != "not_deployed"],
         gateway_url=settings().gateway_url,
@@ -76,6 +89,6 @@ def api_reference(request: Request) -> HTMLResponse:
     page: str | None = getattr(request.app.state, "api_reference", None)
     if page is None:
         api = reference(request.app.openapi())
-        page = _templates.get_template("docs.html").render(api=api, style=_DOCS_STYLE)
+        page = _template("docs.html").render(api=api, style=_DOCS_STYLE)
         request.app.state.api_reference = page
     return HTMLResponse(page, headers=_headers(_DOCS_STYLE))

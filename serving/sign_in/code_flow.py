@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-import aiohttp
 import orjson
 import structlog
 
+from serving.identity import provider_http
 from serving.identity.callers import People
 from serving.identity.claims import SignIn
 from serving.identity.provider import Endpoints
@@ -22,7 +22,6 @@ from serving.sign_in.attempts import Attempt
 from studio.errors import InvalidToken, ServiceUnavailable
 
 PATIENCE = timedelta(seconds=10)
-MOST_ANSWER_BYTES = 256 * 1024
 
 log = structlog.get_logger()
 
@@ -112,30 +111,23 @@ class CodeFlow:
             "code_verifier": attempt.verifier,
             **self._resource,
         }
-        auth = None
+        basic = None
         if self._secret is not None and endpoints.takes_basic:
-            # Both are form-encoded first (RFC 6749, 2.3.1).
-            auth = aiohttp.BasicAuth(quote(self.client_id, safe=""), quote(self._secret, safe=""))
+            basic = (self.client_id, self._secret)
         else:
             form["client_id"] = self.client_id
             if self._secret is not None:
                 form["client_secret"] = self._secret
-        timeout = aiohttp.ClientTimeout(total=PATIENCE.total_seconds())
         try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(endpoints.token, data=form, auth=auth, allow_redirects=False) as answer,
-            ):
-                body = await answer.content.read(MOST_ANSWER_BYTES)
-                status = answer.status
-            tokens = orjson.loads(body)
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            answer = await provider_http.post_form(endpoints.token, form, basic, PATIENCE)
+            tokens = orjson.loads(answer.body)
+        except (provider_http.ProviderUnreachable, orjson.JSONDecodeError) as error:
             log.warning("oidc_code_not_exchanged", error=type(error).__name__)
             raise ServiceUnavailable("The sign-in provider does not answer.", retry_after=PATIENCE) from error
-        if status != 200 or not isinstance(tokens, dict):
+        if answer.status != 200 or not isinstance(tokens, dict):
             why = tokens.get("error") if isinstance(tokens, dict) else None
-            log.warning("oidc_code_refused", status=status, error=str(why))
-            if status >= 500:
+            log.warning("oidc_code_refused", status=answer.status, error=str(why))
+            if answer.status >= 500:
                 raise ServiceUnavailable("The sign-in provider failed.", retry_after=PATIENCE)
             raise InvalidToken("The sign-in provider did not take its own code. Sign in again.")
         return tokens

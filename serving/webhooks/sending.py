@@ -16,8 +16,11 @@ import aiohttp
 from sqlalchemy import Engine, insert, select, text, update
 from yarl import URL
 
+from serving.authorities import client_tls
 from serving.images import fetching, rules
-from serving.images.fetching import Address, Resolve
+from serving.images.download import Pinned
+from serving.images.fetching import Resolve
+from serving.images.rules import Address
 from serving.webhooks import signature
 from studio import clock, ids
 from studio.db.notices import WebhookAttempt, WebhookMessage
@@ -64,7 +67,7 @@ class Sender:
         self._allowed_hosts = allowed_hosts
         self._resolve = resolve
         self._is_allowed = is_allowed
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or client_tls()
 
     def send_due(self) -> list[Attempt]:
         """Claim what is due, send it, write down what came of each."""
@@ -108,7 +111,7 @@ class Sender:
             secrets.append(self._open(message, message["previous_secret"]))
         headers = signature.headers(secrets, ids.to_wire(ids.WEBHOOK_MESSAGE, message["id"]), now, body)
         connector = aiohttp.TCPConnector(
-            resolver=fetching.Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
+            resolver=Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._tls
         )
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
             headers |= {"content-type": "application/json", "user-agent": "xpulink-studio-webhooks"}
