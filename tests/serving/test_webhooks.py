@@ -24,7 +24,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from serving.images import rules
-from serving.images.fetching import Address
+from serving.images.rules import Address
 from serving.webhooks.alerting import raise_and_tell
 from serving.webhooks.sending import BACKOFF, Sender
 from studio import clock, ids

@@ -21,7 +21,8 @@ import pytest
 from aiohttp import web
 
 from serving.images import fetching
-from serving.images.fetching import MOST_BYTES, Address, Images
+from serving.images.fetching import MOST_BYTES, Images
+from serving.images.rules import Address
 from serving.tokens.wire import CHAT, read_call
 from studio import ids
 from studio.errors import InvalidRequest, ServiceUnavailable
