@@ -26,7 +26,7 @@ class DevicePlugin:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._library = LibraryCards(settings.library, settings.period_seconds)
-        self._inventory = Inventory(settings.dev, settings.pci)
+        self._inventory = Inventory(settings.dev, settings.pci, settings.stale_after_seconds)
         self._kubelet = settings.folder / "kubelet.sock"
         self._socket = settings.folder / ENDPOINT
         self._service = DevicePluginService(self._inventory, self._socket)
@@ -43,11 +43,12 @@ class DevicePlugin:
         self._service.stop()
 
     def _be_registered(self) -> None:
-        """A kubelet that was started again has another socket, and has removed ours."""
+        """A kubelet that was started again has another socket, and has removed ours. One that has lost our stream asks
+        for it again when it is told of us."""
         try:
             status = self._kubelet.stat()
             kubelet = (status.st_ino, status.st_mtime_ns)
-            if kubelet == self._registered_at and self._socket.exists():
+            if kubelet == self._registered_at and self._socket.exists() and not self._service.is_abandoned:
                 return
             self._service.serve()
             register(self._kubelet, self._settings.resource)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Condition
 
@@ -24,6 +25,14 @@ class CardUnknown(StudioError):
     """The kubelet asks for a card that is not here, or one without device files."""
 
 
+class CardUnhealthy(StudioError):
+    """It asks for a card that went wrong since it was offered."""
+
+
+class CardAskedTwice(StudioError):
+    """It asks for one card for two containers, or twice for one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One card. Its id is its uuid, so that it stays the same when cards are numbered anew."""
@@ -39,6 +48,8 @@ class Inventory:
 
     dev: Path
     pci: Path
+    stale_after_seconds: float
+    looked_at: float = field(default_factory=time.monotonic)
     devices: Mapping[str, Device] = field(default_factory=dict)
     levels: Levels = field(default_factory=dict)
     changed: Condition = field(default_factory=Condition)
@@ -54,18 +65,36 @@ class Inventory:
             if before is None or before.is_healthy != device.is_healthy:
                 log.info("card_healthy" if device.is_healthy else "card_unhealthy", uuid=uuid)
         with self.changed:
+            self.looked_at = time.monotonic()
             if devices != self.devices:
                 self.devices = devices
                 self.changed.notify_all()
             if levels:
                 self.levels = levels
 
-    def files(self, uuids: Collection[str]) -> list[Path]:
-        """Device files for a container with these cards. CardUnknown when one has none."""
+    def shown(self) -> Mapping[str, Device]:
+        """The cards as they may be given now. While a look hangs in the driver nobody knows that any works."""
+        if time.monotonic() - self.looked_at <= self.stale_after_seconds:
+            return self.devices
+        return {uuid: replace(device, is_healthy=False) for uuid, device in self.devices.items()}
+
+    def give(self, containers: Sequence[Collection[str]]) -> list[list[Path]]:
+        """Device files for each container with its cards. CardUnknown, CardUnhealthy, CardAskedTwice."""
+        asked = [uuid for uuids in containers for uuid in uuids]
+        shown = self.shown()
+        for uuid in asked:
+            if uuid not in shown:
+                raise CardUnknown(f"{uuid} is no card of this node")
+            if not shown[uuid].is_healthy:
+                raise CardUnhealthy(f"{uuid} is unhealthy: it may not be given")
+            if asked.count(uuid) > 1:
+                raise CardAskedTwice(f"{uuid} is asked for twice: a card is given as a whole")
+        return [self._files(uuids) for uuids in containers]
+
+    def _files(self, uuids: Collection[str]) -> list[Path]:
         files = [self.dev / name for name in _CONTROL_FILES if (self.dev / name).exists()]
         for uuid in uuids:
-            device = self.devices.get(uuid)
-            of_card = [] if device is None else sorted((self.pci / device.card.bdf / "drm").glob("*"))
+            of_card = sorted((self.pci / self.devices[uuid].card.bdf / "drm").glob("*"))
             of_card = [path for path in of_card if path.name.startswith(("card", "renderD"))]
             if not of_card:
                 raise CardUnknown(f"{uuid} has no device files on this node")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,11 @@ class TestKubelet:
             response_deserializer=response.FromString,
         )(request, timeout=10)
 
+    def lose_the_stream(self) -> None:
+        """As when a connection breaks: the kubelet stays, and does not listen any more."""
+        assert self._channel is not None
+        self._channel.close()
+
     def stop(self) -> None:
         """Away, with its socket."""
         if self._channel is not None:
@@ -116,6 +122,7 @@ def folder(node: GpuNode) -> Iterator[Path]:
         (card / "numa_node").write_text(f"{number // 2}\n")
     folder.mkdir()
     told = {"library": node.library, "folder": folder, "period_seconds": 0.05, "dev": dev, "pci": pci}
+    told |= {"stale_after_seconds": 0.5}
     with (node.folder / "plugin.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "k8s.device_plugin"],
@@ -128,6 +135,7 @@ def folder(node: GpuNode) -> Iterator[Path]:
     yield folder
     process.terminate()
     assert process.wait(timeout=20) == 0
+    assert not (folder / "studio-gpu.sock").exists()  # a kubelet must not find a socket that nobody serves
 
 
 @pytest.fixture
@@ -172,9 +180,48 @@ def test_cards_are_registered_watched_and_given_with_their_files(
     assert [(of.host_path, of.container_path, of.permissions) for of in given.devices] == [
         (str(dev / name), str(dev / name), "rw") for name in names
     ]
-    unknown = AllocateRequest(container_requests=[ContainerAllocateRequest(devices_ids=["GPU-9999"])])
-    with pytest.raises(grpc.RpcError, match="GPU-9999 has no device files"):
-        kubelet.ask("Allocate", unknown, AllocateResponse)
+
+
+def test_what_must_not_be_given_is_refused_with_the_reason(node: GpuNode, folder: Path, kubelet: TestKubelet) -> None:
+    kubelet.registration()
+    said = kubelet.watch()
+    until(said, dict.fromkeys(CARDS, "Healthy"))
+
+    def refused(*containers: list[str]) -> tuple[grpc.StatusCode, str]:
+        asked = [ContainerAllocateRequest(devices_ids=uuids) for uuids in containers]
+        with pytest.raises(grpc.RpcError) as refusal:
+            kubelet.ask("Allocate", AllocateRequest(container_requests=asked), AllocateResponse)
+        return refusal.value.code(), refusal.value.details()
+
+    assert refused(["GPU-9999"]) == (grpc.StatusCode.NOT_FOUND, "GPU-9999 is no card of this node")
+    twice = (grpc.StatusCode.INVALID_ARGUMENT, "GPU-0000 is asked for twice: a card is given as a whole")
+    assert refused(["GPU-0000", "GPU-0000"]) == refused(["GPU-0000"], ["GPU-0000"]) == twice
+    node.cards[1].present = 0
+    until(said, dict.fromkeys(CARDS, "Healthy") | {"GPU-0001": "Unhealthy"})
+    unhealthy = (grpc.StatusCode.FAILED_PRECONDITION, "GPU-0001 is unhealthy: it may not be given")
+    assert refused(["GPU-0000", "GPU-0001"]) == unhealthy
+    shutil.rmtree(node.folder / "pci/0000:08:00.0/drm")
+    assert refused(["GPU-0002"]) == (grpc.StatusCode.NOT_FOUND, "GPU-0002 has no device files on this node")
+
+
+def test_while_the_driver_hangs_no_card_is_healthy(node: GpuNode, kubelet: TestKubelet) -> None:
+    kubelet.registration()
+    said = kubelet.watch()
+    until(said, dict.fromkeys(CARDS, "Healthy"))
+    node.state.hangs = 1
+    try:
+        until(said, dict.fromkeys(CARDS, "Unhealthy"))
+    finally:
+        node.state.hangs = 0
+    until(said, dict.fromkeys(CARDS, "Healthy"))
+
+
+def test_a_kubelet_that_has_lost_the_stream_is_told_again(kubelet: TestKubelet) -> None:
+    kubelet.registration()
+    until(kubelet.watch(), dict.fromkeys(CARDS, "Healthy"))
+    kubelet.lose_the_stream()
+    assert kubelet.registration().resource_name == RESOURCE
+    until(kubelet.watch(), dict.fromkeys(CARDS, "Healthy"))
 
 
 def test_linked_cards_are_preferred(node: GpuNode, kubelet: TestKubelet) -> None:
