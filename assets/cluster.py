@@ -13,8 +13,9 @@ from assets.fleet import desired_replicas
 from assets.tables import table
 from studio import clock
 from studio.catalog.declaration import DeclaredCluster
-from studio.cluster import answers, engine_pods, scaling, special_days, tenants
+from studio.cluster import answers, card_holders, engine_pods, scaling, special_days, tenants
 from studio.cluster.answers import Answers, Asker
+from studio.cluster.card_holders import CardHolder
 from studio.cluster.connection import Cluster
 from studio.cluster.scaling import ScaleState
 from studio.cluster.site import declared_cluster
@@ -22,6 +23,8 @@ from studio.cluster.tenants import TenantState
 from studio.db.fleet import AWAY_PATIENCE
 from studio.db.sessions import unit_of_work
 from studio.errors import StudioError
+from training.job_manifest import job_name
+from training.jobs import open_jobs
 
 ANSWERS = "cluster_answers"
 ONE_OWNER = "deployments_have_one_owner"
@@ -148,6 +151,21 @@ def scaled(worker_database: Engine, declared: DeclaredCluster, heard: Answers) -
     with unit_of_work(worker_database) as session:
         engine_pods.record(session, states, now)
     return states
+
+
+def card_holders_named(worker_database: Engine, declared: DeclaredCluster) -> card_holders.Outcome:
+    """Keep the list by which the nodes' exporters say what a card works for. StudioError."""
+    with unit_of_work(worker_database) as session:
+        others = list(card_holders.of_tenants(declared, tenants.open_tenants(session)))
+        if declared.training is not None:
+            namespace = declared.training.namespace
+            others += [
+                CardHolder(namespace, f"{job_name(job.id)}-*", model=job.model_id, tenant=job.tenant_slug)
+                for job in open_jobs(session)
+            ]
+            others.append(CardHolder(namespace, "*"))  # of one that has ended, whose pod older kubelets still list
+    with closing(Cluster.from_environment()) as cluster:
+        return card_holders.keep(cluster, declared, others)
 
 
 class ClusterSilent(StudioError):

@@ -11,6 +11,7 @@ from assets.cluster import (
     ANSWERS,
     ClusterSilent,
     ClusterSite,
+    card_holders_named,
     scale_metadata,
     scale_trouble,
     scaled,
@@ -119,3 +120,16 @@ def orphaned_jobs(context: dg.SensorEvaluationContext, cluster_site: dg.Resource
     except StudioError as error:
         return dg.SkipReason(error.message)
     return dg.SkipReason(f"Jobs removed: {', '.join(one.job for one in jobs) or 'none'}.")
+
+
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def card_holders(
+    worker_database: dg.ResourceParam[Engine], cluster_site: dg.ResourceParam[ClusterSite]
+) -> dg.SkipReason:
+    """Tells the nodes' exporters which pods work for which model, variant and tenant."""
+    if (declared := cluster_site.declared()) is None:
+        return dg.SkipReason(_NO_CLUSTER)
+    try:
+        return dg.SkipReason(f"The list of who holds cards: {card_holders_named(worker_database, declared)}.")
+    except StudioError as error:
+        return dg.SkipReason(error.message)

@@ -19,7 +19,7 @@ from orchestration.approvals import invoices_waiting
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
 from orchestration.closing import tenants_closing
-from orchestration.cluster import cluster_scale, orphaned_jobs, tenants_drifted
+from orchestration.cluster import card_holders, cluster_scale, orphaned_jobs, tenants_drifted
 from orchestration.fine_tunes import fine_tunes_open
 from orchestration.jobs import (
     ARCHIVE_DAY,
@@ -231,6 +231,7 @@ SENSORS = [
     cluster_scale,
     tenants_drifted,
     orphaned_jobs,
+    card_holders,
     pulse,
 ]
 

@@ -83,6 +83,7 @@ def _of_the_pass(snapshot: Snapshot) -> Iterator[Sample]:
     yield metrics.RECORDS_SAVED, (), snapshot.is_saved
     yield metrics.POD_RESOURCES_UP, (), snapshot.workloads is not None
     yield metrics.UNKNOWN_DEVICES, (), snapshot.unknown_devices
+    yield metrics.UNNAMED_WORKLOADS, (), snapshot.unnamed_workloads
     for (function, result), count in snapshot.call_errors.items():
         yield metrics.CALL_ERRORS, (function, str(result)), count
 

@@ -180,6 +180,12 @@ POD_RESOURCES_UP = _gauge(
 UNKNOWN_DEVICES = _gauge(
     "studio_exporter_unknown_devices", "devices", "Devices that pods hold by an id that is none of a card", "own"
 )
+UNNAMED_WORKLOADS = _gauge(
+    "studio_exporter_unnamed_workloads",
+    "containers",
+    "Containers that hold cards and that no line of the mapping names; 0 without a mapping",
+    "own",
+)
 RECORDS_SAVED = _gauge(
     "studio_exporter_records_saved",
     "0/1",

@@ -50,15 +50,15 @@ def parse(output: str, known: Iterable[Card]) -> Seen:
     document = json.loads(output[max(output.find("{"), 0) :])
     if not isinstance(document, dict):
         raise ValueError("mx-smi -j printed something else than a JSON object")
-    by_bdf = {card.bdf: card for card in known}
+    by_bdf = {card.bdf.lower(): card for card in known}
     cards = ((bdf, entry) for bdf, entry in document.items() if isinstance(entry, dict) and "device_id" in entry)
     return Seen("mx_smi", {_card(bdf, entry, by_bdf): _values(bdf, entry) for bdf, entry in cards})
 
 
 def _card(bdf: str, entry: Mapping[str, Any], by_bdf: Mapping[str, Card]) -> Card:
     index = int(entry["device_id"])
-    if bdf in by_bdf:
-        return Card(by_bdf[bdf].uuid, index, by_bdf[bdf].model, bdf)
+    if (seen := by_bdf.get(bdf.lower())) is not None:
+        return Card(seen.uuid, index, seen.model, seen.bdf)
     return Card(str(entry.get("uuid") or bdf), index, str(entry.get("device_name") or ""), bdf)
 
 

@@ -59,9 +59,9 @@ class Records:
 
     def seen(self, card: Card, at_seconds: float) -> CardRecord:
         """The record of a card that answered now, made at its first time."""
-        record = self.cards.get(card.uuid)
-        if record is None:
-            record = self.cards[card.uuid] = CardRecord(card, at_seconds)
+        # The command line knows a card by its address, until the library has said its uuid: the same card.
+        by_address = self.cards.pop(card.bdf, None)
+        record = self.cards[card.uuid] = self.cards.get(card.uuid) or by_address or CardRecord(card, at_seconds)
         record.card, record.seen_at = card, at_seconds
         return record
 

@@ -44,6 +44,7 @@ class Snapshot:
     cards: tuple[CardState, ...]
     workloads: Mapping[str, Sequence[Workload]] | None
     unknown_devices: int
+    unnamed_workloads: int
     call_errors: Mapping[tuple[str, int], int]
     is_saved: bool
     ended_at: float  # wall clock
@@ -89,15 +90,16 @@ class Sampler:
         self._records.forget_before(at - self._settings.forget_after_days * _DAY_SECONDS)
         is_saved = self._records.save()
         holders = self._pod_resources.holders()
-        workloads, unknown = (None, 0) if holders is None else assign(holders, self._cards(), self._rules.current())
+        held = assign(holders or (), self._cards(), self._rules.current())
         cards = tuple(self._state(record, seen) for record in self._records.cards.values())
         self._tell({state.card.uuid: state.cause for state in cards if state.cause is not None})
         ended = time.monotonic()
         self.snapshot = Snapshot(
             source=seen.source,
             cards=cards,
-            workloads=workloads,
-            unknown_devices=unknown,
+            workloads=None if holders is None else held.workloads,
+            unknown_devices=held.unknown_devices,
+            unnamed_workloads=held.unnamed if self._rules.is_wanted else 0,
             call_errors=dict(self._library.errors),
             is_saved=is_saved,
             ended_at=clock.now().timestamp(),

@@ -1,10 +1,15 @@
 """Who works on a card: the container by the kubelet, and model, variant and tenant by a mapping of pod names.
 
 The kubelet's pod-resources API names pods and their devices, not their labels. To read labels the exporter would need
-a token for all pods of the cluster; instead the chart, which made the names, writes what they mean:
+a token for all pods of the cluster; instead whoever made the names writes what they mean, in a cluster
+`studio/cluster/card_holders.py`:
 
-    [{"namespace": "studio", "pod": "qwen3-32b-fast-*", "model": "qwen3-32b", "variant": "qwen3-32b-fast"},
-     {"namespace": "tenant-acme", "pod": "*", "tenant": "acme"}]
+    [{"namespace": "engines", "pod": "engine-qwen3-32b-fast-*", "model": "qwen3-32b", "variant": "qwen3-32b-fast"},
+     {"namespace": "tenant-acme", "pod": "*", "tenant": "acme"},
+     {"namespace": "training", "pod": "*"}]
+
+A line that names none of the three is for pods that have ended: kubelets before Kubernetes 1.34 list those, too
+(kubernetes#132020), and a card that they held may be another's by now.
 """
 
 from __future__ import annotations
@@ -14,7 +19,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import grpc
 import structlog
@@ -60,6 +64,20 @@ class Rule:
     model: str = ""
     variant: str = ""
     tenant: str = ""
+
+    @property
+    def is_of_nobody(self) -> bool:
+        """Whether its pods have ended."""
+        return not (self.model or self.variant or self.tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Who works on which card, and what could not be said."""
+
+    workloads: Mapping[str, Sequence[Workload]]  # by the card's uuid
+    unknown_devices: int  # ids that are none of a card
+    unnamed: int  # containers that hold a card and stand in no line
 
 
 class PodResources:
@@ -112,6 +130,7 @@ class WorkloadRules:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self.is_wanted = path is not None
         self._version: tuple[int, int] | None = None
         self._rules: tuple[Rule, ...] = ()
         self._trouble: str | None = None
@@ -133,30 +152,31 @@ class WorkloadRules:
         return self._rules
 
 
-def assign(
-    holders: Iterable[Holder], cards: Collection[Card], rules: Sequence[Rule]
-) -> tuple[Mapping[str, list[Workload]], int]:
-    """Workloads by the card's uuid, and how many device ids are none of a card.
+def assign(holders: Iterable[Holder], cards: Collection[Card], rules: Sequence[Rule]) -> Holdings:
+    """Whose the cards are.
 
     A device plugin names devices as it likes: by uuid, bus address or number. All three are understood.
     """
     by_id = {name: card.uuid for card in cards for name in (str(card.index), card.bdf, card.uuid) if name}
     workloads: dict[str, list[Workload]] = {}
-    unknown = 0
+    unknown = unnamed = 0
     for holder in holders:
+        rule = _rule_of(holder, rules)
+        if rule is not None and rule.is_of_nobody:
+            continue
+        named = (rule.model, rule.variant, rule.tenant) if rule is not None else ()
+        unnamed += rule is None
         for device_id in holder.device_ids:
             uuid = by_id.get(device_id)
             if uuid is None:
-                unknown += 1
+                unknown += bool(cards)  # while the driver is down nothing can be compared
                 continue
-            workloads.setdefault(uuid, []).append(_workload(holder, rules))
-    return workloads, unknown
+            workload = Workload(holder.namespace, holder.pod, holder.container, *named)
+            workloads.setdefault(uuid, []).append(workload)
+    return Holdings(workloads, unknown, unnamed)
 
 
-def _workload(holder: Holder, rules: Sequence[Rule]) -> Workload:
-    named: dict[str, Any] = {}
-    for rule in rules:
-        if rule.namespace == holder.namespace and fnmatchcase(holder.pod, rule.pod):
-            named = {"model": rule.model, "variant": rule.variant, "tenant": rule.tenant}
-            break
-    return Workload(holder.namespace, holder.pod, holder.container, **named)
+def _rule_of(holder: Holder, rules: Sequence[Rule]) -> Rule | None:
+    """The first that fits."""
+    fitting = (rule for rule in rules if rule.namespace == holder.namespace and fnmatchcase(holder.pod, rule.pod))
+    return next(fitting, None)

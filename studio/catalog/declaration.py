@@ -205,6 +205,7 @@ class DeclaredCluster(_Declared):
     pod_security_version: str = Field("v1.31", pattern=r"^(latest|v1\.\d+)$")
     platform: Slug = "studio"  # namespace of gateway and Dagster
     engines: Slug = "engines"  # namespace of the engines' releases
+    nodes: Slug = "monitoring-nodes"  # that of what runs on each node: the monitoring chart's `nodes.namespace`
     gateway: ClusterDoor
     s3: ClusterDoor
     tenant: TenantShare = TenantShare()  # of every tenant that is not named below

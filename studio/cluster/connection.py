@@ -26,6 +26,7 @@ _KINDS: dict[str, Any] = {
     "Namespace": create_global_resource("", "v1", "Namespace", "namespaces"),
     "ResourceQuota": create_namespaced_resource("", "v1", "ResourceQuota", "resourcequotas"),
     "LimitRange": create_namespaced_resource("", "v1", "LimitRange", "limitranges"),
+    "ConfigMap": create_namespaced_resource("", "v1", "ConfigMap", "configmaps"),
     "ServiceAccount": create_namespaced_resource("", "v1", "ServiceAccount", "serviceaccounts"),
     "NetworkPolicy": create_namespaced_resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     "Deployment": create_namespaced_resource("apps", "v1", "Deployment", "deployments"),

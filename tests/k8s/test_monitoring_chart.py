@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 import yaml
 
 from k8s.dashboards import MONITORING as SOURCES
+from k8s.device_plugin.service import ENDPOINT
+from k8s.device_plugin.settings import from_environment as plugin_settings
+from k8s.exporter.settings import Settings as ExporterSettings
+from k8s.exporter.settings import from_environment as exporter_settings
 from tests.k8s.monitoring.test_rules import alerts
 from tests.k8s.prometheus import promtool
-from tests.k8s.rendering import HELMS, MONITORING, Document, Values, merged, refusal, template
+from tests.k8s.rendering import DAGSTER, EVERYWHERE, HELMS, MONITORING, Document, Values, merged, refusal, template
 
 PARTS = ("prometheus", "alertmanager", "grafana", "loki", "state")
 PLUGIN: Values = {"nodes": {"devicePlugin": {"enabled": True}}}
@@ -36,9 +41,11 @@ def refused(*parts: Values) -> str:
     return refusal("monitoring", merged(MONITORING, *parts), namespace="monitoring")
 
 
-def named(documents: list[Document], kind: str, name: str) -> Document:
-    """One object."""
-    (found,) = [one for one in documents if one["kind"] == kind and one["metadata"]["name"] == f"test-{name}"]
+def named(documents: list[Document], kind: str, name: str, whole: str = "") -> Document:
+    """One object, by what follows the release's name, or by its whole name."""
+    (found,) = [
+        one for one in documents if one["kind"] == kind and one["metadata"]["name"] == (whole or f"test-{name}")
+    ]
     return found
 
 
@@ -119,9 +126,10 @@ class TestPods:
             if "hostPath" in volume
         }
         assert folders == {
-            "/opt/mxdriver", "/var/lib/studio-exporter", "/var/lib/kubelet/pod-resources",
+            "/opt/mxdriver", "/dev", "/var/lib/studio-exporter", "/var/lib/kubelet/pod-resources",
             "/var/lib/kubelet/device-plugins", "/var/log/pods", "/var/lib/studio-logs",
         }  # fmt: skip
+        assert not [one for _, pod in pods(monitoring()) for one in pod["volumes"] if "device-plugins" in str(one)]
 
     def test_secrets_are_references(self) -> None:
         documents = monitoring(PLUGIN)
@@ -131,6 +139,74 @@ class TestPods:
                 for variable in container.get("env", ()):
                     if re.search(r"(KEY|PASSWORD|_USER|DATABASE_\w+_URL|ACCESS_KEY_ID)$", variable["name"]):
                         assert set(variable["valueFrom"]) == {"secretKeyRef"}
+
+
+class TestNodes:
+    """Exporter and device plugin as their processes would read what the chart tells them."""
+
+    @staticmethod
+    def told(name: str) -> tuple[Document, dict[str, str], set[str]]:
+        """A pod, the variables of its container, and the folders that it mounts."""
+        pod = named(monitoring(PLUGIN), "DaemonSet", name)["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        variables = {one["name"]: one.get("value", "node-1") for one in container["env"]}
+        return pod, variables, {one["mountPath"] for one in container["volumeMounts"]}
+
+    def test_the_exporter_starts_with_it_on_one_port_that_is_not_the_vendors(self) -> None:
+        pod, variables, mounts = self.told("exporter")
+        settings = exporter_settings(variables)
+        (container,) = pod["containers"]
+        documents = monitoring()
+        service = named(documents, "Service", "exporter")["spec"]["ports"][0]
+        prometheus = yaml.safe_load(named(documents, "ConfigMap", "prometheus")["data"]["prometheus.yaml"])
+        (job,) = (one for one in prometheus["scrape_configs"] if one["job_name"] == "studio-exporter")
+        (policy,) = named(documents, "NetworkPolicy", "nodes")["spec"]["ingress"]
+        ports = {settings.port, container["ports"][0]["containerPort"], service["port"], policy["ports"][0]["port"]}
+        assert ports | {job["dns_sd_configs"][0]["port"]} == {9400}
+        assert settings.port != 8000  # the vendor's exporter has it
+        assert settings.host == EVERYWHERE
+        paths = [settings.library, Path(settings.mx_smi), settings.records, Path(settings.workloads), Path("/dev/mxcd")]
+        for path in (*paths, settings.pod_resources):
+            assert any(path.is_relative_to(folder) for folder in mounts), path
+        known = {f"STUDIO_EXPORTER_{one.name.upper()}" for one in fields(ExporterSettings)} | {"LD_LIBRARY_PATH"}
+        assert variables.keys() <= known
+
+    def test_the_device_plugin_starts_with_it_and_is_ready_when_its_socket_is_there(self) -> None:
+        pod, variables, mounts = self.told("device-plugin")
+        settings = plugin_settings(variables)
+        for path in (settings.library, settings.folder / ENDPOINT, settings.dev / "mxcd"):
+            assert any(path.is_relative_to(folder) for folder in mounts), path
+        (container,) = pod["containers"]
+        assert container["readinessProbe"]["exec"]["command"] == ["test", "-S", str(settings.folder / ENDPOINT)]
+        assert settings.resource == exporter_settings(self.told("exporter")[1]).resources
+
+    def test_they_run_wherever_cards_are_and_nowhere_else(self) -> None:
+        for name in ("exporter", "device-plugin"):
+            pod = self.told(name)[0]
+            assert pod["nodeSelector"] == {"metax-tech.com/gpu.installed": "true"}
+            assert pod["tolerations"] == [
+                {"operator": "Exists"}
+            ]  # on a control plane with cards, while a node is drained
+            assert pod["containers"][0]["terminationMessagePath"] != "/dev/termination-log"
+
+    def test_who_keeps_the_list_of_holders_may_write_that_one_object(self) -> None:
+        documents = monitoring()
+        assert "data" not in named(documents, "ConfigMap", "workloads", whole="studio-workloads")
+        (rule,) = named(documents, "Role", "workloads")["rules"]
+        assert rule == {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["studio-workloads"],
+            "verbs": ["get", "patch"],
+        }
+        (subject,) = named(documents, "RoleBinding", "workloads")["subjects"]
+        dagster = template("dagster", DAGSTER, namespace="studio")
+        accounts = [one["metadata"]["name"] for one in dagster if one["kind"] == "ServiceAccount"]
+        # The release is called `test` here and `studio` in the umbrella.
+        assert subject["name"].replace("studio-", "test-", 1) in accounts
+        by_hand = monitoring({"nodes": {"exporter": {"workloads": [{"namespace": "a", "pod": "*"}]}}})
+        nobody = monitoring({"nodes": {"exporter": {"keeper": {"account": ""}}}})
+        assert not [one for one in (*by_hand, *nobody) if one["kind"] in {"Role", "RoleBinding"}]
 
 
 class TestBlocks:

@@ -14,6 +14,7 @@ import yaml
 from k8s.engine_values import catalog_values
 from studio.catalog.declaration import Catalog
 from studio.catalog.reading import read_catalog
+from studio.cluster.card_holders import CONFIG_MAP
 from studio.settings import REPOSITORY, Settings
 from tests.k8s.custom_kinds import findings
 from tests.k8s.rendering import CHARTS, EXAMPLE, Document, example, merged, release, umbrella
@@ -145,7 +146,7 @@ def test_settings_are_read_and_parts_find_each_other(
         one["metadata"]["name"]: one["data"]
         for documents in releases.values()
         for one in documents
-        if one["kind"] == "ConfigMap"
+        if one["kind"] == "ConfigMap" and "data" in one
     }
     for name, value in data["studio-dagster-settings"].items():
         monkeypatch.setenv(name, value)
@@ -176,6 +177,24 @@ def test_settings_are_read_and_parts_find_each_other(
     tiers = {variant.id: variant.tier for model in catalog.models for variant in model.variants}
     assert named == {one.variant: (tiers[one.variant], "node-1") for one in catalog.site.deploy}
     assert len(engines) == len(catalog.site.deploy)
+
+
+def test_the_fleet_may_tell_the_exporters_who_holds_cards(
+    releases: dict[str, list[Document]], catalog: Catalog
+) -> None:
+    everything = [one for documents in releases.values() for one in documents]
+    accounts = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]) for one in everything if one["kind"] == "ServiceAccount"
+    }
+    (bound,) = (one for one in everything if one["metadata"]["name"] == "watch-workloads" and "subjects" in one)
+    (keeper,) = bound["subjects"]
+    assert (keeper["namespace"], keeper["name"]) in accounts
+    assert catalog.site.cluster is not None
+    assert bound["metadata"]["namespace"] == catalog.site.cluster.nodes
+    made = {
+        (one["metadata"].get("namespace"), one["metadata"]["name"]) for one in everything if one["kind"] == "ConfigMap"
+    }
+    assert (catalog.site.cluster.nodes, CONFIG_MAP) in made
 
 
 def test_what_trains_fits_the_quota_and_the_runs(catalog: Catalog) -> None:

@@ -141,6 +141,22 @@ def test_without_the_library_the_command_line_says_what_it_can(node: GpuNode, tm
     assert seen.value("studio_gpu_up", uuid="GPU-0003") == 0
 
 
+def test_a_card_first_known_by_its_address_is_the_same_when_the_library_says_its_uuid(
+    node: GpuNode, tmp_path: Path
+) -> None:
+    node.state.init_result = 1
+    exporter = InProcess(node.settings(period_seconds=1e-9, mx_smi=str(mx_smi(tmp_path))))
+    exporter.after_a_pass()
+    seen = exporter.after_a_pass()
+    joules = seen.value("studio_gpu_energy_joules_total", uuid="0000:06:00.0")
+    assert joules > 0
+    node.state.init_result = 0
+    seen = exporter.after_a_pass()
+    # Nothing is lost but what only the command line knew: no alert for two weeks of a card that is there.
+    assert [labels["uuid"] for labels in seen.labels("studio_gpu_lost_info")] == ["0000:0f:00.0"]
+    assert seen.value("studio_gpu_energy_joules_total", uuid="GPU-0000") >= joules
+
+
 @pytest.mark.parametrize("script", ["exit 1", "echo no devices", "echo '[]'"])
 def test_a_command_line_that_fails_is_no_source(node: GpuNode, tmp_path: Path, script: str) -> None:
     node.state.init_result = 1

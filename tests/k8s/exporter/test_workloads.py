@@ -37,6 +37,7 @@ def test_a_card_shows_its_pod_whatever_the_device_plugin_calls_it(
     assert works(seen, "GPU-0000") == []
     assert seen.value("studio_exporter_pod_resources_up") == 1
     assert seen.value("studio_exporter_unknown_devices") == 0
+    assert seen.value("studio_exporter_unnamed_workloads") == 0  # without a mapping no line is missing
 
 
 def test_the_mapping_says_what_pods_work_for(node: GpuNode, kubelet: Kubelet, tmp_path: Path) -> None:
@@ -66,6 +67,30 @@ def test_the_mapping_says_what_pods_work_for(node: GpuNode, kubelet: Kubelet, tm
     assert works(exporter.after_a_pass(), "GPU-0003")[0]["tenant"] == "acme-gmbh"
     rules.write_text("[{")
     assert works(exporter.after_a_pass(), "GPU-0003")[0]["tenant"] == "acme-gmbh"
+
+
+def test_a_pod_that_no_line_names_is_counted_and_one_that_has_ended_holds_nothing(
+    node: GpuNode, kubelet: Kubelet, tmp_path: Path
+) -> None:
+    rules = tmp_path / "workloads.json"
+    exporter = InProcess(node.settings(workloads=str(rules)))
+    kubelet.run("engines", "engine-qwen3-7c9f", "GPU-0000")
+    kubelet.run("training", "fine-tune-over-x2k4p", "GPU-0000")  # older kubelets list it although it has ended
+    seen = exporter.after_a_pass()  # the list has not come yet
+    assert seen.value("studio_exporter_unnamed_workloads") == 2
+    lines = [
+        {"namespace": "engines", "pod": "engine-qwen3-*", "variant": "qwen3-32b"},
+        {"namespace": "training", "pod": "fine-tune-open-*", "tenant": "acme"},
+        {"namespace": "training", "pod": "*"},
+    ]
+    rules.write_text(json.dumps(lines))
+    kubelet.run("training", "fine-tune-open-9qwer", "GPU-0001")
+    kubelet.run("elsewhere", "somebody", "GPU-0002")
+    seen = exporter.after_a_pass()
+    assert [work["pod"] for work in works(seen, "GPU-0000")] == ["engine-qwen3-7c9f"]
+    assert [work["tenant"] for work in works(seen, "GPU-0001")] == ["acme"]
+    assert [work["pod"] for work in works(seen, "GPU-0002")] == ["somebody"]
+    assert seen.value("studio_exporter_unnamed_workloads") == 1
 
 
 def test_pods_move_and_the_energy_of_a_card_stays_one_series(exporter: InProcess, kubelet: Kubelet) -> None:
