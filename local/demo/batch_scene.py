@@ -25,7 +25,7 @@ BATCH_SECONDS = 900.0  # 164 answers of 96 tokens at the 150 tokens per second o
 
 def play(demo: Demo, say: Say) -> Facts:
     """All prompts are answered exactly once, although the worker is killed on the way."""
-    tasks = list(_tasks(demo.batch_prompts))
+    tasks = list(human_eval(demo.batch_prompts))
     custom_ids = [task["task_id"] for task in tasks]
     count = len(custom_ids)
     expect(count == demo.batch_prompts, f"{PROMPTS} holds {count} prompts instead of {demo.batch_prompts}")
@@ -52,7 +52,8 @@ def play(demo: Demo, say: Say) -> Facts:
     }
 
 
-def _tasks(count: int) -> Iterator[dict[str, str]]:
+def human_eval(count: int) -> Iterator[dict[str, str]]:
+    """The first of HumanEval's."""
     with gzip.open(PROMPTS, "rt") as lines:
         yield from islice(map(json.loads, lines), count)
 

@@ -27,12 +27,19 @@ def _wall_clock_time(written: object) -> str:
     raise ValueError('write the time as "08:00", in quotes: YAML takes a bare one for a number')
 
 
+def _keeps_silent(flag: str) -> str:
+    if flag.startswith("--enable-log-"):
+        raise ValueError("it writes what callers say into the engine's log, and logs hold no prompts")
+    return flag
+
+
 _SLUG = r"[a-z0-9]+([.-][a-z0-9]+)*"
 Slug = Annotated[str, Field(pattern=f"^{_SLUG}$", max_length=63)]
 ModelId = Annotated[
     str, Field(pattern=f"^{_SLUG}(/{_SLUG})?$", max_length=63)
 ]  # what callers write: `name`, `vendor/name`
 ZoneName = Annotated[str, AfterValidator(lambda name: clock.zone(name).key)]
+EngineFlag = Annotated[str, AfterValidator(_keeps_silent)]
 WallClockTime = Annotated[time, BeforeValidator(_wall_clock_time)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -107,7 +114,7 @@ class DeclaredVariant(_Declared):
     suggested_replicas: int = Field(ge=0)
     calendar: Slug | None = None  # None: open around the clock
     closed_replicas: int = Field(0, ge=0)
-    engine_flags: tuple[str, ...] = ()
+    engine_flags: tuple[EngineFlag, ...] = ()
     engine_env: dict[str, str] = {}
     first_token_target: FirstTokenTarget | None = None
     prices: dict[str, tuple[PriceList, ...]]

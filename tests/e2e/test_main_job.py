@@ -20,6 +20,10 @@ from anthropic.types import MessageParam
 from openai.types.chat import ChatCompletionFunctionToolParam
 
 from local.demo.auditor import Auditor
+from local.demo.batch_scene import human_eval
+from local.demo.cast import QUESTION
+from local.demo.finetune_scene import EXAMPLES
+from local.demo.orders import training_examples
 from tests.e2e.conftest import Cloud
 from tests.serving.responses import strict
 
@@ -229,6 +233,25 @@ def test_down_leaves_no_process_and_up_finds_everything_again(cloud: Cloud, key:
     assert cloud.run("up").returncode == 0
     assert cloud.query("select count(*) from usage_events") >= events
     eventually(lambda: authenticates(cloud, key), "the key still works")
+
+
+def test_no_log_of_any_service_says_what_anybody_said(cloud: Cloud, told: str) -> None:
+    """Gateway, engines, batch workers, Dagster and its runs, the trainer, the servers below them: after the story."""
+    logs = {
+        path.relative_to(cloud.folder): path.read_text(errors="replace")
+        for path in cloud.folder.rglob("*")
+        if path.suffix in {".log", ".out", ".err"} and path.is_file()
+    }
+    services = {name for name, service in cloud.status["services"].items() if service["pid"]}
+    assert services <= {path.stem for path in logs}
+    assert any("vllm" in text.lower() for text in logs.values()), "the engines' own words"
+    assert any(path.suffix == ".err" for path in logs), "what Dagster keeps of its runs"
+    asked = {QUESTION, "Name three rivers in Asia", "a very long story about a lighthouse", "Complete this function"}
+    asked |= {f"def {task['entry_point']}(" for task in human_eval(64)}
+    asked |= {example.text for example in training_examples(EXAMPLES, seed=1)}
+    answered = {'"quantity":', '\\"quantity\\":'}  # of every order, in the files that trained
+    found = {(str(path), words) for path, text in logs.items() for words in asked | answered if words in text}
+    assert found == set()
 
 
 def _processes_of(cloud: Cloud) -> list[str]:

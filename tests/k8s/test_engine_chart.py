@@ -178,6 +178,11 @@ class TestCommandLine:
     def test_what_has_a_value_of_its_own_is_no_further_flag(self, flag: str) -> None:
         assert "flags" in refused({"engine": {"flags": [flag]}})
 
+    @pytest.mark.parametrize("flag", ["--enable-log-requests", "--enable-log-outputs"])
+    def test_no_engine_writes_what_callers_say_into_its_log(self, flag: str) -> None:
+        assert "flags" in refused({"engine": {"flags": [flag]}})
+        assert "env" in refused({"engine": {"env": {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}}})
+
     def test_the_key_that_an_engine_asks_for_is_a_reference(self) -> None:
         env = {one["name"]: one for one in container(engine({"engine": {"apiKeySecret": "engine-key"}}))["env"]}
         assert env["VLLM_API_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "engine-key", "key": "api-key"}}

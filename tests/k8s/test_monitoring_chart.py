@@ -228,8 +228,44 @@ class TestBlocks:
     def test_a_region_outside_of_the_eu_is_refused(self, region: str) -> None:
         assert "region" in refused({"blocks": {"region": region}})
 
-    def test_an_endpoint_of_another_region_none_and_one_with_a_scheme_are_refused(self) -> None:
-        assert "is not in blocks.region" in refused({"blocks": {"endpoint": "s3.us-east-1.amazonaws.com:443"}})
+    @pytest.mark.parametrize(
+        ("endpoint", "region"),
+        [
+            ("s3.eu-central-1.amazonaws.com:443", "eu-central-1"),
+            ("storage.europe-west3.rep.googleapis.com:443", "europe-west3"),
+            ("s3.fr-par.scw.cloud:443", "fr-par"),
+            ("fsn1.your-objectstorage.com", "fsn1"),
+        ],
+    )
+    def test_the_endpoint_of_a_region_within_the_eu_is_taken(self, endpoint: str, region: str) -> None:
+        documents = monitoring({"blocks": {"endpoint": endpoint, "region": region}})
+        text = str(
+            [named(documents, "ConfigMap", part)["data"] for part in ("prometheus", "loki")],
+        )
+        assert text.count(endpoint) == text.count(f"region: {region}") == 2
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            "s3.us-east-1.amazonaws.com:443",
+            "s3.amazonaws.com:443",
+            "storage.googleapis.com:443",
+            "s3.us-west-004.backblazeb2.com",
+            "s3.eu-central-1x.example:443",
+            "minio.example:9000",
+        ],
+    )
+    def test_an_endpoint_elsewhere_or_of_no_region_is_refused(self, endpoint: str) -> None:
+        assert "is not in blocks.region" in refused({"blocks": {"endpoint": endpoint}})
+
+    def test_a_server_of_ones_own_need_not_say_its_region_and_a_clouds_must(self) -> None:
+        own = {"endpoint": "studio-s3.studio.svc:8333", "ownEndpoint": True}
+        config = yaml.safe_load(named(monitoring({"blocks": own}), "ConfigMap", "loki")["data"]["loki.yaml"])
+        assert config["common"]["storage"]["s3"]["endpoint"] == own["endpoint"]
+        assert "region" in refused({"blocks": own | {"region": "us-east-1"}})
+        assert "no server of yours" in refused({"blocks": own | {"endpoint": "s3.us-east-1.amazonaws.com:443"}})
+
+    def test_no_endpoint_no_region_and_one_with_a_scheme_are_refused(self) -> None:
         assert "within the EU" in refused({"blocks": {"endpoint": ""}})
         assert "within the EU" in refused({"blocks": {"region": ""}})
         assert "endpoint" in refused({"blocks": {"endpoint": "http://s3.example.eu"}})

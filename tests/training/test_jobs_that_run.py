@@ -22,6 +22,7 @@ import pytest
 import yaml
 from sqlalchemy import Engine, update
 
+from local.demo.orders import training_examples
 from studio import clock
 from studio.catalog.declaration import DeclaredTraining
 from studio.cluster.tenant_objects import Manifest
@@ -213,6 +214,9 @@ def test_a_fine_tune_trains_in_a_pod_that_outlives_its_run_and_goes_when_its_tim
     (adapter,) = story.desk.adapters(story.job_id)
     assert story.desk.row(story.job_id).state == "succeeded"
     assert adapter.size_bytes > 0
+    logged = pod.log("weights") + pod.log("trainer")
+    assert logged
+    assert not [example.text for example in training_examples(12, seed=1) if example.text in logged]  # of `GOOD`
 
     story.change(ttlSecondsAfterFinished=1)  # a day, as declared
     eventually(lambda: story.job() is None and not story.pods(), "Kubernetes removes what is over", 30)

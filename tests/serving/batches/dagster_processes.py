@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ def running_dagster(database: TestDatabase, folder: Path, settings: Mapping[str,
         dagster.start_with_an_empty_database()
         dagster.start_code_server()
         yield dagster
+        dagster.has_said_nothing_of_the_lines()
     finally:
         dagster.end()
 
@@ -56,6 +58,13 @@ class Dagster:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._drop_database()
+
+    def has_said_nothing_of_the_lines(self) -> None:
+        """What lines ask (`orders.line`) is in no log: not of the servers, not of the runs and the workers in them."""
+        logs = [path for path in self._log_path.parent.rglob("*") if path.suffix in {".log", ".out", ".err"}]
+        assert len(logs) > 1, "the runs' own are there, too"
+        said = [(path, found.group()) for path in logs if (found := re.search(r"\bsay \S+", path.read_text()))]
+        assert not said
 
     def start_code_server(self) -> None:
         """It answers."""

@@ -92,8 +92,12 @@ resources:
 {{- range $part, $image := dict "prometheus" $v.prometheus.image "alertmanager" $v.alertmanager.image "grafana" $v.grafana.image "loki" $v.loki.image "state" $v.state.image -}}
 {{- if and (index $v $part).enabled (not $image) -}}{{- fail (printf "%s.image is needed, by digest, or switch the part off" $part) -}}{{- end -}}
 {{- end -}}
-{{- if and $v.blocks.enabled (contains "amazonaws.com" $v.blocks.endpoint) (not (contains (printf ".%s." $v.blocks.region) $v.blocks.endpoint)) -}}
-{{- fail (printf "blocks.endpoint %s is not in blocks.region %s: name the endpoint of that region" $v.blocks.endpoint $v.blocks.region) -}}
+{{- $host := regexReplaceAll ":[0-9]+$" $v.blocks.endpoint "" -}}
+{{- if and $v.blocks.enabled $v.blocks.ownEndpoint (regexMatch "(amazonaws|googleapis)\\." $host) -}}
+{{- fail (printf "blocks.endpoint %s is no server of yours: set blocks.ownEndpoint to false and name the endpoint of blocks.region" $v.blocks.endpoint) -}}
+{{- end -}}
+{{- if and $v.blocks.enabled (not $v.blocks.ownEndpoint) (not (has $v.blocks.region (splitList "." $host))) -}}
+{{- fail (printf "blocks.endpoint %s is not in blocks.region %s: name the endpoint of that region, or, if it is a server of your own within the EU, set blocks.ownEndpoint" $v.blocks.endpoint $v.blocks.region) -}}
 {{- end -}}
 {{- if and $v.prometheus.enabled $v.blocks.enabled (not $v.prometheus.sidecarImage) -}}{{- fail "prometheus.sidecarImage is needed to copy blocks into the bucket" -}}{{- end -}}
 {{- if and (or $v.nodes.exporter.enabled $v.nodes.devicePlugin.enabled) (not $v.nodes.exporter.image) -}}{{- fail "nodes.exporter.image is needed, by digest: exporter and device plugin run from it" -}}{{- end -}}
