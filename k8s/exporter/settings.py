@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from studio.errors import StudioError
 
 _PREFIX = "STUDIO_EXPORTER_"
+_VENDORS_PORT = 8000
 
 Kind = TypeVar("Kind")
 
@@ -48,6 +49,8 @@ class Settings:
     log_format: Annotated[Literal["console", "json"], "how logs are written to stderr"] = "json"
 
     def __post_init__(self) -> None:
+        if self.port == _VENDORS_PORT:
+            raise SettingInvalid(f"{_PREFIX}PORT must not be {_VENDORS_PORT}: MetaX's own exporter has it")
         if self.period_seconds <= 0:
             raise SettingInvalid(f"{_PREFIX}PERIOD_SECONDS must be more than 0")
         if self.longest_gap_seconds < self.period_seconds:

@@ -207,6 +207,23 @@ def test_there_is_one_daemon_also_during_an_upgrade() -> None:
     assert [(spec["replicas"], spec["strategy"]) for spec in daemons] == [(1, {"type": "Recreate"})]
 
 
+def test_its_servers_log_one_event_a_line() -> None:
+    def formats(*values: Values) -> set[tuple[str, ...]]:
+        documents = template("dagster", merged(DAGSTER, {"readOnly": VIEW}, *values), namespace="studio")
+        containers = [
+            one["spec"]["template"]["spec"]["containers"][0] for one in documents if one["kind"] == "Deployment"
+        ]
+        assert len(containers) == 4
+        environments = [{one["name"]: one.get("value", "") for one in container["env"]} for container in containers]
+        return {
+            (*container["command"][-2:], environment["DAGSTER_CLI_API_GRPC_LOG_FORMAT"])
+            for container, environment in zip(containers, environments, strict=True)
+        }
+
+    assert formats() == {("--log-format", "json", "json")}
+    assert formats({"settings": {"log_format": "console"}}) == {("--log-format", "colored", "colored")}
+
+
 def test_only_our_code_sees_our_secrets() -> None:
     for document in template("dagster", DAGSTER, namespace="studio"):
         if document["kind"] == "Deployment" and not document["metadata"]["name"].endswith("-code"):

@@ -66,6 +66,7 @@ def test_settings_are_read_in_their_types() -> None:
     ("variable", "value", "sentence"),
     [
         ("PORT", "nine", "STUDIO_EXPORTER_PORT is 'nine'"),
+        ("PORT", "8000", "STUDIO_EXPORTER_PORT must not be 8000: MetaX's own exporter has it"),
         ("PERIOD_SECONDS", "0", "STUDIO_EXPORTER_PERIOD_SECONDS must be more than 0"),
         ("LONGEST_GAP_SECONDS", "1", "STUDIO_EXPORTER_LONGEST_GAP_SECONDS must not be less"),
         ("STALE_AFTER_SECONDS", "9", "STUDIO_EXPORTER_STALE_AFTER_SECONDS must be at least twice"),

@@ -35,11 +35,15 @@ STUDIO_{{ upper $name }}: {{ $text | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* In Dagster's words: its "colored" is text. */}}
+{{- define "dagster.logFormat" -}}{{ ternary "json" "colored" (eq .Values.settings.log_format "json") }}{{- end -}}
+
 {{- define "dagster.ownEnv" -}}
 - {name: HOME, value: /tmp}
 - {name: DAGSTER_HOME, value: /var/lib/dagster}
 - {name: DAGSTER_DISABLE_TELEMETRY, value: "yes"}
 - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+- {name: DAGSTER_CLI_API_GRPC_LOG_FORMAT, value: {{ include "dagster.logFormat" . }}} # of the process that the code server starts
 - name: DAGSTER_POSTGRES_URL
   valueFrom: {secretKeyRef: {name: {{ .Values.storage.secret }}, key: {{ .Values.storage.key }}}}
 {{- end -}}
