@@ -59,14 +59,18 @@ def test_cards_fail_and_come_back_and_the_alerts_with_them(
         lost, hot, linked = node.cards[1], node.cards[2], node.cards[3]
         lost.present = 0
         hot.centidegrees[0] = 9100
+        hot.unavailable_code, hot.unavailable_reason = 7, b"memory error"
         linked.port_states[3] = 2
         node.cards[0].ecc[3] += 1
-        wrong = {"GpuLost", "GpuHot", "MetaXLinkDown", "GpuUncorrectableErrors"}
+        wrong = {"GpuLost", "GpuHot", "GpuUnavailable", "MetaXLinkDown", "GpuUncorrectableErrors"}
         eventually(lambda: server.firing() == wrong, "each fault is its alert")
         (labels, _), *more = server.query('ALERTS{alertname="GpuLost"}')
         assert (labels["uuid"], labels["host"], more) == ("GPU-0001", "node-1", [])
 
-        lost.present, hot.centidegrees[0], linked.port_states[3] = 1, 4150, 1
+        (labels, _), *more = server.query('ALERTS{alertname="GpuUnavailable"}')
+        assert (labels["uuid"], labels["reason"], more) == ("GPU-0002", "memory error", [])
+
+        lost.present, hot.centidegrees[0], hot.unavailable_code, linked.port_states[3] = 1, 4150, 0, 1
         eventually(lambda: server.firing() == {"GpuUncorrectableErrors"}, "they end; wrong bits stay for 15 minutes")
 
         node.state.init_result = 21
