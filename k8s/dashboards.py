@@ -32,12 +32,12 @@ def definitions() -> Iterator[Mapping[str, Any]]:
         yield yaml.safe_load(path.read_text())
 
 
-def queries(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Panel and expression of every query; Grafana's own words in it stand as they are."""
+def queries(definition: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Panel, expression and legend of every query; Grafana's own words in them stand as they are."""
     for row in definition["rows"]:
         for panel in row["panels"]:
             for query in panel["queries"]:
-                yield panel["title"], query["expr"]
+                yield panel["title"], query["expr"], query["legend"]
 
 
 def dashboard(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,11 +44,6 @@ class Prometheus:
         result = self._ask(f"query?{urllib.parse.urlencode({'query': expression})}")["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
-    def unwell_rules(self) -> dict[str, str]:
-        """What each rule that cannot be evaluated says; `unknown` before its first evaluation."""
-        rules = [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
-        return {rule["name"]: rule.get("lastError", rule["health"]) for rule in rules if rule["health"] != "ok"}
-
     def label_values(self, selector: str, label: str) -> list[str]:
         """Of all series of a selector, as Grafana asks for a variable."""
         values: list[str] = self._ask(f"label/{label}/values?{urllib.parse.urlencode({'match[]': selector})}")
