@@ -106,14 +106,17 @@ def _of_fleet(session: Session, over: Span) -> list[Figure]:
     ).all()
     begun_at = select(Replica.variant_id, func.min(Replica.created_at)).group_by(Replica.variant_id)
     first = dict(session.execute(begun_at).tuples().all())
+    variants = {variant.id: variant for variant in site_variants(session)}
     figures = []
-    for variant in site_variants(session):
-        if not variant.deployed or variant.served_by is not None:
+    for variant in variants.values():
+        if not variant.deployed:
             continue
+        # A tier without replicas of its own was there when the one was that answers for it.
+        runs = variants.get(variant.served_by or variant.id, variant)
         # A model that is new here is promised from its first replica on; one that never had any, from the beginning.
-        begun = Span(min(max(over.start, first.get(variant.id, over.start)), over.end), over.end)
-        spans = [Span(row.ready_at, row.gone_at) for row in ready if row.variant_id == variant.id]
-        seen = availability(hours, variant, spans, begun)
+        begun = Span(min(max(over.start, first.get(runs.id, over.start)), over.end), over.end)
+        spans = [Span(row.ready_at, row.gone_at) for row in ready if row.variant_id == runs.id]
+        seen = availability(hours, runs, spans, begun)
         closed = {"closed_by_override_seconds": int(seen.closed_by_override.total_seconds())}
         seconds = int(seen.open.total_seconds())
         share = _ratio(seen.available / timedelta(seconds=1), seen.open / timedelta(seconds=1))

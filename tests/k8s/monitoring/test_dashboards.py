@@ -245,3 +245,4 @@ def test_names_of_the_engines_are_vllms_own() -> None:
     asked = {name.removesuffix("_total") for text in texts for name in re.findall(r"vllm:\w+", text)}
     assert asked
     assert asked <= known
+    assert 'labelnames = ["model_name", "engine"]' in source.read_text()  # beside which ours stand
