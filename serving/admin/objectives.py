@@ -54,6 +54,18 @@ class ReportView(BaseModel):
     credited: list[CreditView]
 
 
+class ReportedMonths(BaseModel):
+    """Months as 2026-11, newest first."""
+
+    months: list[str]
+
+
+@router.get("")
+def list_reports(session: Transaction) -> ReportedMonths:
+    """Months that there is a report of."""
+    return ReportedMonths(months=[f"{month:%Y-%m}" for month in months.reported(session)])
+
+
 @router.get("/{month}")
 def get_report(session: Transaction, month: Annotated[str, Path(pattern=MONTH, examples=["2026-11"])]) -> ReportView:
     """Availability in working hours, warm openings, first tokens, usage error and credits of a Berlin month."""
