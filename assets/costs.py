@@ -44,12 +44,14 @@ def card_energy(
             energy.store_hour(session, hour, read)
         cards += read
     measured = [card.joules for card in cards if card.joules is not None]
+    of_nobody = margin.total(card.joules for card in cards if card.variant_id is None)
     return dg.MaterializeResult(
         metadata={
             "hours": len(over),
             "cards": len({card.card for card in cards}),
             "not_measured": len(cards) - len(measured),
             "kwh_plot": float(sum(measured, Decimal(0)) / 3_600_000),
+            "kwh_of_nobody": NOT_MEASURED if of_nobody is None else f"{of_nobody / 3_600_000:.6f}",
             "energy": table(cards),
         }
     )

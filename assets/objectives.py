@@ -9,10 +9,16 @@ from assets.catalog import CatalogFiles
 from assets.partitions import BERLIN_MONTHS, day_of
 from assets.tables import table
 from assets.usage import USAGE_EVENTS, rated_usage
-from serving.objectives import report
+from serving.objectives import months, report
 from studio import clock
 from studio.catalog.reading import read_catalog
 from studio.db.sessions import unit_of_work
+
+
+class ReportConfig(dg.Config):
+    """Only for a month that is final."""
+
+    anew_because: str = ""  # why it is computed anew; empty: it stays as it is
 
 
 @dg.asset(
@@ -31,6 +37,7 @@ from studio.db.sessions import unit_of_work
 )
 def slo_report(
     context: dg.AssetExecutionContext,
+    config: ReportConfig,
     worker_database: dg.ResourceParam[Engine],
     catalog_files: dg.ResourceParam[CatalogFiles],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -38,13 +45,18 @@ def slo_report(
 
     And what was credited to whom for missed targets of the fast tier, as it was rated by then.
 
-    A month that runs is reported up to now. `GET /admin/v1/slo/{month}` shows the same figures.
+    A month that runs is reported up to now. One that is final stays as it was told: running it again shows under
+    `differs_now` what would be said today. `GET /admin/v1/slo/{month}` shows the same figures.
     """
     month = day_of(context)
     targets = read_catalog(catalog_files.folder, catalog_files.site).site.first_token_ms_p50
     with unit_of_work(worker_database) as session:
-        figures = report.compute(session, month, clock.now(), targets)
-        report.store(session, month, figures)
+        computed = report.compute(session, month, clock.now(), targets)
+        figures = [] if config.anew_because else months.final(session, month)
+        differing = [figure for figure in computed if figure not in figures] if figures else []
+        if not figures:
+            figures = computed
+            months.store(session, month, figures)
         credited = report.credited(session, month)
     missed = [figure for figure in figures if figure.is_met is False]
     yield dg.AssetCheckResult(
@@ -56,6 +68,8 @@ def slo_report(
     yield dg.MaterializeResult(
         metadata={
             "figures": table(figures),
+            "differs_now": table(differing),
+            "anew_because": config.anew_because,
             "credited": table(credited),
             "page": dg.MetadataValue.md(report.page(month, figures, credited)),
             **{f"{one.objective}_{one.subject}_plot": float(one.value) for one in figures if one.value is not None},

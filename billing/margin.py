@@ -46,6 +46,14 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a variant's cards drew in an hour, and how many of them are known; None: not measured whole."""
+
+    cards: int
+    joules: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """A variant that ran on a day: card seconds, energy, and who kept it busy for how long."""
 
@@ -200,28 +208,37 @@ def _running(session: Session, start: datetime, end: datetime) -> list[Running]:
     busy: dict[str, dict[Sold, Decimal]] = defaultdict(dict)
     for row in session.execute(_BUSY, span):
         busy[row.running_variant_id][row.tenant_id, row.variant_id] = row.seconds
-    energy = {
-        (row.variant_id, row.hour): row for row in session.execute(_ENERGY, span | {"tolerated": TOLERATED_GAP_SECONDS})
-    }
-    up = session.execute(_UP, span).all()
+    energy: dict[str, dict[datetime, Drawn]] = defaultdict(dict)
+    for row in session.execute(_ENERGY, span | {"tolerated": TOLERATED_GAP_SECONDS}):
+        energy[row.variant_id][row.hour] = Drawn(row.cards, row.joules)
+    up: dict[str, dict[datetime, Decimal]] = defaultdict(dict)
+    for row in session.execute(_UP, span):
+        up[row.variant_id][row.hour] = row.card_seconds
     return [
         Running(
-            variant_id,
-            sum((row.card_seconds for row in up if row.variant_id == variant_id), Decimal(0)),
-            _kwh(variant_id, [row.hour for row in up if row.variant_id == variant_id and row.card_seconds], energy),
+            variant_id, sum(up[variant_id].values(), Decimal(0)), kwh(up[variant_id], energy[variant_id]),
             busy[variant_id],
         )
-        for variant_id in sorted({row.variant_id for row in up} | busy.keys())
-    ]
+        for variant_id in sorted(up.keys() | busy.keys())
+    ]  # fmt: skip
 
 
-def _kwh(variant_id: str, hours: Sequence[datetime], energy: Mapping[tuple[str, datetime], object]) -> Decimal | None:
-    """Of the hours in which it held cards; None when one of them was not measured, or there was none."""
-    if not hours:
-        return None
-    joules = (getattr(energy.get((variant_id, hour)), "joules", None) for hour in hours)
-    drawn = total(joules)
-    return None if drawn is None else drawn / _JOULES_PER_KWH
+def kwh(card_seconds: Mapping[datetime, Decimal], drawn: Mapping[datetime, Drawn]) -> Decimal | None:
+    """Of the hours in which a variant held cards; None when one of them was not measured, or there was none. Pure.
+
+    Fewer cards than those seconds need: the exporter of one of them was away, and what it drew is not in the sum.
+    """
+    joules: list[Decimal] = []
+    for hour, seconds in card_seconds.items():
+        known = drawn.get(hour)
+        if known is None and seconds <= TOLERATED_GAP_SECONDS:
+            continue  # a replica that was asked for at the end of an hour and had no card in it yet
+        if known is None or known.joules is None:
+            return None
+        if known.cards * _SECONDS_PER_HOUR < seconds - TOLERATED_GAP_SECONDS:
+            return None
+        joules.append(known.joules)
+    return sum(joules, Decimal(0)) / _JOULES_PER_KWH if joules else None
 
 
 def _revenue(session: Session, day: date) -> dict[Sold, dict[str, Decimal]]:
@@ -276,7 +293,7 @@ _BUSY = text("""
     having sum(extract(epoch from e.ended_at - e.started_at)) > 0
 """)
 _ENERGY = text("""
-    select variant_id, hour,
+    select variant_id, hour, count(distinct card) as cards,
            case when bool_and(joules is not null and coalesce(unmeasured_seconds, 3600) <= :tolerated)
                 then sum(joules) end as joules
     from card_energy where hour >= :start and hour < :end and variant_id is not null group by 1, 2

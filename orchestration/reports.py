@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from assets.costs import margin_daily
 from billing import margin
 from orchestration.jobs import MEASURE_COSTS, REPORT_OBJECTIVES
+from serving.objectives import months
 from studio import clock
 from studio.db.sessions import unit_of_work
 
@@ -20,11 +21,14 @@ _DAYS = 3  # late usage of the last days is rated by then; what comes later is r
     execution_timezone="Europe/Berlin",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def daily_objectives(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
-    """Reports the running month, and in its first days the one before."""
+def daily_objectives(
+    context: dg.ScheduleEvaluationContext, worker_database: dg.ResourceParam[Engine]
+) -> list[dg.RunRequest]:
+    """Reports the running month, and those before it until they are final: on its third morning, or when it can."""
     today = context.scheduled_execution_time.astimezone(clock.BERLIN).date()
-    months = {clock.month_start(today), clock.month_start(today - timedelta(days=_DAYS))}
-    return [dg.RunRequest(run_key=f"{today}/{month}", partition_key=month.isoformat()) for month in sorted(months)]
+    with unit_of_work(worker_database) as session:
+        asked = {clock.month_start(today), *months.unfinished(session)}
+    return [dg.RunRequest(run_key=f"{today}/{month}", partition_key=month.isoformat()) for month in sorted(asked)]
 
 
 @dg.schedule(

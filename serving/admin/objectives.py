@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from billing.missed_targets import Missed
 from serving.admin.access import Transaction
-from serving.objectives import report
+from serving.objectives import months, report
 from studio.db.observation import SloFigure
 from studio.errors import NotFound
 
@@ -42,26 +42,44 @@ class CreditView(BaseModel):
 
 
 class ReportView(BaseModel):
-    """A month. `first_token_ms_p50` is in ms, the others are shares. `credited`: of the days rated by now."""
+    """A month. `first_token_ms_p50` is in ms, the others are shares. `credited`: of the days rated by now.
+
+    `is_final`: computed two days after the month's end, and from then on it stays.
+    """
 
     month: str
     computed_at: datetime
+    is_final: bool
     figures: list[FigureView]
     credited: list[CreditView]
+
+
+class ReportedMonths(BaseModel):
+    """Months as 2026-11, newest first."""
+
+    months: list[str]
+
+
+@router.get("")
+def list_reports(session: Transaction) -> ReportedMonths:
+    """Months that there is a report of."""
+    return ReportedMonths(months=[f"{month:%Y-%m}" for month in months.reported(session)])
 
 
 @router.get("/{month}")
 def get_report(session: Transaction, month: Annotated[str, Path(pattern=MONTH, examples=["2026-11"])]) -> ReportView:
     """Availability in working hours, warm openings, first tokens, usage error and credits of a Berlin month."""
     first_day = date.fromisoformat(f"{month}-01")
-    rows = report.stored(session, first_day)
+    rows = months.stored(session, first_day)
     if not rows:
         raise NotFound(
             f"no report of {month} was computed yet", way_out="Materialize its partition of the asset `slo_report`."
         )
+    computed_at = max(row.computed_at for row in rows)
     return ReportView(
         month=month,
-        computed_at=max(row.computed_at for row in rows),
+        computed_at=computed_at,
+        is_final=months.is_final(first_day, computed_at),
         figures=[figure_view(row) for row in rows],
         credited=[credit_view(one) for one in report.credited(session, first_day)],
     )

@@ -1,14 +1,17 @@
-"""The monthly report: figures computed from rows, kept as rows, and shown as a page. Running it again replaces them."""
+"""The monthly report: figures computed from rows, and shown as a page. How they are kept is `months.py`.
+
+What runs here and was not measured has a figure without a value: nobody takes silence for 100 %.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from billing import missed_targets, token_counts
@@ -17,8 +20,8 @@ from serving.fleet.hours import read_hours
 from serving.fleet.reconcile import site_variants
 from serving.objectives.availability import Span, availability
 from studio import clock
+from studio.db.catalog import Model, ModelVariant
 from studio.db.fleet import Replica
-from studio.db.observation import SloFigure
 
 Objective = Literal["availability", "prewarm", "first_token_ms_p50", "fast_target", "usage_error"]
 
@@ -54,33 +57,13 @@ def compute(session: Session, month: date, now: datetime, first_token_targets: M
     over = Span(start, min(end, now))
     if over.start >= over.end:
         return []
+    speaking = _speaking(session)
     return [
         *_of_fleet(session, over),
-        *_first_tokens(session, over, first_token_targets),
-        *_fast_targets(session, over),
-        *_usage_errors(session, month, over),
+        *_first_tokens(session, over, first_token_targets, speaking),
+        *_fast_targets(session, over, speaking),
+        *_usage_errors(session, month, over, speaking),
     ]
-
-
-def store(session: Session, month: date, figures: Sequence[Figure]) -> None:
-    """In place of those that were there."""
-    session.execute(delete(SloFigure).where(SloFigure.month == month))
-    if figures:
-        session.execute(insert(SloFigure), [{"month": month, **asdict(figure)} for figure in figures])
-
-
-def stored(session: Session, month: date) -> list[SloFigure]:
-    """The figures of a month as they were last computed; none when they never were."""
-    return list(
-        session.scalars(
-            select(SloFigure).where(SloFigure.month == month).order_by(SloFigure.objective, SloFigure.subject)
-        )
-    )
-
-
-def months(session: Session) -> list[date]:
-    """Those that were computed, by their first day, newest first."""
-    return list(session.scalars(select(SloFigure.month).distinct().order_by(SloFigure.month.desc())))
 
 
 def credited(session: Session, month: date) -> list[Missed]:
@@ -121,12 +104,19 @@ def _of_fleet(session: Session, over: Span) -> list[Figure]:
             Replica.ready_at < over.end, gone_at > over.start
         )
     ).all()
+    begun_at = select(Replica.variant_id, func.min(Replica.created_at)).group_by(Replica.variant_id)
+    first = dict(session.execute(begun_at).tuples().all())
+    variants = {variant.id: variant for variant in site_variants(session)}
     figures = []
-    for variant in site_variants(session):
-        if not variant.deployed or variant.served_by is not None:
+    for variant in variants.values():
+        if not variant.deployed:
             continue
-        spans = [Span(row.ready_at, row.gone_at) for row in ready if row.variant_id == variant.id]
-        seen = availability(hours, variant, spans, over)
+        # A tier without replicas of its own was there when the one was that answers for it.
+        runs = variants.get(variant.served_by or variant.id, variant)
+        # A model that is new here is promised from its first replica on; one that never had any, from the beginning.
+        begun = Span(min(max(over.start, first.get(runs.id, over.start)), over.end), over.end)
+        spans = [Span(row.ready_at, row.gone_at) for row in ready if row.variant_id == runs.id]
+        seen = availability(hours, runs, spans, begun)
         closed = {"closed_by_override_seconds": int(seen.closed_by_override.total_seconds())}
         seconds = int(seen.open.total_seconds())
         share = _ratio(seen.available / timedelta(seconds=1), seen.open / timedelta(seconds=1))
@@ -137,52 +127,59 @@ def _of_fleet(session: Session, over: Span) -> list[Figure]:
     return figures
 
 
-def _first_tokens(session: Session, over: Span, targets: Mapping[str, int]) -> list[Figure]:
-    rows = session.execute(_FIRST_TOKENS, {"start": over.start, "end": over.end})
-    return [
-        _figure(
-            "first_token_ms_p50",
-            row.variant_id,
-            _rounded(row.median_ms),
-            Decimal(targets[row.variant_id]) if row.variant_id in targets else None,
-            row.requests,
-            {"p95_ms": str(_rounded(row.p95_ms, 1))},
-        )
-        for row in rows
-    ]
+def _speaking(session: Session) -> Sequence[ModelVariant]:
+    """Variants that run here and make tokens: each has figures of them, also when nobody asked it."""
+    query = (
+        select(ModelVariant)
+        .join(Model, Model.id == ModelVariant.model_id)
+        .where(ModelVariant.deployed, ModelVariant.retired_at.is_(None), Model.task.in_(("chat", "completion")))
+    )
+    return session.scalars(query).all()
 
 
-def _fast_targets(session: Session, over: Span) -> list[Figure]:
+def _first_tokens(
+    session: Session, over: Span, targets: Mapping[str, int], speaking: Sequence[ModelVariant]
+) -> list[Figure]:
+    streamed = {row.variant_id: row for row in session.execute(_FIRST_TOKENS, {"start": over.start, "end": over.end})}
+    figures = []
+    for variant_id in sorted(streamed.keys() | {variant.id for variant in speaking}):
+        target = Decimal(targets[variant_id]) if variant_id in targets else None
+        row = streamed.get(variant_id)
+        value, samples = (None, 0) if row is None else (_rounded(row.median_ms), row.requests)
+        details = {} if row is None else {"p95_ms": str(_rounded(row.p95_ms, 1))}
+        figures.append(_figure("first_token_ms_p50", variant_id, value, target, samples, details))
+    return figures
+
+
+def _fast_targets(session: Session, over: Span, speaking: Sequence[ModelVariant]) -> list[Figure]:
     """What a customer paid the fast tier for; there is no target for the share, since each miss is paid for."""
-    return [
-        _figure(
-            "fast_target",
-            kept.variant_id,
-            _ratio(kept.requests - kept.missed, kept.requests),
-            None,
-            kept.requests,
-            {"missed": kept.missed, "target_ms": kept.target_ms},
-            least=True,
-        )
-        for kept in missed_targets.kept(session, over.start, over.end)
-    ]
+    kept = {one.variant_id: one for one in missed_targets.kept(session, over.start, over.end)}
+    promised = {one.id: one.first_token_target_ms for one in speaking if one.first_token_target_ms is not None}
+    promised |= {one.variant_id: one.target_ms for one in kept.values()}
+    figures = []
+    for variant_id, target_ms in sorted(promised.items()):
+        one = kept.get(variant_id)
+        requests, missed = (0, 0) if one is None else (one.requests, one.missed)
+        details = {"missed": missed, "target_ms": target_ms}
+        share = _ratio(requests - missed, requests)
+        figures.append(_figure("fast_target", variant_id, share, None, requests, details, least=True))
+    return figures
 
 
-def _usage_errors(session: Session, month: date, over: Span) -> list[Figure]:
+def _usage_errors(session: Session, month: date, over: Span, speaking: Sequence[ModelVariant]) -> list[Figure]:
     last = min(clock.next_month(month) - timedelta(days=1), over.end.astimezone(clock.BERLIN).date())
     days = (month + timedelta(days=number) for number in range((last - month).days + 1))
     requests = [request for day in days for request in token_counts.counted_again(session, day)]
-    return [
-        _figure(
-            "usage_error",
-            model.model_id,
-            _ratio(model.differing_tokens, model.counted_tokens),
-            USAGE_ERROR_TARGET,
-            model.requests,
-            {"counted_tokens": model.counted_tokens},
+    counted = {model.model_id: model for model in token_counts.by_model(requests)}
+    figures = []
+    for model_id in sorted(counted.keys() | {variant.model_id for variant in speaking}):
+        model = counted.get(model_id)
+        tokens, differing, samples = (
+            (0, 0, 0) if model is None else (model.counted_tokens, model.differing_tokens, model.requests)
         )
-        for model in token_counts.by_model(requests)
-    ]
+        share, details = _ratio(differing, tokens), {"counted_tokens": tokens}
+        figures.append(_figure("usage_error", model_id, share, USAGE_ERROR_TARGET, samples, details))
+    return figures
 
 
 def _figure(

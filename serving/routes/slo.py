@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from serving.admin.objectives import MONTH, CreditView, FigureView, credit_view, figure_view
-from serving.objectives import report
+from serving.objectives import months, report
 from serving.routes.caller import UsageCaller
 from serving.routes.stores import TenantDatabase
 from studio.db.sessions import tenant_scope
@@ -28,12 +28,14 @@ class MonthList(BaseModel):
 class OwnReport(BaseModel):
     """A Berlin month. Figures are of models, for all tenants; `credited` is the caller's own, of the days rated by now.
 
-    `first_token_ms_p50` is in ms, the other figures are shares.
+    `first_token_ms_p50` is in ms, the other figures are shares. `is_final`: computed two days after the month's end; it
+    stays from then on.
     """
 
     object: Literal["slo_report"]
     month: str
     computed_at: datetime
+    is_final: bool
     figures: list[FigureView]
     credited: list[CreditView]
 
@@ -42,7 +44,7 @@ class OwnReport(BaseModel):
 def list_months(caller: UsageCaller, database: TenantDatabase) -> MonthList:
     """Months that there is a report of."""
     with tenant_scope(database, caller.tenant_id) as session:
-        return MonthList(object="list", data=[f"{month:%Y-%m}" for month in report.months(session)])
+        return MonthList(object="list", data=[f"{month:%Y-%m}" for month in months.reported(session)])
 
 
 @router.get("/{month}")
@@ -52,15 +54,17 @@ def get_month(
     """Availability in working hours, warm openings, first tokens, usage error; and one's own credits."""
     first_day = date.fromisoformat(f"{month}-01")
     with tenant_scope(database, caller.tenant_id) as session:
-        rows = report.stored(session, first_day)
+        rows = months.stored(session, first_day)
         if not rows:
             raise NotFound(
                 f"There is no report of {month}.", way_out="Each month is reported from its first morning on."
             )
+        computed_at = max(row.computed_at for row in rows)
         return OwnReport(
             object="slo_report",
             month=month,
-            computed_at=max(row.computed_at for row in rows),
+            computed_at=computed_at,
+            is_final=months.is_final(first_day, computed_at),
             figures=[figure_view(row) for row in rows],
             credited=[credit_view(one) for one in report.credited(session, first_day)],
         )

@@ -148,13 +148,26 @@ _INVOICES = """
     select s.state, count(i.state) from unnest(array['draft', 'final']) s (state)
     left join invoices i on i.state = s.state group by s.state
 """
+# NaN where nothing was measured: every sum over it is NaN, too, and not a part of the truth.
 _MARGIN = """
-    select v.model_id, m.variant_id, v.tier, m.currency, sum(m.revenue),
-           case when bool_and(m.kwh is not null) then sum(m.kwh) end,
-           case when bool_and(m.cost is not null) then sum(m.cost) end,
-           case when bool_and(m.margin is not null) then sum(m.margin) end
-    from margin_daily m join model_variants v on v.id = m.variant_id
-    where m.day = (select max(day) from margin_daily) and not m.is_training group by 1, 2, 3, 4
+    select coalesce(t.slug, '(nobody)'), v.model_id, m.variant_id, v.tier, m.currency, m.revenue,
+           coalesce(m.kwh, 'NaN'), coalesce(m.cost, 'NaN'), coalesce(m.margin, 'NaN')
+    from margin_daily m
+    join model_variants v on v.id = m.variant_id
+    left join tenants t on t.id = m.tenant_id
+    where m.day = (select max(day) from margin_daily) and not m.is_training
+"""
+_MARGIN_DAY = """
+    select extract(epoch from cast(max(day) + 1 as timestamp) at time zone 'Europe/Berlin') from margin_daily
+"""
+_COST_RATES = """
+    select rates.per, rates.eur
+    from (select * from cost_rates where valid_from <= :now order by valid_from desc limit 1) newest
+    cross join lateral (values ('kWh', newest.eur_per_kwh), ('card hour', newest.eur_per_card_hour)) rates (per, eur)
+"""
+_OBJECTIVES = """
+    select objective, subject, coalesce(value, 'NaN'), target, cast(is_met as integer)
+    from slo_figures where month = (select max(month) from slo_figures)
 """
 _TENANTS = """
     select t.slug, used.requests, used.prompt, used.completion, used.seconds
@@ -184,10 +197,18 @@ _ISOLATION = """
           order by tenant_id, ended_at desc) newest
 """
 _TICK = "select extract(epoch from ticked_at) from dagster_ticks"
-_LEDGER_DAYS = "select extract(epoch from max(day) + 1) from ledger_days"
+# Days are closed in order, and on a closed one nothing is booked: only what is newer than the last of them may be open.
+_LEDGER_OPEN = """
+    select coalesce(extract(epoch from :now - cast(min(recorded_on) + 1 as timestamp) at time zone 'UTC'), 0)
+    from ledger_transactions
+    where recorded_on > coalesce((select max(day) from ledger_days), '-infinity')
+      and recorded_on < cast(cast(:now as timestamptz) at time zone 'UTC' as date)
+"""
 _DATABASE = "select pg_database_size(current_database())"
 
 _VARIANT = ("model", "variant", "tier")
+_SOLD_TO = ("tenant", *_VARIANT, "currency")
+_OBJECTIVE = ("objective", "subject")
 TENANT = ("tenant",)
 
 # Name: words and labels. docs/monitoring.md lists them all; a test compares.
@@ -215,11 +236,16 @@ METRICS: dict[str, tuple[str, Labels]] = {
     "studio_rated_month": ("What the running Berlin month has come to so far, as it is rated", ("currency",)),
     "studio_invoices": ("Invoices", ("state",)),
     "studio_ledger_balance": ("Accounts of the ledger; debit is positive", ("legal_entity", "currency", "kind")),
-    "studio_ledger_closed_timestamp_seconds": ("End of the last day of the ledger that is closed", ()),
-    "studio_margin_revenue": ("Revenue of the newest day in `margin_daily`", (*_VARIANT, "currency")),
-    "studio_margin_kwh": ("Energy of that day; absent: not measured", (*_VARIANT, "currency")),
-    "studio_margin_cost_eur": ("Cost of that day; absent: not measured", (*_VARIANT, "currency")),
-    "studio_margin": ("What is left of that day; absent: not measured", (*_VARIANT, "currency")),
+    "studio_ledger_open_seconds": ("Since the oldest day with bookings ended that is not closed; 0: there is none", ()),
+    "studio_margin_revenue": ("Revenue of the newest day in `margin_daily`", _SOLD_TO),
+    "studio_margin_kwh": ("Energy of that day; NaN: not measured", _SOLD_TO),
+    "studio_margin_cost_eur": ("Cost of that day; NaN: not measured", _SOLD_TO),
+    "studio_margin": ("What is left of that day, in that currency; NaN: not measured", _SOLD_TO),
+    "studio_margin_timestamp_seconds": ("End of that day", ()),
+    "studio_cost_rate_eur": ("What the site pays now; absent: nobody has said", ("per",)),
+    "studio_objective_value": ("The newest month of the report, so far; NaN: not measured", _OBJECTIVE),
+    "studio_objective_target": ("What was promised; absent: nothing", _OBJECTIVE),
+    "studio_objective_met": ("Whether it is kept; absent: not measured or not promised", _OBJECTIVE),
     "studio_tenant_requests": ("Metered requests of the last 15 minutes", TENANT),
     "studio_tenant_prompt_tokens": ("Their prompt tokens", TENANT),
     "studio_tenant_completion_tokens": ("Their completion tokens", TENANT),
@@ -252,8 +278,11 @@ READERS: tuple[Callable[[Session, datetime], Iterator[Sample]], ...] = (
     selected(_RED, "studio_reconciliations_red"),
     selected(_RATED, "studio_rated_month"),
     selected(_INVOICES, "studio_invoices"),
-    selected(_LEDGER_DAYS, "studio_ledger_closed_timestamp_seconds"),
+    selected(_LEDGER_OPEN, "studio_ledger_open_seconds"),
     selected(_MARGIN, "studio_margin_revenue", "studio_margin_kwh", "studio_margin_cost_eur", "studio_margin"),
+    selected(_MARGIN_DAY, "studio_margin_timestamp_seconds"),
+    selected(_COST_RATES, "studio_cost_rate_eur"),
+    selected(_OBJECTIVES, "studio_objective_value", "studio_objective_target", "studio_objective_met"),
     selected(
         _TENANTS,
         "studio_tenant_requests",

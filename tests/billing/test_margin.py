@@ -11,7 +11,7 @@ from sqlalchemy import insert, text
 
 from billing import energy, margin
 from billing.energy import CardHour
-from billing.margin import Margin, Rates, Running, margins
+from billing.margin import Drawn, Margin, Rates, Running, margins
 from studio.db.documents import FxRate
 from studio.db.observation import CostRate, MarginDaily
 from tests.billing.books import CHAT, Books
@@ -73,6 +73,18 @@ def test_a_replica_that_answered_nobody_costs_all_the_same() -> None:
     (row,) = margins(DAY, RATES, [running(acme=Decimal(0), beta=Decimal(0))], {}, {})
     assert (row.tenant_id, row.share, row.cost) == (None, Decimal(1), Decimal("2.85"))
     assert row.margin == -Decimal("2.85")
+
+
+def test_energy_is_that_of_every_card_in_every_hour_or_is_not_known() -> None:
+    noon, one = NOON + timedelta(hours=1), Drawn(1, Decimal(1_800_000))
+    assert margin.kwh({NOON: Decimal(3600)}, {NOON: one}) == Decimal("0.5")
+    assert margin.kwh({NOON: Decimal(3540)}, {NOON: one}) == Decimal("0.5")  # two lives on one card
+    assert margin.kwh({NOON: Decimal(20), noon: Decimal(3600)}, {noon: one}) == Decimal("0.5")
+    assert margin.kwh({NOON: Decimal(4200)}, {NOON: one}) is None  # two cards at least
+    assert margin.kwh({NOON: Decimal(120), noon: Decimal(3600)}, {noon: one}) is None
+    assert margin.kwh({NOON: Decimal(3600)}, {NOON: Drawn(1, None)}) is None
+    assert margin.kwh({NOON: Decimal(20)}, {}) is None
+    assert margin.kwh({}, {NOON: one}) is None
 
 
 def test_another_currency_has_a_cost_and_no_margin_and_a_cached_answer_costs_nothing() -> None:
@@ -137,6 +149,14 @@ class TestADay:
         (row,) = self.measured(used, "900000", None)
         assert (row.kwh, row.cost, row.margin) == (None, None, None)
         assert row.card_cost == Decimal("4.8")
+
+    def test_a_card_whose_exporter_was_away_is_missed(self, used: Books) -> None:
+        """Prometheus knows nothing of it then, and half of the energy would look like all of it."""
+        self.measured(used, "900000", "1800000")
+        with used.as_role("worker") as session:
+            session.execute(text("delete from card_energy where card = 'B' and hour = :hour"), {"hour": self.HOURS[1]})
+            (row,) = margin.compute(session, DAY)
+        assert (row.kwh, row.energy_cost, row.cost, row.margin) == (None, None, None, None)
 
     def test_an_hour_with_gaps_counts_as_not_measured(self, used: Books) -> None:
         (row,) = self.measured(used, "900000", "1800000", gap="40")

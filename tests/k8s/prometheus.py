@@ -44,6 +44,11 @@ class Prometheus:
         result = self._ask(f"query?{urllib.parse.urlencode({'query': expression})}")["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
+    def label_values(self, selector: str, label: str) -> list[str]:
+        """Of all series of a selector, as Grafana asks for a variable."""
+        values: list[str] = self._ask(f"label/{label}/values?{urllib.parse.urlencode({'match[]': selector})}")
+        return values
+
     def is_ready(self) -> bool:
         """Whether it answers."""
         try:

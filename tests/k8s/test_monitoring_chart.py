@@ -322,6 +322,14 @@ class TestWhatIsWatched:
         boards = named(documents, "ConfigMap", "dashboards")["data"]
         assert boards.keys() == {f"studio-{path.stem}.json" for path in (SOURCES / "dashboards").glob("*.yaml")}
 
+    def test_links_of_alerts_lead_where_a_site_keeps_its_runbook(self) -> None:
+        kept = {"prometheus": {"runbook": "https://wiki.example.eu/studio/runbook.md"}}
+        (cards, services) = named(monitoring(kept), "ConfigMap", "rules")["data"].values()
+        links = re.findall(r"runbook_url: (.+)", cards + services)
+        assert len(links) == len(alerts())
+        assert "https://wiki.example.eu/studio/runbook.md#gpulost" in links
+        assert all(link.startswith("https://wiki.example.eu/") for link in links)
+
     def test_logs_have_few_labels_and_come_from_the_named_namespaces(self) -> None:
         text = named(monitoring({"nodes": {"logs": {"namespaces": ["studio"]}}}), "ConfigMap", "logs")["data"][
             "config.alloy"

@@ -6,12 +6,13 @@ import subprocess
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
-from serving.objectives import report
+from serving.objectives import months
 from studio import clock
 from studio.db.fleet import Replica
 from studio.db.observation import CardEnergy, CostRate, MarginDaily, SloFigure
@@ -25,16 +26,31 @@ BEGIN, END = datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, t
 HOUR = timedelta(hours=1)
 
 
-def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
-    """What the asset's page shows."""
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """What the asset's page shows; a table as its rows."""
     (event,) = result.asset_materializations_for_node(asset)
-    return {name: value.value for name, value in event.metadata.items()}
+    return {
+        name: [dict(row.data) for row in value.records] if isinstance(value, dg.TableMetadataValue) else value.value
+        for name, value in event.metadata.items()
+    }
 
 
 def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location: Location) -> None:
-    """`chat` is open around the clock; its engine came two hours late and died for one. `embedding` never came."""
+    """`chat` is open around the clock; its engine came two hours late and died for one.
+
+    `embedding` was new on the 31st, and its only replica never answered.
+    """
+    with books.database.superuser() as connection:
+        connection.execute(
+            "update replicas set state = 'stopped', ready_at = null, created_at = %s, stopped_at = %s",
+            (BEGIN - 48 * HOUR, BEGIN - 24 * HOUR),
+        )
+        connection.execute(
+            "insert into replicas (variant_id, kind, state, url, engine_model, created_at, stopped_at)"
+            " values ('embedding', 'process', 'failed', '', 'embedding', %s, %s)",
+            (END - 10 * HOUR, END - 9 * HOUR),
+        )
     with books.as_role("node_agent") as session:
-        session.execute(text("update replicas set state = 'stopped', ready_at = null, stopped_at = created_at"))
         for ready_at, stopped_at in (
             (BEGIN + 2 * HOUR, BEGIN + 240 * HOUR),
             (BEGIN + 241 * HOUR, None),
@@ -53,30 +69,93 @@ def test_a_month_is_reported_from_rows_and_again_in_place(books: Books, location
     for _ in range(2):
         result = location.run("report_objectives", OCTOBER.isoformat())
     with books.as_role("operator") as session:
-        kept = {(row.objective, row.subject): row for row in report.stored(session, OCTOBER)}
+        kept = {(row.objective, row.subject): row for row in months.stored(session, OCTOBER)}
     hours = 31 * 24 + 1  # the clocks were set back
     of_chat = kept["availability", CHAT]
     assert of_chat.value == Decimal((hours - 3) * 1_000_000 // hours) / 1_000_000
     assert (of_chat.target, of_chat.is_met, of_chat.samples) == (Decimal("0.995"), True, hours * 3600)
     assert (kept["prewarm", CHAT].value, kept["prewarm", CHAT].samples) == (None, 0)  # it never opened
+    of_fast = kept["availability", "chat-fast"]  # which `chat` answers for
+    assert (of_fast.value, of_fast.samples) == (of_chat.value, of_chat.samples)
     assert kept["availability", "embedding"].value == 0
     assert kept["availability", "embedding"].is_met is False
     first = kept["first_token_ms_p50", CHAT]
     assert (first.value, first.target, first.is_met, first.samples) == (Decimal(0), None, None, 1)
     of_fast = kept["fast_target", "chat-fast"]
     assert (of_fast.value, of_fast.target, of_fast.samples, of_fast.details["missed"]) == (Decimal(0), None, 1, 1)
+    unmeasured = kept["usage_error", "chat"]  # no request was counted again, which is not 0 % of errors
+    assert (unmeasured.value, unmeasured.target, unmeasured.is_met) == (None, Decimal("0.02"), None)
     page = str(metadata(result, "slo_report")["page"])
     assert "| kunde | chat-fast | 1000000 | 0.020000000000 EUR | 0.012" in page
-    assert f"| embedding | 0 | 0.995 | **no** | {hours * 3600}" in page
-    assert "nothing to measure" in page  # no request was counted again
+    assert "| embedding | 0 | 0.995 | **no** | 36000" in page
+    assert "| chat | not measured | 0.02 |  | 0, counted_tokens: 0 |" in page
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
     with books.as_role("auditor") as session:
         assert session.query(SloFigure).count() == len(kept)
 
 
-def backfilled(folder: Path, start: datetime, hours: int, *, until: datetime) -> None:
-    """Blocks of a Prometheus that saw two cards: A draws 300 W and is held by `chat`, B 100 W and by nobody."""
+def test_a_final_month_stays_until_somebody_says_why_it_is_computed_anew(books: Books, location: Location) -> None:
+    """A calendar that changes, or a row that is corrected, says nothing of what customers were told."""
+
+    def availability() -> SloFigure:
+        with books.as_role("operator") as session:
+            (of_chat,) = (
+                one for one in months.stored(session, OCTOBER) if (one.objective, one.subject) == ("availability", CHAT)
+            )
+            return of_chat
+
+    location.run("report_objectives", OCTOBER.isoformat())
+    told = availability()
+    assert told.value == 0
+    with books.database.superuser() as connection:
+        connection.execute(
+            "insert into replicas (variant_id, kind, state, url, engine_model, created_at, ready_at)"
+            " values ('chat', 'process', 'ready', '', 'chat', %s, %s)",
+            (BEGIN, BEGIN),
+        )
+    again = metadata(location.run("report_objectives", OCTOBER.isoformat()), "slo_report")
+    assert (availability().value, availability().computed_at) == (Decimal(0), told.computed_at)
+    assert "| chat | 0 | 0.995 | **no** |" in str(again["page"])
+    differing = {(one["objective"], one["subject"]): one["value"] for one in again["differs_now"]}
+    assert differing == {("availability", CHAT): "1", ("availability", "chat-fast"): "1"}
+    why = {"ops": {"slo_report": {"config": {"anew_because": "a replica's row was missing"}}}}
+    anew = metadata(location.run("report_objectives", OCTOBER.isoformat(), why), "slo_report")
+    assert (availability().value, anew["anew_because"]) == (Decimal(1), "a replica's row was missing")
+
+
+@pytest.mark.parametrize(
+    ("computed_at", "stays"),
+    [("2026-11-02 23:59:59+01:00", False), ("2026-11-03 00:00:00+01:00", True), ("2026-10-15 05:00:00+02:00", False)],
+)
+def test_a_month_is_final_on_its_third_morning(computed_at: str, stays: bool) -> None:
+    assert months.is_final(OCTOBER, datetime.fromisoformat(computed_at)) is stays
+
+
+def test_the_schedule_asks_for_the_running_month_and_for_what_is_not_final(books: Books, location: Location) -> None:
+    """Also after a week without Dagster."""
+    with books.database.superuser() as connection:
+        connection.execute(
+            "insert into slo_figures (month, objective, subject, samples, computed_at) values"
+            " ('2026-08-01', 'prewarm', 'chat', 0, '2026-09-03'), ('2026-09-01', 'prewarm', 'chat', 0, '2026-10-01')"
+        )
+    repository = location.defs.get_repository_def()
+    at = datetime(2026, 10, 9, 5, tzinfo=clock.BERLIN)
+    with dg.build_schedule_context(
+        instance=location.instance, scheduled_execution_time=at, resources=location.resources,
+        repository_def=repository,
+    ) as context:  # fmt: skip
+        asked = repository.get_schedule_def("daily_objectives").evaluate_tick(context).run_requests or []
+    assert [one.partition_key for one in asked] == ["2026-09-01", "2026-10-01"]
+
+
+def backfilled(
+    folder: Path, start: datetime, hours: int, *, until: datetime, back_to_0: datetime | None = None
+) -> None:
+    """Blocks of a Prometheus that saw two cards: A draws 300 W and is held by `chat`, B 100 W and by nobody.
+
+    `back_to_0`: when their counters began again, since the exporter's records were lost.
+    """
     lines: dict[str, list[str]] = {name: [] for name in ("energy", "unmeasured", "up", "workload")}
     for minute in range(hours * 60 + 1):
         at = start + timedelta(minutes=minute)
@@ -84,7 +163,8 @@ def backfilled(folder: Path, start: datetime, hours: int, *, until: datetime) ->
             break
         for card, watts in (("A", 300), ("B", 100)):
             labels, stamp = f'uuid="{card}",host="n1"', int(at.timestamp())
-            joules = 1000 + watts * 60 * minute
+            since = start if back_to_0 is None or at < back_to_0 else back_to_0
+            joules = 1000 + watts * int((at - since).total_seconds())
             lines["energy"].append(f"studio_gpu_energy_joules_total{{{labels}}} {joules} {stamp}")
             lines["unmeasured"].append(f"studio_gpu_energy_unmeasured_seconds_total{{{labels}}} 5 {stamp}")
             lines["up"].append(f"studio_gpu_up{{{labels}}} 1 {stamp}")
@@ -150,11 +230,15 @@ def test_energy_comes_from_prometheus_and_makes_the_margin(
     assert shown["margin_EUR_plot"] == pytest.approx(float(Decimal("0.02") - row.cost))
 
 
-def test_a_prometheus_that_saw_half_of_it_leaves_the_day_unmeasured(
-    used: tuple[Books, date, datetime], location: Location, tmp_path: Path
+@pytest.mark.parametrize("fault", ["saw half of it", "saw its counters fall"])
+def test_a_prometheus_that_saw_no_whole_hour_leaves_the_day_unmeasured(
+    fault: str, used: tuple[Books, date, datetime], location: Location, tmp_path: Path
 ) -> None:
     books, day, noon = used
-    backfilled(tmp_path, noon - HOUR, 4, until=noon + HOUR + timedelta(minutes=20))
+    if fault == "saw half of it":
+        backfilled(tmp_path, noon - HOUR, 4, until=noon + HOUR + timedelta(minutes=20))
+    else:
+        backfilled(tmp_path, noon - HOUR, 4, until=noon + 3 * HOUR, back_to_0=noon + HOUR + timedelta(minutes=20))
     with prometheus(tmp_path, [], {}) as server:
         shown = measure(location, server.url, day)
     assert (shown["kwh"], shown["cost_EUR"], shown["margin_EUR"]) == ("not measured",) * 3

@@ -44,6 +44,12 @@ def test_a_weekend_has_no_open_time() -> None:
     assert seen(("2026-11-28 08:00", "2026-11-28 18:00"), over=saturday).open == timedelta(0)
 
 
+def test_a_holiday_has_no_open_time_and_no_opening() -> None:
+    christmas = Span(berlin("2026-12-24 00:00"), berlin("2026-12-27 00:00"))  # from Thursday to Saturday
+    quiet = seen(("2026-12-24 07:40", "2026-12-24 18:00"), over=christmas)
+    assert (quiet.open, quiet.available, quiet.openings) == (timedelta(hours=10), timedelta(hours=10), 1)
+
+
 def test_what_was_closed_by_hand_is_not_open_and_is_told() -> None:
     closed = seen(("2026-11-25 07:40", "2026-11-25 12:00"), override=by_hand(0, "2026-11-25 12:00", "2026-11-25 20:00"))
     assert (closed.open, closed.available) == (timedelta(hours=4), timedelta(hours=4))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from serving.objectives import report
 from studio import ids
 from studio.db.sessions import unit_of_work
 from studio.tenants import CreatedKey, create_key
@@ -82,8 +84,37 @@ def test_a_months_objectives_are_shown_to_every_tenant(house: House, own: httpx.
     assert [(one["objective"], one["subject"], one["value"]) for one in told["figures"]] == [
         ("availability", CHAT, "0.9972")
     ]
-    assert told["credited"] == []
+    assert (told["credited"], told["is_final"]) == ([], True)
     assert_envelope(own.get("/v1/slo/2026-13"), 400, "invalid_request")
+
+
+def test_what_was_credited_for_missed_targets_is_seen_by_its_own_tenant_and_by_operators(
+    house: House, own: httpx.Client, gateway: GatewayProcess
+) -> None:
+    with house.database.superuser() as connection:
+        connection.execute(
+            "insert into slo_figures (month, objective, subject, samples) values ('2026-09-01', 'prewarm', %s, 0)",
+            (CHAT,),
+        )
+        connection.execute("set session_replication_role = replica")  # the day and its seal are left out
+        connection.execute(
+            "insert into rated_lines (window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day, basis,"
+            " legal_entity_id, currency, tokens, per_million, amount, code_version)"
+            " select '2026-09-07', t.id, 1, %s, f.unit, b.id, '2026-09-07', 'missed_target', 'xpulink-de', 'EUR',"
+            " 1000000, b.per_million, b.per_million, 'tests'"
+            " from tenants t, prices f join prices b using (unit, currency)"
+            " where f.variant_id = %s and b.variant_id = %s and (f.unit, f.currency) = ('completion', 'EUR')"
+            " and f.valid_until is null and b.valid_until is null",
+            (CHAT_FAST, CHAT_FAST, CHAT),
+        )
+    (of_user,) = own.get("/v1/slo/2026-09").json()["credited"]
+    others = httpx.get(f"{gateway.url}/v1/slo/2026-09", headers=bearer(house.key.text), trust_env=False)
+    (of_acme,) = others.json()["credited"]
+    assert (of_user["tenant"], of_acme["tenant"]) == ("user", "acme")
+    assert (of_user["model"], of_user["tokens"]) == (CHAT_FAST, 1_000_000)
+    assert Decimal(of_user["credited"]) > 0
+    with unit_of_work(house.operator) as session:
+        assert [one.tenant for one in report.credited(session, date(2026, 9, 1))] == ["acme", "user"]
 
 
 @pytest.fixture

@@ -58,13 +58,13 @@ export function Service() {
             </label>
             <span className="min-h-5 text-[0.8125rem] text-muted">
               {report.data
-                ? t("computed", {
+                ? `${t("computed", {
                     time: new Intl.DateTimeFormat(tags[locale], {
                       dateStyle: "medium",
                       timeStyle: "short",
                       timeZone: "Europe/Berlin",
                     }).format(new Date(report.data.computed_at)),
-                  })
+                  })} ${t(report.data.is_final ? "final" : "open")}`
                 : ""}
             </span>
           </div>

@@ -6,6 +6,7 @@ test("a month's service levels, what was missed, and what was credited", async (
   const row = (model: string) =>
     page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: new RegExp(`^${model}( |$)`) }) });
   await expect(page.getByRole("combobox", { name: "Month" })).toHaveValue("2026-10");
+  await expect(page.getByText("Final: it changes no more.")).toBeVisible();
   await expect(row(CHAT)).toContainText("99.72%");
   await expect(row(CHAT)).toContainText("target 99.5%, met");
   await expect(row(CHAT)).toContainText("96 ms");

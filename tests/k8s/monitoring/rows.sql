@@ -36,6 +36,20 @@ insert into margin_daily (day, tenant_id, variant_id, running_variant_id, curren
     select current_date - 1, id, 'smollm2-135m-instruct', 'smollm2-135m-instruct', 'EUR', 10, 1, 86400, 1.5, 0.3, 2, 2.3, 5,
            1, 2.7
     from tenants;
+-- Beside it a model that ran for nobody, and whose energy nobody measured.
+insert into margin_daily (day, variant_id, running_variant_id, currency, busy_seconds, share, card_seconds, revenue, units_per_euro)
+    values (current_date - 1, 'qwen3-32b-fast', 'qwen3-32b-fast', 'EUR', 0, 1, 86400, 0, 1);
+insert into cost_rates (valid_from, eur_per_kwh, eur_per_card_hour, source)
+    values (now() - interval '1 day', 0.24, 0.9, 'tests');
+insert into slo_figures (month, objective, subject, value, target, is_met, samples)
+    select month, objective, subject, value, target, is_met, 100
+    from (values ('availability', 'smollm2-135m-instruct', 0.981, 0.995, false),
+                 ('availability', 'all-minilm-l6-v2', null, 0.995, null),
+                 ('prewarm', 'smollm2-135m-instruct', 1, null, null),
+                 ('first_token_ms_p50', 'smollm2-135m-instruct', 96.4, 120, true),
+                 ('usage_error', 'smollm2-135m-instruct', 0.001, 0.02, true))
+             figures (objective, subject, value, target, is_met),
+         cast(date_trunc('month', now()) as date) month;
 insert into budgets (id, tenant_id, kind, currency, amount)
     select '00000000-0000-0000-0000-000000000002', id, 'monthly', 'EUR', 1000 from tenants;
 insert into budget_accounts (budget_id, period, spent)

@@ -90,6 +90,7 @@ def _fleet(tour: Tour, spare: StubEngine) -> None:
     tour.ask("DELETE /admin/v1/fleet/overrides/{override_id}", {"override_id": override["id"]})
     tour.ask("PUT /admin/v1/clock", json={"offset_seconds": 60})
     tour.ask("DELETE /admin/v1/clock")
+    tour.ask("GET /admin/v1/slo")
     tour.ask("GET /admin/v1/slo/{month}", {"month": "2026-11"})
     contents = {"config.json": b"{}", "model.safetensors": b"weights"}
     files = [
