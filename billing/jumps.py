@@ -64,7 +64,7 @@ _JUMPS = text("""
     with per_day as (
         select tenant_id, window_day, sum(tokens)::bigint as tokens
         from usage_daily
-        where window_day between cast(:day as date) - :days and :day and unit <> 'storage'
+        where window_day between cast(:day as date) - :days and :day and unit not in ('storage', 'gpu_hour')
         group by tenant_id, window_day
     ), habits as (
         select tenant_id, count(*) as days, percentile_disc(0.5) within group (order by tokens) as median_tokens

@@ -21,19 +21,22 @@ from billing import (
     balances,
     correction_order,
     invoice_booking,
+    open_invoices,
     price_book,
     price_changes,
     rerate_order,
     review,
 )
 from billing.correction import CorrectionType
-from billing.correction_finalize import CorrectionOutdated, finalize_correction
+from billing.correction_finalize import CorrectionOutdated, drop_if_outdated, finalize_correction
 from billing.correction_paper import correction_paper
 from billing.documents import frozen_rows, pdf
 from billing.four_eyes import ReviewMissing, SamePerson
 from billing.invoice import Line
 from billing.price_changes import Corrected, NotForAMachine
 from billing.rerate_order import DraftWaits, NothingToCorrect
+from billing.review import NotADraft
+from studio import ids
 from studio.db.corrections import Correction
 from studio.errors import StudioError
 from studio.settings import REPOSITORY
@@ -99,6 +102,11 @@ def lines(books: Books, correction_id: UUID) -> tuple[str, dict[int, Decimal]]:
     with books.as_role("auditor") as session:
         found = correction_order.lines_of(session, correction_id)
         return session.get_one(Correction, correction_id).type, {line.line_no: line.amount for line in found}
+
+
+def open_corrections(books: Books) -> list[UUID]:
+    with books.as_role("auditor") as session:
+        return [ids.from_wire(ids.CORRECTION, row.id) for row in open_invoices.open_invoices(session)]
 
 
 def owed(books: Books) -> Decimal:
@@ -198,10 +206,38 @@ def test_prices_that_change_after_the_approval_void_it(books: Books, tenant: UUI
         carry_out(books, approved)
     (anew,) = order(books, tenant)
     assert lines(books, anew) == ("381", {1: Decimal("1.00"), 2: Decimal("0.50")})
+    assert open_corrections(books) == [anew]  # what is outdated does not wait for anybody
     carry_out(books, approve(books, anew))
     with pytest.raises(CorrectionOutdated):
         carry_out(books, approved)
     assert owed(books) == Decimal("7.14") - Decimal("1.79")
+    with books.as_role("worker") as session:
+        assert approved not in [one.id for one in approval.waiting_corrections(session)]
+
+
+@pytest.mark.usefixtures("final")
+def test_drafts_leave_the_open_list_when_prices_come_back_or_a_person_drops_them(books: Books, tenant: UUID) -> None:
+    own = set_price(books, tenant, "prompt", "0.015")
+    (draft,) = order(books, tenant)
+    approved = approve(books, draft)
+    with books.as_role("operator") as session:
+        review.drop_correction(session, draft)
+    assert open_corrections(books) == []
+    with pytest.raises(CorrectionOutdated, match="was dropped"):
+        carry_out(books, approved)
+    with books.as_role("operator") as session, pytest.raises(NotADraft):
+        review.drop_correction(session, draft)
+    (again,) = order(books, tenant)
+    with books.database.superuser() as connection:  # as if the contract had never been
+        connection.execute("set session_replication_role = replica")
+        connection.execute("delete from prices where id = %s", (own,))
+    with pytest.raises(CorrectionOutdated):
+        carry_out(books, refused := approve(books, again))
+    with books.as_role("worker") as session:  # as the job does that was refused
+        drop_if_outdated(session, refused, LATER)
+    assert open_corrections(books) == []
+    with pytest.raises(NothingToCorrect):
+        order(books, tenant)
 
 
 # Carries a correction out, tells its number and is killed before it commits.
