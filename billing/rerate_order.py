@@ -62,6 +62,11 @@ class _Billed:
         changed = (one.amount - one.netted for line_no, one in self.corrected.items() if line_no not in commitments)
         return own + sum(changed, Decimal(0))
 
+    def adjusted(self) -> Decimal:
+        """Net, for the minimum commitment alone."""
+        lines = sum((line.amount for line in self.lines), Decimal(0))
+        return lines + sum((one.amount for one in self.corrected.values()), Decimal(0)) - self.usage()
+
 
 def order(session: Session, *, tenant_id: UUID, month: date, reason: str, by: str, now: datetime) -> list[UUID]:
     """Draft what a tenant's final month should be corrected by; the drafts' ids.
@@ -130,15 +135,20 @@ def _of_month(session: Session, tenant_id: UUID, month: date, now: datetime) -> 
     commitment = terms.commitment_of(session, tenant_id, month)
     is_over = complete_months.complete(session, [TenantMonth(tenant_id, month)], now)
     used = sum((one.usage() for one in invoices), Decimal(0))
+    adjusted = sum((one.adjusted() for one in invoices), Decimal(0))
+    if commitment is not None and not adjusted:  # committed since, perhaps: only what prices change is corrected here
+        adjusted = rules.shortfall(commitment.amount, used, Decimal(0))
     found = []
     for one in invoices:
         changes = price_changes.of_usage(one.lines, one.corrected, now_lines[one.row.id])
         if changes:
             _require_no_other_corrections(session, one.row)
+        used += sum((change.amount for change in changes), Decimal(0))
         lacks = Decimal(0)
-        if changes and commitment is not None and commitment.currency == one.row.currency and is_over:
-            then = used + sum((change.amount for change in changes), Decimal(0))
-            lacks = rules.shortfall(commitment.amount, then, rules.shortfall(commitment.amount, used, Decimal(0)))
+        # Also where one of two corrections is final: what it changed of the usage is not there to be changed again.
+        if (changes or one.corrected) and commitment and commitment.currency == one.row.currency and is_over:
+            lacks = rules.shortfall(commitment.amount, used, adjusted)
+            adjusted += lacks
         found.append((one.row, price_changes.with_commitment(one.lines, one.corrected, changes, lacks)))
     return found
 

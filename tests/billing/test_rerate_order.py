@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from billing import (
     approval,
@@ -38,6 +38,7 @@ from billing.rerate_order import DraftWaits, NothingToCorrect
 from billing.review import NotADraft
 from studio import ids
 from studio.db.corrections import Correction
+from studio.db.invoices import InvoiceLine
 from studio.errors import StudioError
 from studio.settings import REPOSITORY
 from tests.billing.books import CHAT, Books, Gateway
@@ -336,6 +337,43 @@ def test_what_the_month_lacks_to_its_minimum_only_now_is_netted(books: Books, ga
     assert owed(books) == Decimal("6.54")  # 5.50 and tax, each correction with its own cent
     with pytest.raises(NothingToCorrect):
         order(books, tenant)
+
+
+def test_late_usage_after_a_re_rating_finds_the_month_as_it_stands(
+    books: Books, gateway: Gateway, tenant: UUID
+) -> None:
+    """6.00 of usage and 4.00 that it lacks; re-rated to 4.00 and 6.00; then 7.00 arrive, and the month is 11.00."""
+    with books.as_role("operator") as session:
+        price_book.commit(
+            session, tenant_id=tenant, amount=Decimal(10), valid_from=MONTH, valid_until=None, by="key:finance",
+            reason="contract", now=NOON - timedelta(days=40),
+        )  # fmt: skip
+    gateway.uses(tenant, NOON, prompt=200_000_000, completion=50_000_000)
+    books.close_day(gateway, tenant, DAY)
+    gateway.reports(LATER)  # the month is complete
+    first = books.draft(tenant, MONTH, LATER)
+    assert first is not None
+    books.finalize(first, LATER)
+    set_price(books, tenant, "prompt", "0.01")
+    drafts = order(books, tenant)
+    assert [lines(books, one) for one in drafts] == [("381", {1: Decimal(2)}), ("380", {3: Decimal(2)})]
+    for one in drafts:
+        carry_out(books, approve(books, one))
+    assert owed(books) == Decimal("11.90")
+
+    gateway.uses(tenant, NOON + timedelta(hours=1), prompt=700_000_000)
+    books.close_day(gateway, tenant, DAY)
+    gateway.reports(LATER)
+    late = books.draft(tenant, MONTH, LATER)
+    assert late is not None
+    with books.as_role("auditor") as session:
+        billed = select(InvoiceLine.unit, InvoiceLine.amount).where(InvoiceLine.invoice_id == late)
+        assert dict(session.execute(billed.order_by(InvoiceLine.line_no)).tuples().all()) == {
+            "prompt": Decimal(7),
+            "minimum_commitment": Decimal(-6),
+        }
+    books.finalize(late, LATER)
+    assert owed(books) == Decimal("13.09")  # 11.00 and tax
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------------------------
