@@ -28,8 +28,10 @@ from billing.complete_months import TenantMonth
 from billing.documents import frozen_rows
 from local.objects import EmbeddedObjectStore
 from studio import budgets, clock, gpu_usage, ids
+from studio.catalog.declaration import ClusterDoor, DeclaredCluster, TenantShare
 from studio.catalog.reading import read_catalog
 from studio.cluster import tenants as namespaces
+from studio.cluster.tenant_objects import tenant_objects
 from studio.db.invoices import InvoiceLine
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.settings import REPOSITORY
@@ -213,7 +215,11 @@ def test_what_cannot_be_reserved_says_why_and_what_is_reserved_is_the_quota_of_i
         with pytest.raises(NotFound):
             card_reservations.end(session, tenant, ids.uuid7(), now, now)
     with books.as_role("worker") as session:
-        assert [one.reserved_cards for one in namespaces.open_tenants(session) if one.id == tenant] == [2]
+        (one,) = [one for one in namespaces.open_tenants(session) if one.id == tenant]
+    door = ClusterDoor(namespace="studio", port=443)
+    cluster = DeclaredCluster(gateway=door, s3=door, tenant=TenantShare(cards=1))
+    (quota,) = [made for made in tenant_objects(one, cluster) if made["kind"] == "ResourceQuota"]
+    assert quota["spec"]["hard"][f"requests.{cluster.gpu_resource}"] == "3"  # its share, and the two
     with books.as_role("operator") as session:
         card_reservations.end(session, tenant, row.id, now + timedelta(hours=1), now)
         with pytest.raises(Conflict, match="ends already"):
