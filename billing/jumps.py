@@ -105,7 +105,7 @@ _JUMPS = text("""
 _PRICE_GAPS = text("""
     select p.tenant_id, p.currency, p.variant_id, p.unit, max(p.valid_until) as ends_at
     from prices p join model_variants v on v.id = p.variant_id
-    where v.retired_at is null and (p.tenant_id is null or not exists (
+    where (v.retired_at is null or v.id in ('storage', 'gpu')) and (p.tenant_id is null or not exists (
         select 1 from prices l
         where l.tenant_id is null and (l.currency, l.variant_id, l.unit) = (p.currency, p.variant_id, p.unit)
           and (l.valid_until is null or l.valid_until > :ahead)))

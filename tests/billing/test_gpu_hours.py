@@ -15,6 +15,7 @@ from billing import (
     card_reservations,
     complete_months,
     gpu_hours,
+    jumps,
     margin,
     price_book,
     quarantine,
@@ -166,6 +167,9 @@ def test_hours_without_a_price_are_held_and_not_given_away(books: Books) -> None
     reserves(books, tenant, 1, start)
     count(books, DAY, end)
     assert books.process(books.seal(tenant, DAY).key) == "held"
+    with books.as_role("worker") as session:
+        (gap,) = jumps.price_gaps(session, start)  # it was warned of
+    assert (gap.tenant_id, gap.variant_id, gap.unit) == (tenant, "gpu", "gpu_hour")
     with books.as_role("auditor") as session:
         (entry,) = quarantine.entries(session, tenant_id=tenant)
     assert entry.reason == usage.UNPRICED
