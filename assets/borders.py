@@ -127,6 +127,22 @@ def storage_daily_schema() -> "DataFrameSchema":
     )
 
 
+def gpu_hours_daily_schema() -> "DataFrameSchema":
+    """One row per tenant and civil day on which it had cards, each metered."""
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {
+            "tenant_id": pa.Column(pl.String),
+            "day": pa.Column(pl.Date),
+            "micro_hours": pa.Column(pl.Int64, pa.Check.gt(0)),
+            "event_id": pa.Column(pl.String),
+        },
+        unique=["tenant_id", "day"],
+    )
+
+
 def rated_usage_schema() -> "DataFrameSchema":
     """Priced lines with exact amounts of twelve decimals, none negative."""
     import pandera.polars as pa

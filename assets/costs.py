@@ -13,7 +13,7 @@ from assets.tables import table
 from assets.usage import rated_usage
 from billing import energy, margin
 from billing.margin import Margin
-from studio import clock
+from studio import clock, gpu_usage
 from studio.db.sessions import unit_of_work
 from studio.prometheus import Prometheus
 
@@ -26,7 +26,7 @@ def card_energy(
     worker_database: dg.ResourceParam[Engine],
     prometheus: dg.ResourceParam[Prometheus],
 ) -> dg.MaterializeResult[None]:
-    """Joules of each card and hour of a Berlin day, for the variant that held it, from the exporter's counters.
+    """Joules of each card and hour of a Berlin day, for the variant or the trainer that held it, from the exporter's counters.
 
     Hours that Prometheus does not know whole are kept as not measured. It forgets: run the day within its retention.
     """
@@ -44,7 +44,7 @@ def card_energy(
             energy.store_hour(session, hour, read)
         cards += read
     measured = [card.joules for card in cards if card.joules is not None]
-    of_nobody = margin.total(card.joules for card in cards if card.variant_id is None)
+    of_nobody = margin.total(card.joules for card in cards if (card.variant_id, card.fine_tune_id) == energy.NOBODY)
     return dg.MaterializeResult(
         metadata={
             "hours": len(over),
@@ -81,7 +81,7 @@ def margin_daily(
 
 def margin_metadata(rows: Sequence[Margin]) -> dict[str, dg.MetadataValue]:
     """Sums of a day as text and as plots, and its rows. A sum that is not measured has no point in a plot."""
-    served = [row for row in rows if not row.is_training]  # what a fine-tune costs is not measured
+    served = [row for row in rows if not row.is_training and row.variant_id != gpu_usage.PRODUCT]
     in_eur = [row for row in served if row.currency == "EUR"]
     sums = {
         "kwh": margin.total(row.kwh for row in served),
@@ -94,9 +94,14 @@ def margin_metadata(rows: Sequence[Margin]) -> dict[str, dg.MetadataValue]:
             "revenue_CNY": margin.total(row.revenue for row in in_cny),
             "margin_CNY": margin.total(row.margin for row in in_cny),
         }
-    for code in sorted({row.currency for row in rows if row.is_training}):
-        revenue = (row.revenue for row in rows if row.is_training and row.currency == code)
-        sums[f"revenue_of_training_{code}"] = margin.total(revenue)
+    if trained := [row for row in rows if row.is_training]:
+        sums["cost_of_training_EUR"] = margin.total(row.cost for row in trained)
+    for code in sorted({row.currency for row in trained}):
+        sums[f"revenue_of_training_{code}"] = margin.total(row.revenue for row in trained if row.currency == code)
+        sums[f"margin_of_training_{code}"] = margin.total(row.margin for row in trained if row.currency == code)
+    reserved = [row for row in rows if row.variant_id == gpu_usage.PRODUCT]
+    for code in sorted({row.currency for row in reserved}):
+        sums[f"revenue_of_gpu_hours_{code}"] = margin.total(row.revenue for row in reserved if row.currency == code)
     metadata: dict[str, dg.MetadataValue] = {
         name: dg.MetadataValue.text(NOT_MEASURED if value is None else f"{value:f}") for name, value in sums.items()
     }

@@ -22,6 +22,7 @@ from billing import (
     statement,
     vat_confirmation,
 )
+from billing.correction_finalize import CorrectionOutdated
 from billing.vat_confirmation import Register
 from billing.vat_ids import RegistryUnavailable
 from studio import clock, ids
@@ -168,6 +169,10 @@ def invoice_corrections(config: CorrectConfig, worker_database: dg.ResourceParam
     try:
         with unit_of_work(worker_database) as session:
             number = correction_finalize.finalize_correction(session, approval_id, clock.now())
+    except CorrectionOutdated as error:
+        with unit_of_work(worker_database) as session:
+            correction_finalize.drop_if_outdated(session, approval_id, clock.now())
+        raise dg.Failure(error.message, allow_retries=False) from error
     except StudioError as error:
         raise dg.Failure(error.message, allow_retries=False) from error
     return dg.MaterializeResult(metadata={"number": number})

@@ -96,7 +96,7 @@ def require_draft(draft: Invoice | Correction) -> None:
     if draft.state == "final":
         raise InvoiceIsFinal(f"The {what} {draft.number} is final already.")
     if draft.state == "void":
-        raise DraftIsVoid("This draft was dropped; order the invoice again.")
+        raise DraftIsVoid(f"This draft was dropped; order the {what} again.")
 
 
 def require_total(draft: Invoice | Correction, expected_gross: Decimal) -> None:
@@ -144,6 +144,7 @@ def waiting_corrections(session: Session) -> list[WaitingApproval]:
             Approval.action == "correct",
             Approval.executed_at.is_(None) | ~has_document,
             ~carried_out_by_another,
+            Correction.state != "void",
             Approval.executed_at.is_not(None) | ~_is_held(Correction.tenant_id),
         )
         .order_by(Approval.approved_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from billing.correction import CorrectionType
@@ -15,11 +15,12 @@ from studio.db.invoices import Invoice
 
 def is_cancelled() -> ColumnElement[bool]:
     """Whether an invoice of the enclosing query is."""
-    return exists().where(
+    final = select(Correction.id).where(
         Correction.invoice_id == Invoice.id,
         Correction.type == CorrectionType.CANCELLATION,
         Correction.state == "final",
     )
+    return final.correlate(Invoice).exists()  # a query may look at other corrections itself
 
 
 def still_bills() -> ColumnElement[bool]:

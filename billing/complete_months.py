@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from billing import sources, storage, unsealed, windows
+from billing import gpu_hours, sources, storage, unsealed, windows
 from studio import clock
 
 
@@ -38,10 +38,10 @@ def complete(session: Session, months: Collection[TenantMonth], now: datetime) -
     waiting: dict[UUID, list[date]] = defaultdict(list)
     for window in unsealed.of_closed_days(session, now):
         waiting[window.tenant_id].append(window.window_day)
-    # Without its last days' storage a month would be invoiced in two parts.
+    # Without its last days' storage and GPU hours a month would be invoiced in two parts.
     unmeasured = {
         TenantMonth(day.tenant_id, clock.month_start(day.day)) for day in storage.due(session, now) if day.is_sold
-    }
+    } | {TenantMonth(day.tenant_id, clock.month_start(day.day)) for day in gpu_hours.due(session, now)}
     spans = {(row.starts, row.ends) for row in over}
     late = {span for span in spans if sources.lagging(session, *span, span[1] + windows.GRACE)}
     return {

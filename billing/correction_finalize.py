@@ -41,6 +41,8 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
         if row.approval_id == approval_id and row.number is not None:
             return row.number
         raise InvoiceIsFinal(f"The correction {row.number} was made final by another approval.")
+    if row.state == "void":
+        raise CorrectionOutdated("This draft was dropped: what it would correct comes to something else now.")
     require_total(row, approval.expected_gross)
     holds.require_none(session, row.tenant_id)
     four_eyes.require_content(session, row, approval.content_sha256)
@@ -57,6 +59,14 @@ def finalize_correction(session: Session, approval_id: UUID, now: datetime) -> s
     values = {"state": "final", "number": number, "issued_on": issued_on, "finalized_at": now}
     session.execute(update(Correction).where(Correction.id == row.id).values(**values, approval_id=approval_id))
     return number
+
+
+def drop_if_outdated(session: Session, approval_id: UUID, now: datetime) -> None:
+    """What an approval could not carry out because prices changed again leaves the list of what is open."""
+    approval = session.get_one(Approval, approval_id)
+    invoice = session.get_one(Invoice, approval.invoice_id)
+    draft.take_turns(session, invoice.tenant_id)
+    rerate_order.drop_outdated(session, invoice.tenant_id, invoice.month, now)
 
 
 def _require_current(session: Session, invoice: Invoice, row: Correction, figures: Figures) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -23,12 +24,19 @@ HOUR = timedelta(hours=1)
 _JOULES = "max by (uuid, host) (studio_gpu_energy_joules_total)"
 _UNMEASURED = "max by (uuid, host) (studio_gpu_energy_unmeasured_seconds_total)"
 _HELD = 'sum by (uuid, variant) (count_over_time(studio_gpu_workload_info{variant!=""}[1h]))'
+# Pods of `training/job_manifest.py`: the job's id is in their names.
+_TRAINS = 'sum by (uuid, pod) (count_over_time(studio_gpu_workload_info{pod=~"fine-tune-[0-9a-f]{32}-.+"}[1h]))'
+_JOB_ID = slice(len("fine-tune-"), len("fine-tune-") + 32)
 _SAMPLES = "max by (uuid) (count_over_time(studio_gpu_up[1h]))"
+
+
+Holder = tuple[str | None, UUID | None]  # a variant, or a fine-tune's trainer
+NOBODY: Holder = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class CardHour:
-    """What one card drew in one hour for one variant; None: for nobody. None of `joules`: not measured."""
+    """What one card drew in one hour for one holder; both None: for nobody. None of `joules`: not measured."""
 
     hour: datetime
     card: str
@@ -36,6 +44,7 @@ class CardHour:
     variant_id: str | None
     joules: Decimal | None
     unmeasured_seconds: Decimal | None
+    fine_tune_id: UUID | None = None
 
 
 def read_hour(prometheus: Prometheus, hour: datetime, known_variants: Collection[str]) -> list[CardHour]:
@@ -44,14 +53,18 @@ def read_hour(prometheus: Prometheus, hour: datetime, known_variants: Collection
     joules = _risen(prometheus, _JOULES, hour, end)
     unmeasured = _risen(prometheus, _UNMEASURED, hour, end)
     samples = {one.labels["uuid"]: one.value for one in prometheus.query(_SAMPLES, end)}
-    held: dict[str, dict[str, Decimal]] = defaultdict(dict)
+    held: dict[str, dict[Holder, Decimal]] = defaultdict(dict)
     for one in prometheus.query(_HELD, end):
         if one.labels["variant"] in known_variants:
-            held[one.labels["uuid"]][one.labels["variant"]] = one.value
+            held[one.labels["uuid"]][one.labels["variant"], None] = one.value
+    for one in prometheus.query(_TRAINS, end):
+        trainer: Holder = (None, UUID(one.labels["pod"][_JOB_ID]))
+        seen = held[one.labels["uuid"]]
+        seen[trainer] = seen.get(trainer, Decimal(0)) + one.value  # a pod that was lost, and the one after it
     return [
-        CardHour(hour, card, host, variant_id, _part(drawn, share), unmeasured.get((card, host)))
+        CardHour(hour, card, host, variant_id, _part(drawn, share), unmeasured.get((card, host)), fine_tune_id)
         for (card, host), drawn in joules.items()
-        for variant_id, share in _shares(held[card], samples.get(card, Decimal(0)))
+        for (variant_id, fine_tune_id), share in _shares(held[card], samples.get(card, Decimal(0)))
     ]
 
 
@@ -82,16 +95,16 @@ def _risen(
     }
 
 
-def _shares(held: Mapping[str, Decimal], samples: Decimal) -> Iterator[tuple[str | None, Decimal]]:
+def _shares(held: Mapping[Holder, Decimal], samples: Decimal) -> Iterator[tuple[Holder, Decimal]]:
     """Who held the card for which part of the hour. Several at once share it evenly, as in the recording rule."""
     whole = max(samples, sum(held.values(), Decimal(0)))
     rest = Decimal(1)
-    for variant_id, seen in sorted(held.items()):
+    for holder, seen in sorted(held.items(), key=lambda one: str(one[0])):
         share = seen / whole
         rest -= share
-        yield variant_id, share
+        yield holder, share
     if rest > 0 or not held:
-        yield None, max(rest, Decimal(0))
+        yield NOBODY, max(rest, Decimal(0))
 
 
 def _part(drawn: Decimal | None, share: Decimal) -> Decimal | None:

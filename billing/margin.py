@@ -7,7 +7,7 @@ takes the cost at the average rate of the month: until that is known there is no
 A replica's whole day is split by busy time (time in flight of the requests that it answered), so whoever uses a model
 also pays for its idle hours. One that answered nobody stands in a row without a tenant. Known limits: a rate that
 changes within a day counts from the next; an hour in which a card's power was unknown for over 1 % is not measured;
-of fine-tunes only the revenue and their time are known, since nobody measures what cards they took.
+what a trainer's cards did after its last step is not counted.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def compute(session: Session, day: date) -> list[Margin]:
     start, end = clock.day_window(day, clock.BERLIN)
     rates, runs = rates_at(session, start), _runs(session)
     rows = margins(day, rates, _running(session, start, end), _revenue(session, day), runs)
-    rows += [_training(day, row) for row in session.execute(_TRAINING, {"day": day, "start": start, "end": end})]
+    of_day = {"day": day, "start": start, "end": end, "tolerated": TOLERATED_GAP_SECONDS}
+    rows += [_training(day, rates, row) for row in session.execute(_TRAINING, of_day)]
+    rows += [_reserved(day, rates, row) for row in session.execute(_RESERVED, {"day": day})]
     known = {code: _units_per_euro(session, code, day) for code in {row.currency for row in rows}}
     return [converted(row, known[row.currency]) for row in rows]
 
@@ -138,12 +140,27 @@ def waiting_for_a_rate(session: Session) -> list[date]:
     return list(session.scalars(_WAITING))
 
 
-def _training(day: date, row: Row[Any]) -> Margin:
-    """No cost: no replica, and so no card, is known to have worked on it."""
+def _training(day: date, rates: Rates, row: Row[Any]) -> Margin:
+    """Its cards are those of its trainer. Where that had none, as on a machine without cards, nothing is measured."""
+    cards = Decimal(0) if row.card_seconds is None else Decimal(row.card_seconds)
+    energy = _times(row.kwh, rates.eur_per_kwh)
+    card_cost = None if row.card_seconds is None else _times(cards / _SECONDS_PER_HOUR, rates.eur_per_card_hour)
     return Margin(
         day=day, tenant_id=row.tenant_id, variant_id=row.variant_id, running_variant_id=row.variant_id,
-        currency=row.currency, busy_seconds=round(row.seconds, 3), share=Decimal(0), card_seconds=Decimal(0), kwh=None,
-        energy_cost=None, card_cost=None, cost=None, revenue=row.revenue, margin=None, is_training=True,
+        currency=row.currency, busy_seconds=round(row.seconds, 3), share=Decimal(0), card_seconds=round(cards, 3),
+        kwh=None if row.kwh is None else round(row.kwh, 6), energy_cost=energy, card_cost=card_cost,
+        cost=total((energy, card_cost)), revenue=row.revenue, margin=None, is_training=True,
+    )  # fmt: skip
+
+
+def _reserved(day: date, rates: Rates, row: Row[Any]) -> Margin:
+    """Cards of one tenant alone: what they drew is not measured apart, so there is no cost of it all."""
+    seconds = Decimal(row.micro_hours) * _SECONDS_PER_HOUR / 1_000_000
+    return Margin(
+        day=day, tenant_id=row.tenant_id, variant_id=row.variant_id, running_variant_id=row.variant_id,
+        currency=row.currency, busy_seconds=Decimal(0), share=Decimal(0), card_seconds=round(seconds, 3), kwh=None,
+        energy_cost=None, card_cost=_times(seconds / _SECONDS_PER_HOUR, rates.eur_per_card_hour), cost=None,
+        revenue=row.revenue, margin=None,
     )  # fmt: skip
 
 
@@ -254,15 +271,35 @@ def _runs(session: Session) -> dict[str, str]:
 
 # A fine-tune is revenue of the day on which it was asked for, as its usage is; its time is that of all its training.
 _TRAINING = text("""
-    select l.tenant_id, l.variant_id, l.currency, l.revenue, coalesce(j.seconds, 0) as seconds
+    with jobs as (
+        select j.tenant_id, j.variant_id, extract(epoch from j.finished_at - j.started_at) as seconds,
+               (select sum(a.held) from (
+                    select max((e.data ->> 'card_seconds')::numeric) as held from fine_tuning_events e
+                    where e.job_id = j.id and e.type = 'metrics' and e.data ->> 'card_seconds' is not null
+                    group by e.data ->> 'attempt') a) as card_seconds,
+               (select sum(c.joules) / 3600000 from card_energy c where c.fine_tune_id = j.id
+                having bool_and(c.joules is not null and coalesce(c.unmeasured_seconds, 3600) <= :tolerated)
+                   and not exists (
+                       select from generate_series(date_trunc('hour', j.started_at),
+                                                   j.finished_at - interval '1 microsecond', interval '1 hour') h (hour)
+                       where not exists (select from card_energy o where o.hour = h.hour))) as kwh
+        from fine_tuning_jobs j
+        where j.created_at >= :start and j.created_at < :end
+          and j.finished_at is not null and j.started_at is not null
+    )
+    select l.tenant_id, l.variant_id, l.currency, l.revenue, coalesce(j.seconds, 0) as seconds, j.card_seconds, j.kwh
     from (select tenant_id, variant_id, currency, sum(amount) as revenue
           from rated_lines where window_day = :day and unit = 'training' group by 1, 2, 3) l
     left join (
-        select tenant_id, variant_id, sum(extract(epoch from finished_at - started_at)) as seconds
-        from fine_tuning_jobs
-        where created_at >= :start and created_at < :end and finished_at is not null and started_at is not null
-        group by 1, 2) j on j.tenant_id = l.tenant_id and j.variant_id = l.variant_id
+        select tenant_id, variant_id, sum(seconds) as seconds,
+               case when bool_and(card_seconds is not null) then sum(card_seconds) end as card_seconds,
+               case when bool_and(kwh is not null) then sum(kwh) end as kwh
+        from jobs group by 1, 2) j on j.tenant_id = l.tenant_id and j.variant_id = l.variant_id
     order by 1, 2, 3
+""")
+_RESERVED = text("""
+    select l.tenant_id, l.variant_id, l.currency, sum(l.amount) as revenue, sum(l.tokens) as micro_hours
+    from rated_lines l where l.window_day = :day and l.unit = 'gpu_hour' group by 1, 2, 3 order by 1, 2, 3
 """)
 _WAITING = text("""
     select distinct m.day from margin_daily m
@@ -300,5 +337,6 @@ _ENERGY = text("""
 """)
 _REVENUE = text("""
     select tenant_id, variant_id, currency, sum(amount) as amount
-    from rated_lines where window_day = :day and unit not in ('training', 'storage') group by 1, 2, 3
+    from rated_lines where window_day = :day and unit not in ('training', 'storage', 'gpu_hour')
+    group by 1, 2, 3
 """)

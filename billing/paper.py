@@ -27,6 +27,7 @@ GERMAN_UNIT_NAMES = {
     "reused": "Token wiederverwendeter Antworten",
     "training": "Trainings-Token",
     "storage": "Kilobyte-Tage Speicher",
+    "gpu_hour": "Millionstel GPU-Stunden",
     "minimum_commitment": "Mindestabnahme",
     "quote_limit": "über der Grenze eines Angebots",
 }
@@ -42,6 +43,7 @@ CHINESE_UNIT_NAMES = {
     "reused": "复用回答 Token",
     "training": "训练 Token",
     "storage": "存储（千字节·天）",
+    "gpu_hour": "GPU 小时（百万分之一）",
     "minimum_commitment": "最低消费",
     "quote_limit": "超出报价上限",
 }

@@ -33,6 +33,7 @@ REVENUE_OF_UNIT = MappingProxyType(
         "batch_embedding": "batch",
         "training": "training",
         "storage": "storage",
+        "gpu_hour": "gpu_hours",
         "quote_limit": "batch",
         "minimum_commitment": "commitment",
     }

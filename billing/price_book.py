@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from billing import tiers as rules
 from billing.tiers import Tier
-from studio import clock, ids, storage_usage
-from studio.catalog.declaration import BATCH_UNITS, NO_GPU_HOURS, UNITS_BY_TASK
+from studio import clock, gpu_usage, ids, storage_usage
+from studio.catalog.declaration import BATCH_UNITS, NO_MODELS_GPU_HOURS, UNITS_BY_TASK
 from studio.catalog.reading import TAKES_ADAPTERS
 from studio.db.catalog import Commitment, Model, ModelVariant, Price, PriceTier
 from studio.db.tenancy import TenantBilling
@@ -27,7 +27,7 @@ from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import CENT, Currency
 
 PRICE_STEP = Decimal("0.000001")
-GPU_HOUR = "gpu_hour"  # asked for by name, so refused with the reason
+_SOLD_BY_DAYS = {storage_usage.PRODUCT: storage_usage.UNIT, gpu_usage.PRODUCT: gpu_usage.UNIT}  # by task
 
 
 class PriceOverlaps(Conflict):
@@ -196,12 +196,12 @@ def _require_unit(session: Session, variant_id: str, unit: str) -> None:
     if found is None:
         raise InvalidRequest(f"The catalog has no model {variant_id}.", param="model")
     task, is_trained = found.tuple()
-    if unit == GPU_HOUR:
-        raise InvalidRequest(NO_GPU_HOURS, param="unit")
+    if unit == gpu_usage.UNIT and task != gpu_usage.PRODUCT:
+        raise InvalidRequest(NO_MODELS_GPU_HOURS, param="unit")
     units = UNITS_BY_TASK.get(task, ())
     sold = (*units, *(BATCH_UNITS[one] for one in units), "reused", *(["training"] if is_trained else []))
-    if task == storage_usage.UNIT:
-        sold = (storage_usage.UNIT,)
+    if (of_days := _SOLD_BY_DAYS.get(task)) is not None:
+        sold = (of_days,)
     if unit not in sold:
         raise InvalidRequest(f"{variant_id} is sold by {', '.join(sold)}; not by {unit!r}.", param="unit")
 

@@ -275,8 +275,8 @@ _ADD = """
     create or replace temp table added as
     select s.rowid as slot, p.rowid as span, v.rowid as variant, e.seal_no, e.batch_id is not null as is_batch,
            coalesce(q.rowid, -1) as quote,
-           case e.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage' else '' end
-               as sort,
+           case e.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage'
+                when 'gpu_hour' then 'gpu_hour' else '' end as sort,
            coalesce(v.base_id is not null and e.batch_id is null
                     and epoch_us(e.first_token_at) - epoch_us(e.admitted_at) > v.target_ms * 1000
                     and e.prompt_tokens <= coalesce(v.target_prompt, e.prompt_tokens), false) as is_late,
@@ -301,6 +301,7 @@ _PRICE = """
         lateral (values
             ('training', case when sort = 'training' then prompt else 0 end),
             ('storage', case when sort = 'storage' then prompt else 0 end),
+            ('gpu_hour', case when sort = 'gpu_hour' then prompt else 0 end),
             ('embedding', case when embeds then prompt - reused_prompt else 0 end),
             ('prompt', case when embeds or sort <> '' then 0 else prompt - cached - reused_prompt end),
             ('cached_prompt', case when embeds then 0 else cached end),

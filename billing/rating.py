@@ -26,6 +26,7 @@ UNIT_NAMES = {
     "reused": "tokens of reused answers",
     "training": "tokens of training",
     "storage": "kilobyte-days of storage",
+    "gpu_hour": "millionths of a GPU hour",
 }
 # Units of invoice lines that no tokens stand behind.
 ADJUSTMENT_NAMES = {

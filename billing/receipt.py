@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from billing import invoice, rating, usage
 from billing.usage import PricedUnit
-from studio import ids, storage_usage, training_usage
+from studio import gpu_usage, ids, storage_usage, training_usage
 from studio.db.catalog import Price
 from studio.db.tenancy import Tenant
 from studio.db.usage import UsageEvent
@@ -84,7 +84,10 @@ def document_of(session: Session, tenant_id: UUID, event_id: UUID, key_id: str) 
     }
 
 
-_ENDS_OF_STORAGE = "no request: what you kept stored on this day, in kilobyte-days (1,000 bytes for 24 hours)"
+_ENDS_OF_DAYS = {
+    storage_usage.ENDPOINT: "no request: what you kept stored on this day, in kilobyte-days (1,000 bytes for 24 hours)",
+    gpu_usage.ENDPOINT: "no request: the cards that were reserved for you on this day, in millionths of a GPU hour",
+}
 
 
 def _charge(event: UsageEvent, tenant: Tenant, units: Sequence[PricedUnit]) -> tuple[bool, str]:
@@ -96,8 +99,8 @@ def _charge(event: UsageEvent, tenant: Tenant, units: Sequence[PricedUnit]) -> t
         return False, "not charged: the tenant was billed by nobody at that time"
     if unpriced := [unit.unit for unit in units if unit.prices != 1]:
         return False, f"not charged so far: there is not exactly one price of {', '.join(unpriced)}; the usage is held"
-    if event.endpoint == storage_usage.ENDPOINT:
-        return True, _ENDS_OF_STORAGE
+    if (of_day := _ENDS_OF_DAYS.get(event.endpoint)) is not None:
+        return True, of_day
     return True, (_ENDS_OF_TRAINING if _is_training(event) else _ENDS)[event.end_reason]
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from billing import adjustments as rules
-from billing import cancelled, complete_months, correction_order, invoice, price_changes, terms, usage
+from billing import cancelled, complete_months, correction_order, invoice, price_changes, review, terms, usage
 from billing.adjustments import MINIMUM_COMMITMENT
 from billing.complete_months import TenantMonth
 from billing.correction import CorrectionType
@@ -62,12 +62,18 @@ class _Billed:
         changed = (one.amount - one.netted for line_no, one in self.corrected.items() if line_no not in commitments)
         return own + sum(changed, Decimal(0))
 
+    def adjusted(self) -> Decimal:
+        """Net, for the minimum commitment alone."""
+        lines = sum((line.amount for line in self.lines), Decimal(0))
+        return lines + sum((one.amount for one in self.corrected.values()), Decimal(0)) - self.usage()
+
 
 def order(session: Session, *, tenant_id: UUID, month: date, reason: str, by: str, now: datetime) -> list[UUID]:
     """Draft what a tenant's final month should be corrected by; the drafts' ids.
 
     Of each invoice at most two: a credit note for the lines that were too high, an additional invoice for those that
-    were too low. A draft that says the same already is not made twice. NothingToCorrect, DraftWaits, NotForAMachine.
+    were too low. A draft that says the same already is not made twice, one that says something else is dropped; where
+    nothing is left to correct but that, none is made. NothingToCorrect, DraftWaits, NotForAMachine.
     """
     found = []
     for row, changes in _of_month(session, tenant_id, month, now):
@@ -83,12 +89,24 @@ def order(session: Session, *, tenant_id: UUID, month: date, reason: str, by: st
                     explained=explained, rerate_no=_done(session, row.id) + 1,
                 )
             )  # fmt: skip
-    if not found:
+    dropped = _drop(session, tenant_id, month, keep=found)
+    if not found and not dropped:
         raise NothingToCorrect(
             f"The final invoices of {month:%B %Y} say what the price book and the code of now say; `studio invoice"
             f" rerate {month:%Y-%m} --dry-run` shows all tenants."
         )
     return found
+
+
+def drop_outdated(session: Session, tenant_id: UUID, month: date, now: datetime) -> list[UUID]:
+    """Drop the re-rating's drafts of a month that do not say what one would say now; their ids. None where that is
+    for people to find out."""
+    drafts = session.scalars(select(Correction).where(*_drafts_of(tenant_id, month))).all()
+    try:
+        current = [row.id for row in drafts if is_current(session, row, now)]
+    except (DraftWaits, NotForAMachine):
+        return []
+    return _drop(session, tenant_id, month, keep=current)
 
 
 def is_current(session: Session, draft: Correction, now: datetime) -> bool:
@@ -117,15 +135,20 @@ def _of_month(session: Session, tenant_id: UUID, month: date, now: datetime) -> 
     commitment = terms.commitment_of(session, tenant_id, month)
     is_over = complete_months.complete(session, [TenantMonth(tenant_id, month)], now)
     used = sum((one.usage() for one in invoices), Decimal(0))
+    adjusted = sum((one.adjusted() for one in invoices), Decimal(0))
+    if commitment is not None and not adjusted:  # committed since, perhaps: only what prices change is corrected here
+        adjusted = rules.shortfall(commitment.amount, used, Decimal(0))
     found = []
     for one in invoices:
         changes = price_changes.of_usage(one.lines, one.corrected, now_lines[one.row.id])
         if changes:
             _require_no_other_corrections(session, one.row)
+        used += sum((change.amount for change in changes), Decimal(0))
         lacks = Decimal(0)
-        if changes and commitment is not None and commitment.currency == one.row.currency and is_over:
-            then = used + sum((change.amount for change in changes), Decimal(0))
-            lacks = rules.shortfall(commitment.amount, then, rules.shortfall(commitment.amount, used, Decimal(0)))
+        # Also where one of two corrections is final: what it changed of the usage is not there to be changed again.
+        if (changes or one.corrected) and commitment and commitment.currency == one.row.currency and is_over:
+            lacks = rules.shortfall(commitment.amount, used, adjusted)
+            adjusted += lacks
         found.append((one.row, price_changes.with_commitment(one.lines, one.corrected, changes, lacks)))
     return found
 
@@ -276,6 +299,19 @@ def _stored(session: Session, correction_id: UUID) -> dict[int, Explained]:
         line.line_no: Explained(line.amount, line.explanation, line.prices)
         for line in correction_order.lines_of(session, correction_id)
     }
+
+
+def _drop(session: Session, tenant_id: UUID, month: date, *, keep: Sequence[UUID]) -> list[UUID]:
+    outdated = select(Correction.id).where(*_drafts_of(tenant_id, month), Correction.id.not_in(keep))
+    ids_ = list(session.scalars(outdated))
+    for correction_id in ids_:
+        review.drop_correction(session, correction_id)
+    return ids_
+
+
+def _drafts_of(tenant_id: UUID, month: date) -> tuple[ColumnElement[bool], ...]:
+    of_month = select(Invoice.id).where(Invoice.tenant_id == tenant_id, Invoice.month == month)
+    return Correction.state == "draft", Correction.rerate_no.is_not(None), Correction.invoice_id.in_(of_month)
 
 
 def _open_draft(

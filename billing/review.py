@@ -72,3 +72,9 @@ def drop(session: Session, invoice_id: UUID) -> None:
     """A draft becomes void: it never has a number, and its usage is free for another draft. NotADraft otherwise."""
     if not session.execute(text("select void_draft(:id)"), {"id": invoice_id}).scalar_one():
         raise NotADraft("Only a draft is dropped; what is final is corrected.")
+
+
+def drop_correction(session: Session, correction_id: UUID) -> None:
+    """A correction's draft becomes void, and what was said of it counts no more. NotADraft otherwise."""
+    if not session.execute(text("select void_correction(:id)"), {"id": correction_id}).scalar_one():
+        raise NotADraft("Only a draft is dropped; a final correction stays.")

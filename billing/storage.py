@@ -1,31 +1,30 @@
-"""Storage: what each tenant kept on each of its civil days, measured from the rows of its files and adapters.
+"""Storage: what each tenant kept on each of its civil days, measured from the rows of what lies in the object store.
 
-A byte counts from when its row was made until it was deleted, expired, or its tenant was closed; byte-seconds are
-exact, kilobyte-days are rounded down once a day. A day is measured once, when it is over in the tenant's zone, and its
-one usage event stands at the day's last instant: so it is there before the day's window is sealed, and has that
-instant's price. A list that has no price of storage then sells none: the day is measured, and charged to nobody.
+Files and adapters, parts of an upload until it ends, and results of a batch until they are its files. A byte counts
+from when its row was made until it was deleted, expired, or its tenant was closed; byte-seconds are exact,
+kilobyte-days are rounded down once a day. A day is measured once, when it is over in the tenant's zone. A list that
+has no price of storage then sells none: the day is measured, and charged to nobody.
 
-Known limits: parts of uploads that are not complete, results of batches under way, and what a conversation or a cache
-keeps are not measured. Days that were over before their price was recorded stay uncharged. A tenant that is opened
-again pays for the days in between: its files were kept for it.
+Known limits: what a conversation or a cache keeps is not measured. Days that were over before their price was recorded
+stay uncharged. A tenant that is opened again pays for the days in between: its files were kept for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import insert, select, text
-from sqlalchemy.dialects.postgresql import insert as insert_once
 from sqlalchemy.orm import Session
 
-from studio import clock, ids, storage_usage
-from studio.db.usage import StorageDay, UsageSource, UsageStaging
+from billing import day_metering
+from billing.day_metering import DayUsage, Source
+from studio import clock, storage_usage
+from studio.db.usage import StorageDay
 
 LOOK_BACK_DAYS = 35  # as late usage of a month: what is older needs a person
-_LAST = timedelta(microseconds=1)
+_SOURCE = Source(storage_usage.SOURCE_ID, "storage", storage_usage.ENDPOINT, storage_usage.PRODUCT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +78,29 @@ class Uneven:
     billed: int | None  # None: no event
 
 
-def due(session: Session, now: datetime) -> list[DueDay]:
-    """Days that are over in their tenants' zones and not measured, back to LOOK_BACK_DAYS; nothing of ours."""
-    rows = session.execute(_DUE, {"now": now, "back": LOOK_BACK_DAYS})
+def due(session: Session, now: datetime, back: int = LOOK_BACK_DAYS) -> list[DueDay]:
+    """Days that are over in their tenants' zones and not measured, so many days back; nothing of ours."""
+    rows = session.execute(_DUE, {"now": now, "back": back})
     return [DueDay(row.id, row.day, row.time_zone, row.is_sold) for row in rows]
 
 
 def measure(session: Session, day: date, now: datetime) -> list[MeasuredDay]:
-    """Measure a civil day for the tenants of whom it is due, and meter what is sold of it. Again it finds nothing."""
-    source_id, last_seq = _lock_source(session, now)
-    found = [one for one in due(session, now) if one.day == day]
+    """Measure a civil day for the tenants of whom it is due, and meter what is sold of it. Again it finds nothing.
+
+    However long ago it was.
+    """
+    last_seq = day_metering.lock(session, _SOURCE, now)
+    back = max(LOOK_BACK_DAYS, (now.date() - day).days + 2)
+    found = [one for one in due(session, now, back) if one.day == day]
     measured = [_measured(one, _kept(session, one.tenant_id, one.day, one.time_zone)) for one in found]
     if measured:
         session.execute(insert(StorageDay), [asdict(row) for row in measured])
-    _meter(session, source_id, last_seq, [row for row in measured if row.event_id is not None])
+    billed = [
+        DayUsage(row.event_id, row.tenant_id, row.day, row.time_zone, row.kilobyte_days)
+        for row in measured
+        if row.event_id is not None
+    ]
+    day_metering.meter(session, _SOURCE, last_seq, billed)
     return measured
 
 
@@ -117,7 +125,7 @@ def uneven(session: Session, day: date) -> list[Uneven]:
 
 
 def _measured(one: DueDay, kept: Kept) -> MeasuredDay:
-    last = clock.day_window(one.day, clock.zone(one.time_zone))[1] - _LAST
+    last = day_metering.last_instant(one.day, one.time_zone)
     is_billed = one.is_sold and kept.kilobyte_days > 0
     return MeasuredDay(
         tenant_id=one.tenant_id, day=one.day, time_zone=one.time_zone, **asdict(kept), is_sold=one.is_sold,
@@ -130,41 +138,6 @@ def _kept(session: Session, tenant_id: UUID, day: date, time_zone: str) -> Kept:
     start, end = clock.day_window(day, clock.zone(time_zone))
     row = session.execute(_KEPT, {"tenant_id": tenant_id, "start": start, "end": end}).one()
     return Kept(int(row.files), int(row.results), int(row.adapters))
-
-
-def _lock_source(session: Session, now: datetime) -> tuple[UUID, int]:
-    """The source of all storage and its last number, held until the end of the transaction."""
-    row = {
-        "id": storage_usage.SOURCE_ID, "kind": "transaction", "name": "storage", "opened_at": now, "last_seq": 0,
-        "pending": 0, "heartbeat_at": now,
-    }  # fmt: skip
-    session.execute(insert_once(UsageSource).values(row).on_conflict_do_nothing())
-    query = select(UsageSource.last_seq).where(UsageSource.id == storage_usage.SOURCE_ID).with_for_update()
-    return storage_usage.SOURCE_ID, session.scalars(query).one()
-
-
-def _meter(session: Session, source_id: UUID, last_seq: int, days: Sequence[MeasuredDay]) -> None:
-    if not days:
-        return
-    shipment_id = ids.uuid7()
-    rows = []
-    for number, one in enumerate(days, start=1):
-        assert one.event_id is not None
-        instant = clock.day_window(one.day, clock.zone(one.time_zone))[1] - _LAST
-        rows.append(
-            {
-                "shipment_id": shipment_id, "row": number, "usage_day_utc": ids.day_utc_of(one.event_id),
-                "id": one.event_id, "source_id": source_id, "source_seq": last_seq + number,
-                "tenant_id": one.tenant_id, "api_key_id": storage_usage.NO_KEY,
-                "request_id": f"storage {one.day}", "endpoint": storage_usage.ENDPOINT,
-                "model_id": storage_usage.PRODUCT, "variant_id": storage_usage.PRODUCT, "tier_requested": "base",
-                "tier_served": "base", "started_at": instant, "ended_at": instant,
-                "prompt_tokens": one.kilobyte_days, "cached_tokens": 0, "completion_tokens": 0, "reasoning_tokens": 0,
-                "http_status": 200, "end_reason": "complete", "usage_origin": "count",
-            }
-        )  # fmt: skip
-    session.execute(insert(UsageStaging), rows)
-    session.execute(text("select accept_usage(:shipment)"), {"shipment": shipment_id})
 
 
 # `recorded_at`: a price that is declared with a beginning in the past does not charge days that were over by then.
@@ -195,6 +168,14 @@ _KEPT = text("""
         from files where tenant_id = :tenant_id
         union all
         select 'adapter', size_bytes, created_at, deleted_at from adapters where tenant_id = :tenant_id
+        union all
+        select 'file', p.size_bytes, p.created_at, least(u.ended_at, u.expires_at)
+        from upload_parts p join uploads u on u.id = p.upload_id and u.tenant_id = p.tenant_id
+        where p.tenant_id = :tenant_id
+        union all
+        select 'result', s.result_bytes, s.done_at, coalesce(b.completed_at, b.expired_at, b.cancelled_at, b.failed_at)
+        from batch_shards s join batches b on b.id = s.batch_id
+        where s.tenant_id = :tenant_id and s.result_bytes > 0
     ), spans as (
         select h.sort, h.size_bytes * extract(epoch from
                    least(h.gone_at, t.closed_at, cast(:end as timestamptz)) - greatest(h.created_at, :start))

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from billing import adjustments as rules
-from billing import cancelled, complete_months
+from billing import cancelled, complete_months, re_rated
 from billing.adjustments import MINIMUM_COMMITMENT, QUOTE_LIMIT
 from billing.complete_months import TenantMonth
 from billing.invoice import Adjustment, Line, Volume
@@ -121,8 +121,9 @@ def _shortfall(session: Session, month: Month, own: Decimal) -> Adjustment | Non
     if commitment is None or commitment.currency != month.currency:
         return None
     others = _amounts(session, *_others(month))
-    adjusted = others.pop(MINIMUM_COMMITMENT, Decimal(0))
-    used = own + sum(others.values())
+    changed, changed_adjusted = re_rated.changes(session, *_others(month))
+    adjusted = others.pop(MINIMUM_COMMITMENT, Decimal(0)) + changed_adjusted
+    used = own + sum(others.values()) + changed
     own_month = TenantMonth(month.tenant_id, month.first_day)
     if not adjusted and not complete_months.complete(session, [own_month], month.now):
         return None

@@ -265,7 +265,9 @@ MEASURED = f"""
             ('training', case when s.endpoint = '/v1/fine_tuning/jobs' then s.prompt_tokens else 0 end),
             ('embedding', case when m.task = 'embedding' then s.prompt_tokens - s.reused_prompt_tokens else 0 end),
             ('storage', case when s.endpoint = 'storage' then s.prompt_tokens else 0 end),
-            ('prompt', case when m.task = 'embedding' or s.endpoint in ('/v1/fine_tuning/jobs', 'storage') then 0
+            ('gpu_hour', case when s.endpoint = 'gpu_hour' then s.prompt_tokens else 0 end),
+            ('prompt', case when m.task = 'embedding'
+                            or s.endpoint in ('/v1/fine_tuning/jobs', 'storage', 'gpu_hour') then 0
                        else s.prompt_tokens - s.cached_tokens - s.reused_prompt_tokens end),
             ('cached_prompt', case when m.task = 'embedding' then 0 else s.cached_tokens end),
             ('completion', s.completion_tokens - s.reused_completion_tokens),

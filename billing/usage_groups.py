@@ -114,7 +114,8 @@ JOB_OF_EVENT = """case when s.endpoint = '/v1/fine_tuning/jobs' and s.request_id
 ADDED = f"""
     added as (
         select s.seal, p.span, v.served, s.batch_id is not null as is_batch, coalesce(b.quote_id, j.quote_id) as quote,
-               case s.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage' end as sort,
+               case s.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage'
+                    when 'gpu_hour' then 'gpu_hour' end as sort,
                coalesce(v.base_id is not null and s.batch_id is null and s.first_token_at - s.admitted_at > v.target
                         and s.prompt_tokens <= coalesce(v.target_prompt, s.prompt_tokens), false) as is_late,
                count(*) filter (where s.prompt_tokens > s.reused_prompt_tokens

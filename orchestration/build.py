@@ -17,6 +17,7 @@ from assets import (
     fine_tunes,
     fleet,
     frozen_borders,
+    gpu_hours,
     invoices,
     isolation,
     ledger,
@@ -36,8 +37,9 @@ from orchestration.schedules import SCHEDULES
 from orchestration.sensors import SENSORS
 
 _OPERATION = (catalog, fleet, cluster, batches, fine_tunes, isolation, objectives, objects, notices)
-_MONEY = (archive, storage, usage, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
-_CHECKED = (archive, storage, frozen_borders, usage, usage_events, invoices, documents, ledger, payments, notices)
+_USAGE = (archive, storage, gpu_hours, usage)
+_MONEY = (*_USAGE, rerate, invoices, open_invoices, documents, ledger, payments, billing_canary, costs)
+_CHECKED = (*_USAGE, frozen_borders, usage_events, invoices, documents, ledger, payments, notices)
 
 
 def build_defs(resources: Mapping[str, object] | None = None) -> dg.Definitions:

@@ -14,6 +14,7 @@ from assets.cluster import tenant_namespaces
 from assets.costs import card_energy, margin_daily
 from assets.documents import invoice_documents
 from assets.fine_tunes import fine_tunes
+from assets.gpu_hours import gpu_hours_daily
 from assets.invoices import account_statements, invoice_corrections, invoice_drafts, invoices
 from assets.isolation import isolation_certificates
 from assets.ledger import ledger, ledger_equals_invoices
@@ -42,10 +43,11 @@ PROCESS_DAY = dg.define_asset_job(
     description="Archive, count, rate and reconcile all sealed usage of a Berlin day.",
     tags=_at_most(timedelta(hours=1)),
 )
-MEASURE_STORAGE = dg.define_asset_job(
-    "measure_storage",
-    selection=[storage_daily],
-    description="Measure what tenants kept on a civil day that is over where they are, and meter what is sold of it.",
+MEASURE_DAYS = dg.define_asset_job(
+    "measure_days",
+    selection=[storage_daily, gpu_hours_daily],
+    description="Measure what tenants kept on a civil day that is over where they are, and the cards that they had, and"
+    " meter what is sold of it.",
     tags=_at_most(timedelta(minutes=30)),
 )
 ARCHIVE_DAY = dg.define_asset_job(
@@ -161,7 +163,7 @@ REPLICATE_OBJECTS = dg.define_asset_job(
 JOBS = [
     SYNC_CATALOG,
     PROCESS_DAY,
-    MEASURE_STORAGE,
+    MEASURE_DAYS,
     ARCHIVE_DAY,
     DRAFT_INVOICES,
     RE_RATE,

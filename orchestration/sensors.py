@@ -14,7 +14,7 @@ from assets.catalog import CatalogFiles
 from assets.fleet import fleet_metadata
 from assets.invoices import CorrectConfig, FinalizeConfig
 from assets.usage import arrival_metadata
-from billing import approval, archive, arrivals, invoice_requests, ledger_work, quarantine, storage, windows
+from billing import approval, archive, arrivals, gpu_hours, invoice_requests, ledger_work, quarantine, storage, windows
 from orchestration.approvals import invoices_waiting
 from orchestration.attempts import attempt, run_key
 from orchestration.batches import batch_supply
@@ -27,7 +27,7 @@ from orchestration.jobs import (
     CORRECT_INVOICE,
     DRAFT_INVOICES,
     FINALIZE_INVOICE,
-    MEASURE_STORAGE,
+    MEASURE_DAYS,
     PROCESS_DAY,
     SYNC_CATALOG,
 )
@@ -47,7 +47,7 @@ _RUNNING = dg.DefaultSensorStatus.RUNNING
 _ARCHIVED_AT_ONCE = 5  # days of old usage in ten minutes
 _CATALOG_TAG = "studio/catalog"
 _CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
-_STORAGE_ATTEMPTS_MAX = 18  # by doubling, longer than `storage.LOOK_BACK_DAYS`
+_MEASURE_ATTEMPTS_MAX = 18  # by doubling, longer than `storage.LOOK_BACK_DAYS`
 _ATTEMPTS_MAX = 14  # almost three days; what has failed that long needs a person
 
 
@@ -120,20 +120,21 @@ def sealed_windows(
 
 
 # A day is over at midnight and sealed a quarter of an hour later.
-@dg.sensor(job=MEASURE_STORAGE, minimum_interval_seconds=60, default_status=_RUNNING)
-def storage_unmeasured(
+@dg.sensor(job=MEASURE_DAYS, minimum_interval_seconds=60, default_status=_RUNNING)
+def days_unmeasured(
     context: dg.SensorEvaluationContext, worker_database: dg.ResourceParam[Engine]
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Measures the storage of civil days that are over where their tenants are: one run a day, for all of them."""
+    """Measures storage and GPU hours of civil days that are over where their tenants are: one run a day, for all."""
     now = clock.now()
     with unit_of_work(worker_database) as session:
-        due = storage.due(session, now)
+        due = {(one.day, one.tenant_id, one.time_zone) for one in storage.due(session, now)}
+        due |= {(one.day, one.tenant_id, one.time_zone) for one in gpu_hours.due(session, now)}
     work: dict[str, list[str]] = defaultdict(list)
-    for one in due:
-        over = clock.day_window(one.day, clock.zone(one.time_zone))[1]
-        if (tries := attempt(over, now)) <= _STORAGE_ATTEMPTS_MAX:
-            work[one.day.isoformat()].append(f"{one.tenant_id}#{tries}")
-    return _one_run_each(context, MEASURE_STORAGE.name, work) or dg.SkipReason("Every day that is over is measured.")
+    for day, tenant_id, time_zone in sorted(due):
+        over = clock.day_window(day, clock.zone(time_zone))[1]
+        if (tries := attempt(over, now)) <= _MEASURE_ATTEMPTS_MAX:
+            work[day.isoformat()].append(f"{tenant_id}#{tries}")
+    return _one_run_each(context, MEASURE_DAYS.name, work) or dg.SkipReason("Every day that is over is measured.")
 
 
 @dg.sensor(job=ARCHIVE_DAY, minimum_interval_seconds=600, default_status=_RUNNING)
@@ -213,7 +214,7 @@ SENSORS = [
     fleet_reconcile,
     closed_days,
     sealed_windows,
-    storage_unmeasured,
+    days_unmeasured,
     archive_gaps,
     invoice_requests_open,
     approvals,

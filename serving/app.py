@@ -38,6 +38,7 @@ from serving.routes import (
     comparisons,
     files,
     fine_tuning,
+    gpu_hours,
     idempotency,
     invoice_documents,
     invoices,
@@ -74,7 +75,7 @@ from studio.settings import settings
 TENANT_ROUTES = (
     *(auth, catalog, try_it, models, files, uploads, batches, quotes, fine_tuning, responses),
     *(account, invoices, invoice_documents, payment_webhooks, webhooks),
-    *(usage, storage, organization, receipts, receipt_sums, slo, limits, budgets),
+    *(usage, storage, gpu_hours, organization, receipts, receipt_sums, slo, limits, budgets),
     *(idempotency, cache, keys, isolation, pages, comparisons),
 )
 

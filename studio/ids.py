@@ -41,6 +41,7 @@ FINE_TUNING_JOB = "ftjob-"
 ISOLATION_CERTIFICATE = "iso_"
 PRICE = "prc_"
 COMMITMENT = "cmt_"
+CARD_RESERVATION = "rsv_"
 QUOTE = "qte_"
 COMPARISON = "cmp_"
 

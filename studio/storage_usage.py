@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from uuid import UUID
 
-from studio import ids, training_usage
+from studio import gpu_usage, ids, training_usage
 
 ENDPOINT = "storage"  # of its event; nobody calls it
 PRODUCT = "storage"  # where a model's variant stands otherwise: a row that no site deploys and no list of models shows
@@ -18,7 +18,7 @@ BYTE_SECONDS = 1000 * 86_400  # of a kilobyte-day; a day of 25 hours holds more 
 SOURCE_ID = UUID("019b76da-a800-7000-8000-73746f726167")  # one usage source for all of it
 NO_KEY = UUID(int=0)  # nobody asked for it
 
-OF_NO_REQUEST = (training_usage.ENDPOINT, ENDPOINT)  # what reports of requests leave out
+OF_NO_REQUEST = (training_usage.ENDPOINT, ENDPOINT, gpu_usage.ENDPOINT)  # what reports of requests leave out
 
 
 def event_id(tenant_id: UUID, day: date, instant: datetime) -> UUID:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from studio.adapters import ADAPTER_FILES
 from studio.s3 import s3_client
 from studio.training_usage import TOKENS_TO_TRAIN
+from training.card_time import card_time
 from training.chat_templates import training_template
 from training.checkpoints import Checkpoints
 from training.examples import IGNORED, Examples, pad, read_examples
@@ -36,6 +38,7 @@ from training.progress import Prefix, ProgressLog, StoredFile
 from training.spec import REFUSED, DataFile, TrainerJob, TrainingSpec
 
 _PR_SET_PDEATHSIG = 1
+_BEGAN = time.monotonic()  # from here on its cards are nobody else's
 _NICENESS = 5  # somebody waits for an answer of the engine beside us, nobody for a step
 _ROWS_AT_ONCE = 8  # a larger batch is accumulated
 _CHECKPOINTS = 4  # over the whole training
@@ -76,10 +79,12 @@ class MeasuringTrainer(Trainer):  # type: ignore[misc]  # transformers is untype
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Steps become events, saved checkpoints become objects."""
 
-    def __init__(self, progress: ProgressLog, checkpoints: Checkpoints, reported_step: int) -> None:
+    def __init__(self, progress: ProgressLog, checkpoints: Checkpoints, job: TrainerJob) -> None:
         self._progress = progress
         self._checkpoints = checkpoints
-        self._reported_step = reported_step
+        self._reported_step = job.reported_step
+        self._attempt = job.first_seq
+        self._cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
         self.trainer: MeasuringTrainer | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
@@ -92,6 +97,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             if step > self._reported_step:
                 data = {"step": step, "total_steps": total, "train_loss": logs["loss"]}
                 data |= {"trained_tokens": int(state.num_input_tokens_seen)}  # what the job is billed by
+                data |= card_time(self._cards, time.monotonic() - _BEGAN, self._attempt)
                 text = f"Step {step}/{total}: training loss={logs['loss']:.3f}"
                 self._progress.metrics(text, data | {"train_mean_token_accuracy": round(accuracy, 4)})
         if "eval_loss" in logs and step > self._reported_step:
@@ -119,7 +125,7 @@ def train(job: TrainerJob, prefix: Prefix, progress: ProgressLog, folder: Path) 
         text = f"The training reads {tokens:,} tokens: the {training.tokens:,} of its examples {spec.n_epochs} times"
         progress.message(text, data={TOKENS_TO_TRAIN: tokens})  # by which budgets hold the job
     checkpoints = Checkpoints(prefix, _environment(spec))
-    reporter = Reporter(progress, checkpoints, job.reported_step)
+    reporter = Reporter(progress, checkpoints, job)
     torch.manual_seed(spec.seed)  # the adapter's first weights
     trainer = MeasuringTrainer(
         model=_model(spec),

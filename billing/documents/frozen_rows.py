@@ -16,7 +16,7 @@ from billing import correction, correction_order, payment_reference, tax
 from billing.correction import CorrectionType
 from billing.correction_order import figures_of
 from billing.documents.snapshot import CANCELLATION, INVOICE, MILLION, EuroTax, Line, Original, Snapshot
-from studio import ids, storage_usage
+from studio import gpu_usage, ids, storage_usage
 from studio.db.catalog import Model, ModelVariant
 from studio.db.corrections import Correction
 from studio.db.invoices import Invoice, InvoicedLine, InvoiceLine, RatedLine
@@ -209,7 +209,7 @@ def _lines_and_products(session: Session, invoice_id: UUID) -> list[tuple[Invoic
 
 
 def _product(line: InvoiceLine, name: str | None, tier: str | None) -> str:
-    if line.unit == storage_usage.UNIT:
+    if line.unit in (storage_usage.UNIT, gpu_usage.UNIT):  # of no tier
         return str(name)
     return f"{name}, {tier}" if name else ""
 

@@ -79,6 +79,8 @@ def rerate(
         if as_json:
             show(drafts, True, "")
             return
+        if not drafts:
+            console.print("Nothing is left to correct: drafts that said something else are dropped.")
         for draft in drafts:
             console.print(_ordered(draft), highlight=False)
             show_rows(draft["lines"], False, ("line_no", "amount", "explanation"))
@@ -188,11 +190,11 @@ def document(
 
 @app.command()
 def void(
-    invoice_id: Annotated[str, typer.Argument(help="An invoice's draft (inv_...).")],
+    invoice_id: Annotated[str, typer.Argument(help="A draft of an invoice (inv_...) or a correction (cor_...).")],
     reason: Annotated[str, typer.Option(help="Why it is dropped.")],
 ) -> None:
-    """Drop a draft: it never has a number, and its usage is free for another one."""
-    Api.from_environment().post(f"/admin/v1/invoices/{invoice_id}/void", {"reason": reason})
+    """Drop a draft: it never has a number, and an invoice's usage is free for another one."""
+    Api.from_environment().post(f"{_path(invoice_id)}/void", {"reason": reason})
     typer.echo(f"Dropped {invoice_id}.")
 
 

@@ -18,9 +18,11 @@ Reason = Annotated[str, typer.Option(help="Such as the contract.")]
 @app.command(name="set")
 def set_(
     tenant: Tenant,
-    model: Annotated[str, typer.Option(help="As in `/v1/models`.")],
-    unit: Annotated[str, typer.Option(help="Such as prompt, completion, batch_prompt.")],
-    per_million: Annotated[str, typer.Argument(help="Per 1,000,000 tokens, in the tenant's currency.")],
+    model: Annotated[str, typer.Option(help="As in `/v1/models`; `storage`, `gpu`.")],
+    unit: Annotated[str, typer.Option(help="Such as prompt, completion, batch_prompt, storage, gpu_hour.")],
+    per_million: Annotated[
+        str, typer.Argument(help="Per 1,000,000 tokens, gigabyte-day or GPU hour, in the tenant's currency.")
+    ],
     reason: Reason,
     tier: Annotated[
         list[str] | None, typer.Option(help="Tokens of a month and the price above them, such as 1000000000=0.015.")
@@ -36,7 +38,8 @@ def set_(
         "valid_from": valid_from, "valid_until": valid_until, "retroactive": retroactive, "reason": reason,
     }  # fmt: skip
     own = Api.from_environment().post(f"/admin/v1/tenants/{tenant}/prices", body)
-    what = "gigabyte-day" if own["unit"] == "storage" else f"1,000,000 {own['unit']} tokens of {own['model']}"
+    of_days = {"storage": "gigabyte-day", "gpu_hour": "GPU hour"}
+    what = of_days.get(own["unit"], f"1,000,000 {own['unit']} tokens of {own['model']}")
     price = f"{own['per_million']} {own['currency']} per {what}"
     show(own, as_json, f"From {own['valid_from']} on {tenant} pays {price} ({own['id']}).")
 

@@ -58,7 +58,8 @@ class Auditor:
         with psycopg.connect(self._url) as connection:
             row = connection.execute(
                 "select count(*), count(distinct id) from usage_events where api_key_id ="
-                " (select id from api_keys where prefix = %s) and endpoint not in ('/v1/fine_tuning/jobs', 'storage')",
+                " (select id from api_keys where prefix = %s) and endpoint not in"
+                " ('/v1/fine_tuning/jobs', 'storage', 'gpu_hour')",
                 [prefix],
             ).fetchone()
         assert row is not None
@@ -204,7 +205,9 @@ _EVENT_AMOUNTS = """
         from events e cross join lateral (values
             ('training', case when e.endpoint = '/v1/fine_tuning/jobs' then e.prompt_tokens else 0 end),
             ('storage', case when e.endpoint = 'storage' then e.prompt_tokens else 0 end),
-            ('prompt', case when e.task <> 'embedding' and e.endpoint not in ('/v1/fine_tuning/jobs', 'storage')
+            ('gpu_hour', case when e.endpoint = 'gpu_hour' then e.prompt_tokens else 0 end),
+            ('prompt', case when e.task <> 'embedding'
+                            and e.endpoint not in ('/v1/fine_tuning/jobs', 'storage', 'gpu_hour')
                        then e.prompt_tokens - e.cached_tokens - e.reused_prompt_tokens else 0 end),
             ('cached_prompt', case when e.task <> 'embedding' then e.cached_tokens else 0 end),
             ('completion', e.completion_tokens - e.reused_completion_tokens),

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from serving.admin import (
     budgets,
+    card_reservations,
     clock,
     corrections,
     credit_lots,
@@ -35,7 +36,8 @@ from serving.admin.access import READ
 router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[READ])
 _TENANTS = (tenants, tenant_terms, users)
 # `/invoices/open` before `/invoices/{id}`.
-_MONEY = (usage, prices, rerates, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
+_SOLD = (usage, prices, card_reservations, rerates)
+_MONEY = (*_SOLD, reviews, invoices, corrections, credit_lots, ledger, payments, receivables)
 for part in (*_TENANTS, signin_links, limits, budgets, weights, fleet, hours, clock, objectives, *_MONEY):
     router.include_router(part.router)
 

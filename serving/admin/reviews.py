@@ -110,6 +110,15 @@ def post_correction_review(
     return ReviewView(id=ids.to_wire(ids.REVIEW, review_id), reviewed_by=caller.actor)
 
 
+@router.post("/corrections/{correction_id}/void", status_code=204)
+def post_correction_void(correction_id: str, body: ReasonBody, caller: BillingCaller, session: Transaction) -> None:
+    """Drop a correction's draft. It never has a number."""
+    id = _id(ids.CORRECTION, correction_id, "correction_id")
+    review.drop_correction(session, id)
+    tenant_id = session.get_one(Correction, id).tenant_id
+    audit(session, caller.actor, "correction.void", correction_id, tenant_id, {"reason": body.reason})
+
+
 @router.post("/invoices/{invoice_id}/void", status_code=204)
 def post_void(invoice_id: str, body: ReasonBody, caller: BillingCaller, session: Transaction) -> None:
     """Drop a draft. It never has a number, and its usage is free for another draft."""

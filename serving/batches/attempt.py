@@ -88,11 +88,12 @@ class Attempt:
             used=tuple(self._used),
             unfinished=runs(sorted(self._put_back, key=lambda line: line.number)),
             counts_as_attempt=self._had_its_chance,
+            result_bytes=collected.size_bytes,
         )
 
     async def give_up(self, store: ObjectStore, key: str) -> Outcome:
         """All lines fail, with a line each in the error file where they can be read and written, else as a number."""
-        failed, error_key = self.shard.lines_most, None
+        failed, error_key, size_bytes = self.shard.lines_most, None, 0
         try:
             lines = await asyncio.to_thread(self._read, store)
             failed = len(lines) or failed
@@ -100,9 +101,10 @@ class Attempt:
                 for line in lines:
                     self._fail(line, collected, self._why_not or "internal_error")
                 _, error_key = await asyncio.to_thread(collected.store, store, key)
+                size_bytes = collected.size_bytes
         except Exception as error:  # noqa: BLE001  # whatever it is, the shard ends here
             log.error("shard_without_results", batch=str(self.shard.batch_id), **facts(error))
-        return Outcome(None, error_key, 0, failed, (), (), counts_as_attempt=True)
+        return Outcome(None, error_key, 0, failed, (), (), counts_as_attempt=True, result_bytes=size_bytes)
 
     def _read(self, store: ObjectStore) -> list[Line]:
         shard = self.shard

@@ -258,7 +258,7 @@ class Drain:
         if is_last:
             return await attempt.give_up(self._store, key)
         counts = attempt.is_out_of_time or not is_outage(error)
-        return Outcome(None, None, 0, 0, (), (), counts_as_attempt=counts)
+        return Outcome(None, None, 0, 0, (), (), counts_as_attempt=counts, result_bytes=0)
 
     async def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
         """Commit. What another worker does instead is forgotten here."""

@@ -61,6 +61,7 @@ class ShardResults:
             self._open = stack.pop_all()
         self.completed = 0
         self.failed = 0
+        self.size_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -72,11 +73,13 @@ class ShardResults:
         """A line for the output file."""
         self._output.write(line)
         self.completed += 1
+        self.size_bytes += len(line)
 
     def fail(self, line: bytes) -> None:
         """A line for the error file."""
         self._errors.write(line)
         self.failed += 1
+        self.size_bytes += len(line)
 
     def store(self, store: ObjectStore, key: str) -> tuple[str | None, str | None]:
         """Write both parts; the keys of those that are not empty."""

@@ -59,6 +59,7 @@ class Outcome:
     used: Sequence[LineUsage]
     unfinished: Sequence[Span]  # goes back to be done by somebody
     counts_as_attempt: bool  # whether what is unfinished had its chance
+    result_bytes: int  # of both objects
 
 
 def claim(
@@ -197,6 +198,7 @@ def _row_after(outcome: Outcome, shard: Shard, now: datetime) -> dict[str, Any]:
         "lines_failed": outcome.failed,
         "output_key": outcome.output_key,
         "error_key": outcome.error_key,
+        "result_bytes": outcome.result_bytes,
         "done_at": now,
     }
 

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, select, update
 
 from serving.files import records
 from serving.files.arrival import Arrival, receive
+from serving.files.room import require_room
 from serving.keys import KeyRecord
 from serving.routes.caller import InferenceCaller
 from serving.routes.stores import Objects, TenantDatabase
@@ -88,6 +89,7 @@ async def upload_file(
     request: Request, caller: InferenceCaller, store: Objects, database: TenantDatabase
 ) -> FileObject:
     """Upload a file. It exists once it has arrived whole."""
+    await asyncio.to_thread(require_room, database, caller.tenant_id)
     now = clock.now()
     file_id = ids.uuid7()
     key = records.object_key(caller.tenant_id, file_id)

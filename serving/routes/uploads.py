@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from serving.files import arrival, parts
 from serving.files.joining import Joiners
+from serving.files.room import require_room
 from serving.routes.caller import InferenceCaller
 from serving.routes.files import BOUNDED_AS_IT_ARRIVES, EXPIRY_SECONDS, FileObject, UploadPurpose, file_object
 from serving.routes.stores import Objects, TenantDatabase
@@ -85,6 +86,7 @@ def create_upload(body: UploadCreate, caller: InferenceCaller, database: TenantD
     """Announce a file. It takes parts for an hour."""
     if body.bytes > (most := settings().max_file_bytes):
         raise PayloadTooLarge(f"A file may have at most {most:,} bytes.", param="bytes")
+    require_room(database, caller.tenant_id)
     now = clock.now()
     upload = Upload(
         id=ids.uuid7(),

@@ -178,7 +178,8 @@ _TENANTS = """
                coalesce(sum(extract(epoch from ended_at - started_at)), 0) as seconds
         from usage_events e
         where e.tenant_id = t.id and e.started_at > :now - cast(:span as interval)
-          and e.usage_day_utc >= cast(:now as date) - 1 and e.endpoint not in ('/v1/fine_tuning/jobs', 'storage')) used
+          and e.usage_day_utc >= cast(:now as date) - 1
+          and e.endpoint not in ('/v1/fine_tuning/jobs', 'storage', 'gpu_hour')) used
     where t.closed_at is null and not t.is_internal
 """
 _BUDGETS = """

@@ -47,9 +47,10 @@ WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
 TrainingUnit = Literal["training"]  # tokens that a fine-tune reads, over all its epochs
 StorageUnit = Literal["storage"]  # kilobyte-days: `studio/storage_usage.py`
+GpuUnit = Literal["gpu_hour"]  # millionths of an hour: `studio/gpu_usage.py`
 ReusedUnit = Literal["reused"]  # tokens of answers that a cache of the gateway gave; nothing of a batch is reused
 BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
-SoldUnit = Unit | BatchUnit | ReusedUnit | TrainingUnit | StorageUnit
+SoldUnit = Unit | BatchUnit | ReusedUnit | TrainingUnit | StorageUnit | GpuUnit
 ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
 BATCH_UNITS: dict[Unit, BatchUnit] = dict(zip(ALL_UNITS, get_args(BatchUnit), strict=True))
 UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
@@ -59,9 +60,10 @@ UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
 }
 
 
-NO_GPU_HOURS = (
-    "GPU hours are not sold: replicas are shared by all tenants of a model and none is dedicated to one, so a price for"
-    " them would charge for idle hours that nobody ordered"
+NO_MODELS_GPU_HOURS = (
+    "GPU hours are of no model: its replicas are shared by all tenants, who would pay for idle hours that nobody"
+    " ordered. They are sold as cards that are reserved for one tenant, of the model `gpu`: `gpu_hour` in"
+    " price_lists.yaml"
 )
 
 
@@ -346,11 +348,21 @@ class StoragePrice(_Declared):
     gigabyte_day: PricePerMillion
 
 
+class GpuHourPrice(_Declared):
+    """What a card that is reserved for one tenant costs by the hour, from an instant on, until the next entry."""
+
+    valid_from: AwareDatetime
+    valid_until: AwareDatetime | None = None
+    gpu_hour: PricePerMillion
+
+
 class DeclaredPriceList(_Declared):
-    """What of a list is no model's. Without `storage` it sells none, and storage is kept for nothing."""
+    """What of a list is no model's. Without `storage` it sells none, and storage is kept for nothing; without
+    `gpu_hour` cards are reserved only for tenants with a price of their own."""
 
     rounding: tuple[DeclaredRounding, ...] = ()
     storage: tuple[StoragePrice, ...] = ()
+    gpu_hour: tuple[GpuHourPrice, ...] = ()
 
 
 class PriceListFile(_Declared):

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from studio import storage_usage
+from studio import gpu_usage, storage_usage
 from studio.catalog import price_lists
 from studio.catalog.declaration import (
     ALL_UNITS,
     BATCH_UNITS,
-    NO_GPU_HOURS,
+    NO_MODELS_GPU_HOURS,
     UNITS_BY_TASK,
     CalendarFile,
     Catalog,
@@ -154,7 +154,7 @@ def _sentence(kind: str, place: Place, message: str) -> str:
     where = ".".join(map(str, place)) or "the file"
     match kind:
         case "extra_forbidden" if place[-1] == "gpu_hour":
-            return f"`{where}`: {NO_GPU_HOURS}"
+            return f"`{where}`: {NO_MODELS_GPU_HOURS}"
         case "extra_forbidden":
             return f"unknown field `{where}`"
         case "missing":
@@ -172,6 +172,8 @@ def _judge(model: DeclaredModel, site: Site | None, seen: dict[str, str], file: 
         place: Place = ("variants", index)
         if variant.id == storage_usage.PRODUCT:
             yield (*place, "id"), f"{variant.id} is what storage is called on invoices"
+        if variant.id == gpu_usage.PRODUCT:
+            yield (*place, "id"), f"{variant.id} is what reserved cards are called on invoices"
         if variant.id in seen:
             yield (*place, "id"), f"{variant.id} is already declared in {seen[variant.id]}"
         seen[variant.id] = file

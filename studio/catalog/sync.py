@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from studio import clock, ids, storage_usage
+from studio import clock, gpu_usage, ids, storage_usage
 from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow, Site
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
 from studio.catalog.reading import read_catalog
@@ -56,8 +56,8 @@ def sync_catalog(session: Session, folder: Path, site: str) -> SyncReport:
     remove_calendars(session, catalog.calendars)
     write_overrides(session, catalog.site, now)
     _write_costs(session, catalog.site)
-    if any(price.unit == storage_usage.UNIT for price in catalog.prices):
-        _write_storage(session)
+    _write_product(session, storage_usage.PRODUCT, "Storage")
+    _write_product(session, gpu_usage.PRODUCT, "GPU")
     _write_rounding(session, catalog.rounding, now)
     added, ended = _write_prices(session, catalog.prices, now)
     variants = sum(len(model.variants) for model in catalog.models)
@@ -112,11 +112,12 @@ def _write_models(session: Session, catalog: Catalog, now: datetime) -> tuple[st
     return tuple(gone)
 
 
-def _write_storage(session: Session) -> None:
-    """What prices, usage and invoices of storage name. Retired from the start: it is listed and served nowhere."""
-    text = {"name": "Storage", "publisher": "", "licence": "", "licence_url": ""}
-    id, now = storage_usage.PRODUCT, clock.now()
-    model = {"id": id, "task": "storage", "vision": False, "context_tokens": 0, "retired_at": now, **text}
+def _write_product(session: Session, id: str, name: str) -> None:
+    """What prices, usage and invoices of storage or reserved cards name, whether a list or only a tenant's own price
+    sells them. Retired from the start: it is listed and served nowhere."""
+    text = {"name": name, "publisher": "", "licence": "", "licence_url": ""}
+    now = clock.now()
+    model = {"id": id, "task": id, "vision": False, "context_tokens": 0, "retired_at": now, **text}
     variant = {
         "id": id, "model_id": id, "tier": "base", "context_tokens": 0, "weights_id": "", "weights_bytes": 0,
         "gpu_count": 0, "max_num_seqs": 0, "suggested_replicas": 0, "engine_flags": [], "engine_env": {},

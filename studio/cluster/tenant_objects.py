@@ -32,6 +32,7 @@ class ClusterTenant:
 
     id: UUID
     slug: str
+    reserved_cards: int = 0  # for it alone, besides its share
 
 
 def namespace_of(tenant: ClusterTenant) -> str:
@@ -49,7 +50,13 @@ def tenant_objects(tenant: ClusterTenant, cluster: DeclaredCluster) -> list[Mani
     namespace = namespace_of(tenant)
     return [
         _namespace(tenant, namespace, cluster.pod_security_version),
-        _object("v1", "ResourceQuota", _NAME, namespace, spec={"hard": _quota(share, cluster.gpu_resource)}),
+        _object(
+            "v1",
+            "ResourceQuota",
+            _NAME,
+            namespace,
+            spec={"hard": _quota(share, cluster.gpu_resource, tenant.reserved_cards)},
+        ),
         _object("v1", "LimitRange", _NAME, namespace, spec={"limits": _limits(share)}),
         _object("networking.k8s.io/v1", "NetworkPolicy", "deny-all", namespace, spec=_deny_all()),
         _object("networking.k8s.io/v1", "NetworkPolicy", _NAME, namespace, spec=_ways_out(cluster)),
@@ -78,10 +85,10 @@ def _namespace(tenant: ClusterTenant, name: str, version: str) -> Manifest:
     }
 
 
-def _quota(share: TenantShare, gpu_resource: str) -> dict[str, str]:
+def _quota(share: TenantShare, gpu_resource: str, reserved_cards: int) -> dict[str, str]:
     # An extended resource can be limited by its requests alone, and request = limit holds for it anyway.
     return {
-        f"requests.{gpu_resource}": str(share.cards),
+        f"requests.{gpu_resource}": str(share.cards + reserved_cards),
         "requests.cpu": str(share.cpus),
         "limits.cpu": str(share.cpus),
         "requests.memory": f"{share.memory_gib}Gi",

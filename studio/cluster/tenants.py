@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import Literal
 
 from lightkube.utils.quantity import parse_quantity
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from studio import clock
 from studio.catalog.declaration import DeclaredCluster
 from studio.cluster.connection import Cluster, ClusterConflict
 from studio.cluster.drift import Difference, differences
@@ -28,6 +29,7 @@ from studio.cluster.tenant_objects import (
     tenant_objects,
 )
 from studio.db.tenancy import Tenant
+from studio.db.usage import CardReservation
 from studio.errors import StudioError
 
 Outcome = Literal["in order", "mended", "drifted", "removed", "going", "failed"]
@@ -51,8 +53,22 @@ class TenantState:
 
 
 def open_tenants(session: Session) -> list[ClusterTenant]:
-    """Every tenant that shall have a namespace."""
-    query = select(Tenant.id, Tenant.slug).where(Tenant.closed_at.is_(None), ~Tenant.is_internal).order_by(Tenant.slug)
+    """Every tenant that shall have a namespace, with the cards that are reserved for it now."""
+    now = clock.now()
+    reserved = (
+        select(func.coalesce(func.sum(CardReservation.cards), 0))
+        .where(
+            CardReservation.tenant_id == Tenant.id,
+            CardReservation.valid_from <= now,
+            CardReservation.valid_until.is_(None) | (CardReservation.valid_until > now),
+        )
+        .scalar_subquery()
+    )
+    query = (
+        select(Tenant.id, Tenant.slug, reserved)
+        .where(Tenant.closed_at.is_(None), ~Tenant.is_internal)
+        .order_by(Tenant.slug)
+    )
     return [ClusterTenant(*row) for row in session.execute(query).tuples()]
 
 

@@ -31,7 +31,7 @@ class Review(Base):
 
 
 class InvoiceHold(Base):
-    """Nothing of the tenant becomes final until somebody releases it. Set by a person, or by a red reconciliation."""
+    """Nothing of the tenant becomes final until it is released. Set by a person, a red reconciliation, or a jump."""
 
     __tablename__ = "invoice_holds"
 

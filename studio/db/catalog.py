@@ -33,7 +33,7 @@ class Model(Base):
     name: Mapped[str]
     publisher: Mapped[str]
     task: Mapped[str] = mapped_column(
-        CheckConstraint("task in ('chat', 'completion', 'embedding', 'storage')", "task_known")
+        CheckConstraint("task in ('chat', 'completion', 'embedding', 'storage', 'gpu')", "task_known")
     )
     vision: Mapped[bool]
     licence: Mapped[str]
@@ -84,7 +84,7 @@ class ModelVariant(Base):
 
 
 class Price(Base):
-    """One effective-dated price, per 1,000,000 tokens or kilobyte-days. Append-only: the amount of a row never changes.
+    """One effective-dated price, per 1,000,000 of its unit. Append-only: the amount of a row never changes.
 
     Valid over the half-open [valid_from, valid_until). Two rows of one list, variant and unit never overlap (an
     exclusion constraint, in the migration). A row with a tenant is that tenant's own and goes before the list's.
@@ -98,7 +98,7 @@ class Price(Base):
     unit: Mapped[str] = mapped_column(
         CheckConstraint(
             "unit in ('prompt', 'cached_prompt', 'completion', 'embedding', 'batch_prompt', 'batch_cached_prompt',"
-            " 'batch_completion', 'batch_embedding', 'reused', 'training', 'storage')",
+            " 'batch_completion', 'batch_embedding', 'reused', 'training', 'storage', 'gpu_hour')",
             "unit_known",
         )
     )
@@ -116,6 +116,7 @@ class Price(Base):
             "(tenant_id is null) = (approved_by is null) and (tenant_id is null) = (reason is null)", "own_is_approved"
         ),
         CheckConstraint("(unit = 'storage') = (variant_id = 'storage')", "storage_is_of_storage"),
+        CheckConstraint("(unit = 'gpu_hour') = (variant_id = 'gpu')", "gpu_hours_are_of_gpu"),
     )
 
 

@@ -33,7 +33,7 @@ class Correction(Base):
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
     legal_entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entities.id"))
     type: Mapped[str] = mapped_column(CheckConstraint("type in ('380', '381', '384')", "type_known"))
-    state: Mapped[str] = mapped_column(CheckConstraint("state in ('draft', 'final')", "state_known"))
+    state: Mapped[str] = mapped_column(CheckConstraint("state in ('draft', 'final', 'void')", "state_known"))
     number: Mapped[str | None] = mapped_column(unique=True)
     issued_on: Mapped[date | None]
     currency: Mapped[CurrencyCode] = mapped_column(CheckConstraint(CURRENCIES, "currency_known"))

@@ -159,6 +159,9 @@ class BatchShard(Base):
     lines_failed: Mapped[int] = mapped_column(server_default="0")
     output_key: Mapped[str | None]
     error_key: Mapped[str | None]  # both keys go when the objects do
+    result_bytes: Mapped[int | None] = mapped_column(  # of both objects; None: committed before they were counted
+        BigInteger, CheckConstraint("result_bytes >= 0", "result_bytes_not_negative")
+    )
     done_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Numeric, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from studio.db.base import CURRENCIES, Base, CurrencyCode, Document, ExactAmount, Instant, RecordedAt, Tokens, UuidKey
@@ -42,7 +42,7 @@ class CostRate(Base):
 
 
 class CardEnergy(Base):
-    """Joules of one card in one hour, for the variant that held it; `variant_id` None: nobody did.
+    """Joules of one card in one hour, for the variant or the fine-tune's trainer that held it; both None: nobody did.
 
     Replaced when the hour is read again. `unmeasured_seconds`: in that much of the hour the exporter knew no power.
     """
@@ -54,6 +54,7 @@ class CardEnergy(Base):
     card: Mapped[str]  # its uuid
     host: Mapped[str]
     variant_id: Mapped[str | None] = mapped_column(ForeignKey("model_variants.id"))
+    fine_tune_id: Mapped[UUID | None]  # as its pod is named
     joules: Mapped[Decimal | None] = mapped_column(
         Numeric(18, 3), CheckConstraint("joules >= 0", "joules_not_negative")
     )
@@ -63,7 +64,17 @@ class CardEnergy(Base):
     recorded_at: Mapped[RecordedAt]
 
     __table_args__ = (
-        Index("uq_card_energy", "hour", "card", "variant_id", unique=True, postgresql_nulls_not_distinct=True),
+        CheckConstraint("variant_id is null or fine_tune_id is null", "one_holder"),
+        Index(
+            "uq_card_energy",
+            "hour",
+            "card",
+            "variant_id",
+            "fine_tune_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
+        Index("ix_card_energy_fine_tune_id", "fine_tune_id", postgresql_where=text("fine_tune_id is not null")),
     )
 
 

@@ -57,7 +57,7 @@ class UsageColumns:
     variant_id: Mapped[str]
     tier_requested: Mapped[str]
     tier_served: Mapped[str]
-    replica_id: Mapped[UUID | None]  # None: no engine of ours: all was reused, a fine-tune, or storage
+    replica_id: Mapped[UUID | None]  # None: no engine of ours: all was reused, a fine-tune, storage, GPU hours
     started_at: Mapped[Instant]
     first_token_at: Mapped[datetime | None]
     ended_at: Mapped[Instant]
@@ -97,7 +97,7 @@ class UsageEvent(UsageColumns, Base):
             "reused_within_tokens",
         ),
         CheckConstraint(
-            "replica_id is not null or endpoint in ('/v1/fine_tuning/jobs', 'storage')"
+            "replica_id is not null or endpoint in ('/v1/fine_tuning/jobs', 'storage', 'gpu_hour')"
             " or (reused_prompt_tokens = prompt_tokens and reused_completion_tokens = completion_tokens)",
             "without_engine_all_is_reused",
         ),
@@ -179,6 +179,44 @@ class StorageDay(Base):
             "rounded_down",
         ),
         CheckConstraint("(event_id is not null) = (is_sold and kilobyte_days > 0)", "sold_is_billed"),
+    )
+
+
+class CardReservation(Base):
+    """Cards that a tenant alone gets over [valid_from, valid_until), and pays for by the hour, used or not.
+
+    A row only ever receives its end. Several at once add up.
+    """
+
+    __tablename__ = "card_reservations"
+
+    id: Mapped[UuidKey]
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    cards: Mapped[int] = mapped_column(CheckConstraint("cards between 1 and 4096", "some"))
+    valid_from: Mapped[Instant]
+    valid_until: Mapped[datetime | None]
+    approved_by: Mapped[str]
+    reason: Mapped[str]
+    recorded_at: Mapped[RecordedAt]
+
+    __table_args__ = (CheckConstraint("valid_until is null or valid_until > valid_from", "span_not_empty"),)
+
+
+class GpuDay(Base):
+    """What a tenant's reserved cards came to on a civil day of its own, and the event that bills it. Append-only."""
+
+    __tablename__ = "gpu_days"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    time_zone: Mapped[str]  # of the day
+    card_microseconds: Mapped[int] = mapped_column(Numeric(38, 0))  # cards times time
+    micro_hours: Mapped[Tokens]  # millionths of a GPU hour; what is below one is left out
+    event_id: Mapped[UUID]
+    measured_at: Mapped[RecordedAt]
+
+    __table_args__ = (
+        CheckConstraint("micro_hours > 0 and micro_hours = div(card_microseconds, 3600)", "rounded_down"),
     )
 
 

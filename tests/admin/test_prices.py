@@ -10,6 +10,7 @@ from tests.admin.conftest import Office
 from tests.serving.gateway_process import CHAT
 
 PRICES, COMMITMENTS = "/admin/v1/tenants/acme/prices", "/admin/v1/tenants/acme/commitments"
+RESERVATIONS = "/admin/v1/tenants/acme/card-reservations"
 
 
 def test_a_price_with_tiers_is_set_listed_and_ended_by_command(office: Office) -> None:
@@ -31,6 +32,26 @@ def test_a_price_with_tiers_is_set_listed_and_ended_by_command(office: Office) -
     assert "ends at 2099-01-01" in ended.stdout
     audited = office.studio("price", "end", own["id"], "--tenant", "acme", "--at", "2098-01-01T00:00:00Z")
     assert "ends already" in audited.stderr
+
+
+def test_what_days_cost_is_set_and_cards_are_reserved_by_command(office: Office) -> None:
+    def said(*command: str) -> str:
+        done = office.studio(*command)
+        return " ".join((done.stdout + done.stderr).split())
+
+    own = ("price", "set", "--tenant", "acme", "--reason", "contract 8")
+    reserve = ("gpu", "reserve", "--tenant", "acme", "2", "--reason", "contract 9")
+    storage = said(*own, "--model", "storage", "--unit", "storage", "0.0005")
+    assert "acme pays 0.0005 EUR per gigabyte-day (prc_" in storage
+    hour = said(*own, "--model", "gpu", "--unit", "gpu_hour", "2.10")
+    assert "acme pays 2.1 EUR per GPU hour (prc_" in hour
+    assert "GPU hours are of no model" in said(*own, "--model", CHAT, "--unit", "gpu_hour", "2.10")
+    assert "from now on" in said(*reserve, "--from", "2026-01-01T00:00:00Z")
+    assert "acme has 2 cards from" in said(*reserve)
+    (made,) = json.loads(office.studio("gpu", "list", "--tenant", "acme", "--json").stdout)
+    assert (made["cards"], made["valid_until"], made["reason"]) == (2, None, "contract 9")
+    assert "ends at 2099-01-01" in said("gpu", "end", "--tenant", "acme", made["id"], "--at", "2099-01-01T00:00:00Z")
+    assert "ends already" in said("gpu", "end", "--tenant", "acme", made["id"])
 
 
 def test_a_commitment_is_set_and_ended_by_command(office: Office) -> None:
@@ -65,7 +86,7 @@ def test_what_cannot_be_is_said_in_a_sentence(office: Office) -> None:
 
 
 def test_only_operators_reach_it(office: Office) -> None:
-    for path in (PRICES, COMMITMENTS, "/admin/v1/rerates/2026-11"):
+    for path in (PRICES, COMMITMENTS, RESERVATIONS, "/admin/v1/rerates/2026-11"):
         assert office.status_with(office.admin_key, path) == 200
         assert office.status_with(office.customer_key, path) == 403
 

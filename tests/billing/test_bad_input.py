@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import dagster as dg
 import pytest
 
+from assets import usage_events
 from billing import approval, archive, archive_format, finalize, rated_lines, windows
 from billing.windows import WindowInOtherState
 from local.objects import EmbeddedObjectStore
@@ -101,6 +103,24 @@ def test_a_finaliser_is_killed_while_another_and_a_re_rate_wait_for_it(
         dying.communicate()
         assert number.result() == "XDE-2026-000001"
     assert (books.invoice(invoice_id).state, books.invoice(invoice_id).gross) == ("final", gross)
+
+
+def test_a_gateway_whose_clock_is_ahead_is_named_with_its_rows_and_what_its_engine_counted_is_missed(
+    books: Books,
+) -> None:
+    tenant, gateway = books.tenant(), books.gateway()
+    ahead = gateway.uses(tenant, NOON + timedelta(days=400), prompt=7)
+    gateway.uses(tenant, NOON, prompt=200_000_000)
+    with books.as_role("worker") as session:
+        found = {check.check_name: check for check in usage_events.evaluations(session)}["no_event_is_of_the_future"]
+    assert not found.passed
+    rows = found.metadata["events"]
+    assert isinstance(rows, dg.TableMetadataValue)
+    assert [(row.data["id"], row.data["tokens"]) for row in rows.records] == [(str(ahead), 7)]
+    gateway.reports(windows.closes_at(DAY))
+    books.engine_is_idle(windows.closes_at(DAY) + timedelta(hours=1))
+    assert books.process(books.seal(tenant, DAY).key) == "rated"  # the engine has counted seven tokens more
+    assert books.draft(tenant, MONTH, LATER) is None
 
 
 def test_a_tenant_that_was_closed_pays_what_it_used_before(books: Books) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from billing import jumps
+import pytest
+
+from billing import holds, jumps
+from billing.holds import TenantHeld
 from studio import clock
 from tests.billing.books import Books
 
@@ -25,6 +28,19 @@ def test_a_day_far_above_the_median_is_a_jump_and_a_usual_one_is_not(books: Book
         books.close_day(gateway, tenant, DAY)
     with books.as_role("worker") as session:
         assert jumps.of_day(session, DAY) == [jumps.Jump(wild, 5_000_001, 1_000_000, 5)]
+        assert [jump.tenant_id for jump in jumps.hold(session, DAY, clock.now())] == [wild]
+    with books.as_role("worker") as session:
+        assert jumps.hold(session, DAY, clock.now()) == []  # counted again
+    with books.as_role("operator") as session:
+        (held,) = holds.holds(session)  # nobody else's
+        assert held.tenant_id == wild
+        assert held.reason.startswith("the usage of 2026-11-10 is 5,000,001 tokens, more than 5 times the median")
+        with pytest.raises(TenantHeld):
+            holds.require_none(session, wild)
+        holds.require_none(session, steady)
+        holds.release(session, hold_id=held.id, reason="a new customer of theirs", by="anna", now=clock.now())
+    with books.as_role("worker") as session:
+        assert jumps.hold(session, DAY, clock.now()) == []
 
 
 def test_a_price_that_ends_and_is_followed_by_none_is_named_a_week_before(books: Books) -> None:

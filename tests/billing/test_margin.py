@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import insert, text
 
 from billing import energy, margin
@@ -15,6 +16,7 @@ from billing.margin import Drawn, Margin, Rates, Running, margins
 from studio.db.documents import FxRate
 from studio.db.observation import CostRate, MarginDaily
 from tests.billing.books import CHAT, Books
+from training.card_time import card_time
 
 DAY = date(2026, 11, 10)
 NOON = datetime(2026, 11, 10, 11, tzinfo=UTC)
@@ -167,6 +169,49 @@ class TestADay:
             session.execute(text("delete from card_energy"))
             (row,) = margin.compute(session, DAY)
         assert row.kwh is None
+
+    @pytest.mark.parametrize("gap", ["0", "40"])
+    def test_a_fine_tune_costs_what_its_trainers_cards_were_held_for_and_drew(self, used: Books, gap: str) -> None:
+        """Two attempts on two cards: the first was killed at its second step, the other told 900 s of its own."""
+        job, file = uuid4(), uuid4()
+        with used.database.superuser() as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                "insert into fine_tuning_jobs (id, tenant_id, api_key_id, variant_id, training_file_id, seed,"
+                " hyperparameters, state, created_at, started_at, finished_at)"
+                " select %s, id, %s, 'chat', %s, 1, '{}', 'succeeded', %s, %s, %s from tenants where slug = 'kunde'",
+                (job, uuid4(), file, NOON, NOON, NOON + timedelta(hours=1, minutes=30)),
+            )
+            connection.execute(
+                "insert into rated_lines (id, window_day, tenant_id, seal_no, variant_id, unit, price_id, billing_day,"
+                " legal_entity_id, currency, tokens, per_million, amount, code_version)"
+                " select uuidv7(), window_day, tenant_id, 9, variant_id, 'training', price_id, billing_day,"
+                " legal_entity_id, currency, 1000000, 3, 3, code_version from rated_lines"
+            )
+            told = ((1, 10, 100.5), (2, 10, 600), (3, 20, 700), (4, 20, 1800), (5, 20, None))
+            for seq, attempt, held in told:
+                data = {"step": seq} if held is None else {"step": seq, **card_time(2, held / 2, attempt)}
+                connection.execute(
+                    "insert into fine_tuning_events (job_id, seq, tenant_id, at, level, type, message, data)"
+                    " select %s, %s, tenant_id, %s, 'info', 'metrics', '', %s from fine_tuning_jobs",
+                    (job, seq, NOON, Jsonb(data)),
+                )
+        with used.as_role("worker") as session:
+            for hour in self.HOURS:
+                drawn = CardHour(hour, "T", "n1", None, Decimal(1_800_000), Decimal(gap), job)
+                energy.store_hour(session, hour, [drawn])
+            found = {row.is_training: row for row in margin.compute(session, DAY)}
+            margin.store(session, DAY, list(found.values()))
+        row = found[True]
+        assert row.card_seconds == 600 + 1800
+        assert row.card_cost == Decimal(2400) / 3600 * Decimal("1.20")
+        if gap == "0":
+            assert row.kwh == 1
+            assert row.cost == Decimal("0.30") + Decimal("0.80")
+            assert row.margin == row.revenue - row.cost
+        else:
+            assert (row.kwh, row.cost, row.margin) == (None, None, None)
+        assert card_time(0, 5, 1) == {}  # on a machine without cards nothing is told, and so nothing is known
 
     def test_a_fine_tune_has_revenue_and_a_cost_that_nobody_measured_and_yuan_wait_for_their_rate(
         self, used: Books

@@ -14,27 +14,31 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from billing import (
     approval,
     balances,
     correction_order,
     invoice_booking,
+    open_invoices,
     price_book,
     price_changes,
     rerate_order,
     review,
 )
 from billing.correction import CorrectionType
-from billing.correction_finalize import CorrectionOutdated, finalize_correction
+from billing.correction_finalize import CorrectionOutdated, drop_if_outdated, finalize_correction
 from billing.correction_paper import correction_paper
 from billing.documents import frozen_rows, pdf
 from billing.four_eyes import ReviewMissing, SamePerson
 from billing.invoice import Line
 from billing.price_changes import Corrected, NotForAMachine
 from billing.rerate_order import DraftWaits, NothingToCorrect
+from billing.review import NotADraft
+from studio import ids
 from studio.db.corrections import Correction
+from studio.db.invoices import InvoiceLine
 from studio.errors import StudioError
 from studio.settings import REPOSITORY
 from tests.billing.books import CHAT, Books, Gateway
@@ -99,6 +103,11 @@ def lines(books: Books, correction_id: UUID) -> tuple[str, dict[int, Decimal]]:
     with books.as_role("auditor") as session:
         found = correction_order.lines_of(session, correction_id)
         return session.get_one(Correction, correction_id).type, {line.line_no: line.amount for line in found}
+
+
+def open_corrections(books: Books) -> list[UUID]:
+    with books.as_role("auditor") as session:
+        return [ids.from_wire(ids.CORRECTION, row.id) for row in open_invoices.open_invoices(session)]
 
 
 def owed(books: Books) -> Decimal:
@@ -198,10 +207,38 @@ def test_prices_that_change_after_the_approval_void_it(books: Books, tenant: UUI
         carry_out(books, approved)
     (anew,) = order(books, tenant)
     assert lines(books, anew) == ("381", {1: Decimal("1.00"), 2: Decimal("0.50")})
+    assert open_corrections(books) == [anew]  # what is outdated does not wait for anybody
     carry_out(books, approve(books, anew))
     with pytest.raises(CorrectionOutdated):
         carry_out(books, approved)
     assert owed(books) == Decimal("7.14") - Decimal("1.79")
+    with books.as_role("worker") as session:
+        assert approved not in [one.id for one in approval.waiting_corrections(session)]
+
+
+@pytest.mark.usefixtures("final")
+def test_drafts_leave_the_open_list_when_prices_come_back_or_a_person_drops_them(books: Books, tenant: UUID) -> None:
+    own = set_price(books, tenant, "prompt", "0.015")
+    (draft,) = order(books, tenant)
+    approved = approve(books, draft)
+    with books.as_role("operator") as session:
+        review.drop_correction(session, draft)
+    assert open_corrections(books) == []
+    with pytest.raises(CorrectionOutdated, match="was dropped"):
+        carry_out(books, approved)
+    with books.as_role("operator") as session, pytest.raises(NotADraft):
+        review.drop_correction(session, draft)
+    (again,) = order(books, tenant)
+    with books.database.superuser() as connection:  # as if the contract had never been
+        connection.execute("set session_replication_role = replica")
+        connection.execute("delete from prices where id = %s", (own,))
+    with pytest.raises(CorrectionOutdated):
+        carry_out(books, refused := approve(books, again))
+    with books.as_role("worker") as session:  # as the job does that was refused
+        drop_if_outdated(session, refused, LATER)
+    assert open_corrections(books) == []
+    with pytest.raises(NothingToCorrect):
+        order(books, tenant)
 
 
 # Carries a correction out, tells its number and is killed before it commits.
@@ -300,6 +337,43 @@ def test_what_the_month_lacks_to_its_minimum_only_now_is_netted(books: Books, ga
     assert owed(books) == Decimal("6.54")  # 5.50 and tax, each correction with its own cent
     with pytest.raises(NothingToCorrect):
         order(books, tenant)
+
+
+def test_late_usage_after_a_re_rating_finds_the_month_as_it_stands(
+    books: Books, gateway: Gateway, tenant: UUID
+) -> None:
+    """6.00 of usage and 4.00 that it lacks; re-rated to 4.00 and 6.00; then 7.00 arrive, and the month is 11.00."""
+    with books.as_role("operator") as session:
+        price_book.commit(
+            session, tenant_id=tenant, amount=Decimal(10), valid_from=MONTH, valid_until=None, by="key:finance",
+            reason="contract", now=NOON - timedelta(days=40),
+        )  # fmt: skip
+    gateway.uses(tenant, NOON, prompt=200_000_000, completion=50_000_000)
+    books.close_day(gateway, tenant, DAY)
+    gateway.reports(LATER)  # the month is complete
+    first = books.draft(tenant, MONTH, LATER)
+    assert first is not None
+    books.finalize(first, LATER)
+    set_price(books, tenant, "prompt", "0.01")
+    drafts = order(books, tenant)
+    assert [lines(books, one) for one in drafts] == [("381", {1: Decimal(2)}), ("380", {3: Decimal(2)})]
+    for one in drafts:
+        carry_out(books, approve(books, one))
+    assert owed(books) == Decimal("11.90")
+
+    gateway.uses(tenant, NOON + timedelta(hours=1), prompt=700_000_000)
+    books.close_day(gateway, tenant, DAY)
+    gateway.reports(LATER)
+    late = books.draft(tenant, MONTH, LATER)
+    assert late is not None
+    with books.as_role("auditor") as session:
+        billed = select(InvoiceLine.unit, InvoiceLine.amount).where(InvoiceLine.invoice_id == late)
+        assert dict(session.execute(billed.order_by(InvoiceLine.line_no)).tuples().all()) == {
+            "prompt": Decimal(7),
+            "minimum_commitment": Decimal(-6),
+        }
+    books.finalize(late, LATER)
+    assert owed(books) == Decimal("13.09")  # 11.00 and tax
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------------------------

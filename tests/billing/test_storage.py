@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,20 +13,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy.orm import Session
 
 from billing import complete_months, price_book, rate_archive, rated_lines, reconcile, storage, stored_objects, usage
 from billing import windows as sealing
 from billing.complete_months import TenantMonth
 from billing.documents import frozen_rows
 from local.objects import EmbeddedObjectStore
-from studio import clock, ids, storage_usage
+from studio import budgets, clock, ids, storage_usage
 from studio.catalog.sync import sync_catalog
 from studio.db.invoices import InvoiceLine
-from studio.db.jobs import File
+from studio.db.jobs import Batch, BatchShard, File, Upload, UploadPart
 from studio.errors import InvalidRequest
 from studio.objects import Bucket, ObjectStore
-from tests.billing.books import CATALOG, CHAT, Books
+from tests.billing.books import CATALOG, Books
 from tests.billing.test_archive import archive_day
 from tests.local.servers import client
 from tests.server import TestDatabase
@@ -256,7 +258,7 @@ def test_a_changed_measure_is_seen(selling: Books) -> None:
     assert (found.measured, found.measured_again, found.billed) == (1_000_000, 500_000, 1_000_000)
 
 
-def test_a_tenants_own_price_of_storage_and_why_no_gpu_hour_is_sold(selling: Books) -> None:
+def test_a_tenants_own_price_of_storage(selling: Books) -> None:
     books = selling
     tenant = books.tenant()
     own: dict[str, Any] = {
@@ -266,7 +268,76 @@ def test_a_tenants_own_price_of_storage_and_why_no_gpu_hour_is_sold(selling: Boo
     with books.as_role("operator") as session:
         set_one = price_book.set_price(session, variant_id="storage", unit="storage", **own)
         assert set_one.per_million == Decimal("0.1")
-        with pytest.raises(InvalidRequest, match=r"GPU hours are not sold: replicas are shared"):
-            price_book.set_price(session, variant_id=CHAT, unit="gpu_hour", **own)
         with pytest.raises(InvalidRequest, match=r"storage is sold by storage; not by 'prompt'"):
             price_book.set_price(session, variant_id="storage", unit="prompt", **own)
+
+
+def test_parts_count_until_their_upload_ends_and_results_until_they_are_files(books: Books) -> None:
+    tenant = books.tenant()
+    since_january(books)
+    start, end = clock.day_window(DAY, clock.BERLIN)
+    at = {hour: start + timedelta(hours=hour) for hour in range(25)}
+    file, batch, owner = keeps(books, tenant, 0, start), ids.uuid7(), {"tenant_id": tenant}
+    ended: tuple[dict[str, Any], ...] = (
+        {"state": "completed", "ended_at": at[6], "file_id": file, "part_ids": []},
+        {"state": "cancelled", "ended_at": at[3]},
+        {"state": "pending", "ended_at": None},  # expired at 12, and nobody wrote that down
+    )
+    with as_owner(books) as session:
+        for row in ended:
+            upload = ids.uuid7()
+            of_it = {"filename": "f", "purpose": "batch", "size_bytes": GB, "created_at": start, "expires_at": at[12]}
+            session.execute(insert(Upload).values(id=upload, **owner, **of_it, **row))
+            part = {"upload_id": upload, "size_bytes": GB, "created_at": start}
+            session.execute(insert(UploadPart).values(id=ids.uuid7(), **owner, **part))
+        until = {"expires_at": end, "created_at": start, "in_progress_at": start, "completed_at": at[20]}
+        what = {"api_key_id": ids.uuid7(), "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        session.execute(insert(Batch).values(id=batch, **owner, **what, input_file_id=file, state="completed", **until))
+        span = {"line_from": 1, "line_until": 2, "byte_from": 0, "byte_until": 1, "state": "done"}
+        for number, size in enumerate((2 * GB, None), start=1):  # one of before results were counted
+            row = {"shard_no": number, "result_bytes": size, "done_at": at[8]}
+            session.execute(insert(BatchShard).values(batch_id=batch, **owner, **span, **row))
+    (day,) = measure(books, DAY, end)
+    hours = 3600 * GB
+    assert (day.file_byte_seconds, day.result_byte_seconds) == ((6 + 3 + 12) * hours, 2 * (20 - 8) * hours)
+    assert measure(books, DAY - timedelta(days=40), end) != []  # by hand, however long ago
+
+
+def test_what_is_kept_is_spent_of_the_tenants_budgets_once_and_above_their_amount(selling: Books) -> None:
+    books = selling
+    tenant = books.tenant()
+    since_january(books)
+    start, end = clock.day_window(DAY, clock.BERLIN)
+    with books.as_role("operator") as session:
+        budgets.put_budget(session, tenant, None, "prepaid", Decimal("1.20"), "test")
+        budgets.put_budget(session, tenant, None, "monthly", Decimal("1.20"), "test")
+    with books.database.superuser() as connection:
+        connection.execute("update budgets set created_at = %s", (start - timedelta(days=3),))
+    keeps(books, tenant, 2 * GB, start)  # 1.00 a day
+    measure(books, DAY, end)
+    assert measure(books, DAY, end) == []
+    assert spent(books) == {("prepaid", (start - timedelta(days=3)).date()): 1, ("monthly", date(2026, 11, 1)): 1}
+    measure(books, DAY + timedelta(days=1), end + timedelta(days=1))
+    measure(books, DAY - timedelta(days=4), end)  # nothing was kept yet
+    assert set(spent(books).values()) == {Decimal(2)}
+    with books.as_role("operator") as session:
+        assert [one.free for one in budgets.standings(session, tenant) if one.kind == "prepaid"] == [0]
+    with books.as_role("auditor") as session:
+        metered: int = session.execute(text("select sum(prompt_tokens) from usage_events")).scalar_one()
+    assert metered == 4_000_000  # what is spent is what is metered, at 0.5
+
+
+@contextmanager
+def as_owner(books: Books) -> Iterator[Session]:
+    """Rows that gateways and workers of batches write, put there as they would be."""
+    engine = create_engine("postgresql+psycopg://", creator=books.database.superuser)
+    with Session(engine) as session:
+        yield session
+        session.commit()
+    engine.dispose()
+
+
+def spent(books: Books) -> dict[tuple[str, date], Decimal]:
+    query = "select b.kind, a.period, a.spent from budget_accounts a join budgets b on b.id = a.budget_id"
+    with books.as_role("auditor") as session:
+        return {(row.kind, row.period): row.spent for row in session.execute(text(query))}

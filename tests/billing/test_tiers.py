@@ -102,6 +102,19 @@ def test_a_month_comes_to_its_commitment_or_its_usage_whichever_is_more(
         assert total + adjusted == max(committed, total)
 
 
+@given(money, st.lists(st.tuples(money, st.booleans()), min_size=1, max_size=8))
+def test_late_usage_after_re_ratings_leaves_a_month_at_its_commitment_or_its_usage(
+    committed: Decimal, steps: list[tuple[Decimal, bool]]
+) -> None:
+    """A step adds usage, or rates all of the month anew; what the minimum lacks follows both in the same way."""
+    usage = adjusted = Decimal(0)
+    for amount, is_re_rating in steps:
+        usage = amount if is_re_rating else usage + amount
+        adjusted += adjustments.shortfall(committed, usage, adjusted)
+        assert usage + adjusted == max(committed, usage)
+        assert adjusted >= 0
+
+
 @given(money, st.lists(money, min_size=1, max_size=6))
 def test_a_quoted_batch_never_comes_to_more_than_its_limit(limit: Decimal, used: list[Decimal]) -> None:
     adjusted = Decimal(0)

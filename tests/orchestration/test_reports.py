@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -24,6 +25,7 @@ from tests.orchestration.location import Location
 OCTOBER = date(2026, 10, 1)
 BEGIN, END = datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+TRAINED = UUID(int=7)
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def test_the_schedule_asks_for_the_running_month_and_for_what_is_not_final(books
 def backfilled(
     folder: Path, start: datetime, hours: int, *, until: datetime, back_to_0: datetime | None = None
 ) -> None:
-    """Blocks of a Prometheus that saw two cards: A draws 300 W and is held by `chat`, B 100 W and by nobody.
+    """Blocks of a Prometheus that saw two cards: A draws 300 W and is held by `chat`, B 100 W and by a trainer.
 
     `back_to_0`: when their counters began again, since the exporter's records were lost.
     """
@@ -170,6 +172,9 @@ def backfilled(
             lines["up"].append(f"studio_gpu_up{{{labels}}} 1 {stamp}")
             if card == "A":
                 lines["workload"].append(f'studio_gpu_workload_info{{{labels},variant="{CHAT}",pod="p"}} 1 {stamp}')
+            else:
+                pod = f'pod="fine-tune-{TRAINED.hex}-x7k2p"'
+                lines["workload"].append(f"studio_gpu_workload_info{{{labels},{pod}}} 1 {stamp}")
     kinds = {
         "studio_gpu_energy_joules": ("counter", "energy"),
         "studio_gpu_energy_unmeasured_seconds": ("counter", "unmeasured"),
@@ -221,9 +226,9 @@ def test_energy_comes_from_prometheus_and_makes_the_margin(
     with books.as_role("auditor") as session:
         (row,) = session.query(MarginDaily)
         hours = session.query(CardEnergy).where(CardEnergy.hour == noon).order_by(CardEnergy.card).all()
-    assert [(one.card, one.variant_id, one.joules) for one in hours] == [
-        ("A", CHAT, Decimal(1_080_000)),
-        ("B", None, Decimal(360_000)),
+    assert [(one.card, one.variant_id, one.fine_tune_id, one.joules) for one in hours] == [
+        ("A", CHAT, None, Decimal(1_080_000)),
+        ("B", None, TRAINED, Decimal(360_000)),
     ]
     assert (row.kwh, row.card_seconds) == (Decimal("0.6"), Decimal(7200))
     assert row.cost == Decimal("0.6") * Decimal("0.25") + 2 * Decimal("0.5")

@@ -32,6 +32,7 @@ ROUTES = [
     ("GET", f"/v1/models/{CHAT}"),
     ("GET", "/v1/usage"),
     ("GET", "/v1/usage/storage"),
+    ("GET", "/v1/usage/gpu-hours"),
     ("GET", "/v1/slo"),
     ("GET", "/v1/limits"),
     ("GET", "/v1/limits/explain/req_0"),

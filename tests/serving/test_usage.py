@@ -60,6 +60,11 @@ def stored_day(house: House, keys: tuple[CreatedKey, CreatedKey]) -> UUID:
             " select id, '2026-11-10', 'Europe/Berlin', 172800000, 0, 86400001, 3, true, %s from tenants",
             (event,),
         )
+        connection.execute(
+            "insert into gpu_days (tenant_id, day, time_zone, card_microseconds, micro_hours, event_id)"
+            " select id, '2026-11-10', 'Europe/Berlin', 7200000000, 2000000, %s from tenants",
+            (event,),
+        )
     return event
 
 
@@ -136,6 +141,12 @@ def test_storage_is_shown_to_its_own_tenant_by_day(house: House, own: httpx.Clie
         }
     ]  # fmt: skip
     assert_envelope(own.get("/v1/usage/storage?start=2026-02-01&end=2026-01-01"), 400, "invalid_request")
+    hours = own.get("/v1/usage/gpu-hours", params={"start": "2026-11-01", "end": "2026-12-01"}).json()
+    receipt = f"req_{stored_day.hex}"
+    assert hours["data"] == [
+        {"day": "2026-11-10", "time_zone": "Europe/Berlin", "micro_hours": 2_000_000, "receipt": receipt}
+    ]
+    assert_envelope(own.get("/v1/usage/gpu-hours?start=2026-02-01&end=2026-01-01"), 400, "invalid_request")
 
 
 class TestOwnUsage:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pikepdf
 import pypdf
+import pypdfium2
 import pytest
+import zxingcpp
 
 from billing import epc_qr
 from billing.documents import cii, pdf
@@ -94,6 +96,20 @@ def test_the_transfer_code_says_what_a_bank_needs() -> None:
     ]
     with pytest.raises(ValueError, match=r"checksum|valid"):
         epc_qr.payload(name="x", iban="DE02120300000000202052", bic=None, amount=INVOICE.due, reference="RF1")
+
+
+def test_a_phone_reads_the_transfer_from_the_printed_page() -> None:
+    """Rendered as a screen or a printer does, and read by a decoder that knows nothing of us."""
+    payment = pdf.paper_of(INVOICE).payment
+    assert payment is not None
+    document = pypdfium2.PdfDocument(HYBRID)
+    pages = [page.render(scale=2).to_pil() for page in document]
+    (code,) = [found for page in pages for found in zxingcpp.read_barcodes(page)]
+    lines = code.text.split("\n")
+    assert lines[:4] == ["BCD", "002", "1", "SCT"]
+    assert lines[5] == INVOICE.seller["name"]
+    assert (lines[6], lines[7]) == (payment.account.replace(" ", ""), f"EUR{INVOICE.due}")
+    assert lines[9] == payment.reference.replace(" ", "")
 
 
 def test_only_a_payable_invoice_in_euro_has_a_transfer_code() -> None:

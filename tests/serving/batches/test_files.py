@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 
 from local.objects import EmbeddedObjectStore
 from serving.files.arrival import label
+from studio.budgets import put_budget
+from studio.db.sessions import unit_of_work
 from studio.objects import Bucket
 from studio.tenants import CreatedKey
 from tests.local.servers import client
@@ -65,6 +68,23 @@ def test_files_of_another_tenant_do_not_exist(sdk: openai.OpenAI, rival: Custome
         with pytest.raises(openai.NotFoundError):
             forbidden(file.id)
     assert sdk.files.retrieve(file.id).id == file.id
+
+
+def test_nothing_more_is_stored_while_a_budget_has_nothing_left_and_storage_is_sold(
+    house: House, customer: Customer
+) -> None:
+    """What lies there stays and is read."""
+    kept = customer.sdk.files.create(file=("a.jsonl", b"{}"), purpose="batch")
+    with unit_of_work(house.operator) as session:
+        put_budget(session, customer.tenant_id, None, "prepaid", Decimal(0), "tests")
+    for store in (
+        lambda: customer.sdk.files.create(file=("c.jsonl", b"{}"), purpose="batch"),
+        lambda: customer.sdk.uploads.create(bytes=1, filename="c", mime_type="text/plain", purpose="batch"),
+    ):
+        with pytest.raises(openai.RateLimitError, match="what is stored costs by the day") as refused:
+            store()
+        assert refused.value.code == "insufficient_quota"
+    assert customer.sdk.files.content(kept.id).content == b"{}"
 
 
 def test_a_file_name_is_a_label(sdk: openai.OpenAI) -> None:

@@ -24,8 +24,8 @@ from tests.serving.batches.test_validation import variant
 from tests.serving.gateway_process import CHAT
 
 LEASE = timedelta(seconds=60)
-DONE = Outcome("output", None, 10, 0, (), (), counts_as_attempt=True)
-LOST = Outcome("other", None, 10, 0, (), (), counts_as_attempt=True)
+DONE = Outcome("output", None, 10, 0, (), (), counts_as_attempt=True, result_bytes=7)
+LOST = Outcome("other", None, 10, 0, (), (), counts_as_attempt=True, result_bytes=7)
 
 
 @pytest.fixture

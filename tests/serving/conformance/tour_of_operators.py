@@ -115,6 +115,11 @@ def _prices(tour: Tour) -> None:
     tour.ask("GET /admin/v1/tenants/{slug}/commitments", OTHER)
     ends = OTHER | {"commitment_id": made["id"]}
     tour.ask("POST /admin/v1/tenants/{slug}/commitments/{commitment_id}/end", ends, json={"valid_until": "2099-03"})
+    tour.ask("POST /admin/v1/tenants/{slug}/prices", OTHER, json=price | {"model": "gpu", "unit": "gpu_hour"})
+    cards = tour.ask("POST /admin/v1/tenants/{slug}/card-reservations", OTHER, json={"cards": 2, **BECAUSE})
+    tour.ask("GET /admin/v1/tenants/{slug}/card-reservations", OTHER)
+    given = OTHER | {"reservation_id": cards["id"]}
+    tour.ask("POST /admin/v1/tenants/{slug}/card-reservations/{reservation_id}/end", given, json=end)
 
 
 def _invoice(tour: Tour) -> dict[str, str]:
@@ -148,6 +153,8 @@ def _invoices(tour: Tour) -> None:
     body = {"kind": "credit_note", "lines": [{"line_no": 2, "amount": "0.50"}], **BECAUSE}
     made = tour.ask("POST /admin/v1/invoices/{invoice_id}/corrections", final, json=body)
     tour.ask("GET /admin/v1/invoices/{invoice_id}/corrections", final)
+    outdated = tour.ask("POST /admin/v1/invoices/{invoice_id}/corrections", final, json=body)
+    tour.ask("POST /admin/v1/corrections/{correction_id}/void", {"correction_id": outdated["id"]}, json=BECAUSE)
     correction, total = {"correction_id": made["id"]}, {"expected_gross": made["gross"]}
     tour.ask("GET /admin/v1/corrections/{correction_id}", correction)
     tour.ask("POST /admin/v1/corrections/{correction_id}/reviews", correction, json=total)

@@ -174,6 +174,7 @@ def _readings(tour: Tour) -> None:
     for path in (
         "/v1/usage",
         "/v1/usage/storage",
+        "/v1/usage/gpu-hours",
         "/v1/limits",
         "/v1/budgets",
         "/v1/alerts",
