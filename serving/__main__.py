@@ -29,6 +29,7 @@ from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.full_disk import end_when_there_is_room
 from serving.gateway import Gateway
+from serving.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol
 from serving.idempotency.application import forget_expired
 from serving.idempotency.store import Store
 from serving.identity.callers import Callers, People
@@ -222,7 +223,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             application,  # type: ignore[arg-type]  # uvicorn's own names for ASGI's types
             host=host,
             port=port,
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -230,6 +231,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             log_config=None,  # as everything else in this process
             server_header=False,
             proxy_headers=False,  # who looks at the client's address knows how many proxies there are
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
         )
     )

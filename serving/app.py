@@ -133,8 +133,8 @@ class PublicApplication:
             path = "/" + "/".join(filter(None, path.split("/")))
             scope["path"] = path
             scope["raw_path"] = path.encode()
-        if path.startswith(MESSAGES.path):
-            take_key(scope)
+        if path.startswith(MESSAGES.path) or path not in self._token_endpoints:
+            take_key(scope)  # Anthropic's SDK lists models, too
         if path not in self._token_endpoints and self._console.answers(scope):
             return self._console
         try:

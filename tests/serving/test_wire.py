@@ -222,7 +222,7 @@ def test_events_are_found_wherever_the_network_cuts(payloads: list[bytes], data:
 class TestEngineErrors:
     def error(self, status: int, message: str) -> Exception:
         body = orjson.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}})
-        return answers.engine_error(status, body, Target(BASE), REPLICA)
+        return answers.engine_error(status, body, Target(BASE), REPLICA, {})
 
     def test_an_overflow_has_code_and_words(self) -> None:
         sentence = "This model's maximum context length is 4096 tokens. However, your prompt contains 5000."
@@ -236,7 +236,8 @@ class TestEngineErrors:
         assert error.message.startswith("This model's maximum context length is 4096 tokens. However, max_tokens=9000")
 
     def test_the_engines_name_of_the_model_is_not_shown(self) -> None:
-        assert "weights" not in str(self.error(400, "The model `weights` cannot do that."))
+        for quote in "`'\"":
+            assert "weights" not in str(self.error(400, f"The model {quote}weights{quote} cannot do that."))
 
     def test_what_is_our_fault_is_503(self) -> None:
         for status in (404, 429, 500):
