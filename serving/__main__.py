@@ -62,6 +62,7 @@ from studio.settings import SettingMissing, Settings, settings
 GRACE = timedelta(seconds=20)
 LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
 SHIPPER_LOOK = timedelta(seconds=1)
+STATEMENT_SECONDS = 30  # nothing that a caller asks for takes the database so long; a worker waits for it meanwhile
 
 log = structlog.get_logger()
 
@@ -88,7 +89,10 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    journal, database = Journal.create(config.journal_dir, ids.uuid7()), engine_for(config.database_url("gateway"))
+    journal, database = (
+        Journal.create(config.journal_dir, ids.uuid7()),
+        engine_for(config.database_url("gateway"), statement_seconds=STATEMENT_SECONDS),
+    )
     keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
     budgets = Budgets(Draws(database, journal.source_id))
     sessions = WebSessions(database, seal())

@@ -58,17 +58,17 @@ def test_the_fast_tier_overtakes_what_waits_at_a_full_engine(warm: None, shared:
                 order.append(name)
 
     with ExitStack() as held, ThreadPoolExecutor(3) as pool:
-        for _ in range(SLOTS):
-            stream = api.stream("POST", "/v1/chat/completions", json=asked(BASE, LONG), timeout=300)
-            last_held = held.enter_context(stream)
-            next(last_held.iter_lines())
+        streams = [
+            held.enter_context(api.stream("POST", "/v1/chat/completions", json=asked(BASE, LONG), timeout=300))
+            for _ in range(SLOTS)
+        ]
         wait_until(lambda: shared.requests("running") == SLOTS, seconds=120)
         waiting = [pool.submit(ask, f"base {n}", BASE) for n in range(2)]
         wait_until(lambda: shared.requests("waiting") == 2, seconds=120)
         waiting.append(pool.submit(ask, "fast", FAST))
         wait_until(lambda: shared.requests("waiting") == 3, seconds=120)
         assert shared.requests("running") == SLOTS, "the engine has not been full all the time"
-        last_held.close()  # who leaves gives the place to the next
+        streams[0].close()  # who leaves gives the place to the next
         for one in waiting:
             one.result()
     assert order[0] == "fast", order
