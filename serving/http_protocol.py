@@ -80,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         """The last that this connection hears. Not in the middle of an answer."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = envelope.for_status(status, message)
             head = [
                 STATUS_LINE[status],

@@ -291,9 +291,12 @@ class _Stream:
     def _read_error(self, error: dict[str, Any], payload: bytes) -> StudioError:
         status = error.get("code")
         status = status if isinstance(status, int) else 500
-        return answers.engine_error(
+        refusal = answers.engine_error(
             status, payload, self._request.target, self._answer.replica, self._request.call.payload
         )
+        # Of what has begun, "could not take the request" would be a lie: it did, and it costs.
+        is_late = self.meter.has_begun and isinstance(refusal, ServiceUnavailable)
+        return _broke_off("The engine failed") if is_late else refusal
 
 
 def _bounded(counts: TokenCounts, request: Request, answer: Answer) -> TokenCounts:

@@ -111,6 +111,14 @@ class TestMethods:
         assert response.headers["allow"] == "POST"
         assert response.headers["content-type"] == "application/json"
 
+    @pytest.mark.parametrize(("path", "status"), [("/", 200), ("/v1/models", 200), ("/v1/models/x", 404), ("/x", 404)])
+    def test_whoever_only_looks_is_told_as_much_without_a_body(self, api: httpx.Client, path: str, status: int) -> None:
+        """As those do who watch whether a site is up."""
+        looked, got = api.head(path), api.get(path)
+        assert (looked.status_code, got.status_code) == (status, status)
+        assert looked.content == b""
+        assert looked.headers["content-length"] == got.headers["content-length"]
+
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
     @pytest.mark.parametrize(
         "path",
@@ -224,7 +232,6 @@ class TestHttp:
             b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
             b"GET /v1/models/a b HTTP/1.1\r\nhost: a\r\n\r\n",
             b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}",
-            b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}",
         ],
     )
     def test_what_is_no_http_is_told_in_the_envelope(self, gateway: GatewayProcess, lines: bytes) -> None:
@@ -232,6 +239,13 @@ class TestHttp:
         assert status == b"HTTP/1.1 400 Bad Request"
         assert headers[b"x-request-id"].startswith(b"req_")
         assert orjson.loads(body)["error"].keys() == {"message", "type", "param", "code"}
+
+    def test_a_body_whose_chunks_are_none_is_told_so(self, gateway: GatewayProcess, house: House) -> None:
+        head, _ = self.request(house, "1.1", BODY)
+        head = head.replace(b"content-length", b"transfer-encoding: chunked\r\nx-length")
+        status, _, body = self.exchange(gateway, head + b"zz\r\n{}")
+        assert status == b"HTTP/1.1 400 Bad Request"
+        assert "chunk" in orjson.loads(body)["error"]["message"]
 
     def test_headers_without_end_are_not_read_to_their_end(self, gateway: GatewayProcess) -> None:
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
