@@ -84,6 +84,14 @@ class CompletionsDialect(msgspec.Struct, frozen=True):
         _strip(answer)
         for choice in answer.get("choices", ()):
             _strip(choice)
+            if choice.get("logprobs"):
+                sort_top_logprobs(choice["logprobs"])
+
+
+def sort_top_logprobs(logprobs: dict[str, Any]) -> None:
+    """The likeliest token first, as OpenAI has it. vLLM puts the one that was drawn first."""
+    for token in logprobs.get("content") or ():
+        token["top_logprobs"] = sorted(token.get("top_logprobs") or (), key=lambda one: -one["logprob"])
 
 
 def mark_budget_stop(choices: list[dict[str, Any]]) -> None:

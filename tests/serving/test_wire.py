@@ -252,6 +252,15 @@ def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
     assert "metrics" not in shown
 
 
+def test_the_likeliest_token_is_told_first_whichever_was_drawn() -> None:
+    tops = [{"token": "drawn", "logprob": -6.4}, {"token": "likely", "logprob": -1.0}]
+    content = [{"token": "drawn", "logprob": -6.4, "top_logprobs": tops}, {"token": "x", "logprob": -1.0}]
+    event = {"choices": [{"index": 0, "logprobs": {"content": content}}]}
+    shown = orjson.loads(CompletionsDialect("chatcmpl-1", "m", False, False).event(event)[6:])
+    told = shown["choices"][0]["logprobs"]["content"]
+    assert [[top["token"] for top in one["top_logprobs"]] for one in told] == [["likely", "drawn"], []]
+
+
 class TestBounds:
     """What is set aside before a request must be more than its engine can read."""
 

@@ -21,6 +21,7 @@ from tests.serving.images.conftest import SLOTS, TinyEngine
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 BASE, FAST = "qwen2.5-vl-7b", "qwen2.5-vl-7b-fast"
+GRACE_SECONDS = 5.0
 LONG = 8000  # tokens, some ten seconds of this engine: nobody reads such an answer to its end here
 
 
@@ -78,13 +79,17 @@ def test_the_fast_tier_overtakes_what_waits_at_a_full_engine(warm: None, shared:
 def test_an_engine_that_is_shut_down_at_work_is_no_good_end(
     warm: None, shared: TinyEngine, house: House, api: httpx.Client
 ) -> None:
-    """The last of this folder. vLLM itself calls what it has written an answer, with `finish_reason` "abort"."""
+    """The last of this folder. vLLM says one of three things: that what it has written is an answer, with `finish_reason`
+    "abort"; that it has failed; or nothing more, until its supervisor kills it."""
+    supervisor = threading.Timer(GRACE_SECONDS, os.killpg, (shared.pid, signal.SIGKILL))
     usage = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
     with api.stream("POST", "/v1/chat/completions", json=asked(BASE, LONG) | usage, timeout=300) as answer:
         lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
         next(lines)
         os.kill(shared.pid, signal.SIGTERM)
+        supervisor.start()
         *events, error, done = lines
+    supervisor.cancel()
     assert done == "[DONE]"
     assert "in the middle of the stream; what arrived before is billed" in json.loads(error)["error"]["message"]
     assert not any(choice["finish_reason"] for event in events for choice in json.loads(event)["choices"])
