@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -18,6 +17,7 @@ from serving import envelope
 from serving.tokens.client import Message
 from serving.tokens.request import request_id
 from studio import ids
+from studio.errors import InvalidRequest, PayloadTooLarge, StudioError
 
 MOST_HEAD_BYTES = 64 * 1024
 # Longer than proxies and clients keep an idle connection, so that none uses one at the moment at which it ends here:
@@ -38,15 +38,13 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as asked:
             self._go_on_as_it_is(data[asked.args[0] :])
         except httptools.HttpParserError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"This is no valid HTTP request: {str(error) or 'unreadable'}.")
+            self._refuse(InvalidRequest(f"This is no valid HTTP request: {str(error) or 'unreadable'}."))
         else:
             if self._reads_head:
                 self._head_bytes += len(data)
                 if self._head_bytes > MOST_HEAD_BYTES:
-                    self._refuse(
-                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                        f"The request's headers are larger than {MOST_HEAD_BYTES} bytes. Send less in them.",
-                    )
+                    too_large = f"The request's headers are larger than {MOST_HEAD_BYTES} bytes. Send less in them."
+                    self._refuse(PayloadTooLarge(too_large))
 
     def on_message_begin(self) -> None:
         self._reads_head, self._head_bytes = True, 0
@@ -66,7 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
         """The same request, as one that asks for no other protocol. `rest` follows its head."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(HTTPStatus.BAD_REQUEST, "This is no proxy: CONNECT is not spoken here.")
+            self._refuse(InvalidRequest("This is no proxy: CONNECT is not spoken here."))
             return
         head = [method, b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
@@ -76,18 +74,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         self.data_received(b"".join(head) + b"\r\n" + rest)
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
+    def _refuse(self, error: StudioError) -> None:
         """The last that this connection hears. Not in the middle of an answer."""
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            body = envelope.for_status(status, message)
-            head = [
-                STATUS_LINE[status],
-                b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body),
-                b"x-request-id: %s\r\nconnection: close\r\n\r\n" % request_id(ids.uuid7()).encode(),
+            body = envelope.body_of(error)
+            headers = [
+                *envelope.headers_of(error),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", request_id(ids.uuid7()).encode()),
+                (b"connection", b"close"),
             ]
-            self.transport.write(b"".join(head) + body)
+            head = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
         self.transport.close()
 
 

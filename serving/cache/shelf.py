@@ -102,7 +102,7 @@ class Shelf:
                 *("EVALSHA", _CLEAR.hash, 2, _index(tenant_id), _sizes(tenant_id)),
                 *(_entry(tenant_id, ""), names, cursor, _LOOKED_AT_AT_ONCE),
             )
-            total += removed
+            total += int(removed)
             if cursor == b"0":
                 return total
 

@@ -79,16 +79,16 @@ def test_the_fast_tier_overtakes_what_waits_at_a_full_engine(warm: None, shared:
 def test_an_engine_that_is_shut_down_at_work_is_no_good_end(
     warm: None, shared: TinyEngine, house: House, api: httpx.Client
 ) -> None:
-    """The last of this folder. vLLM says one of three things: that what it has written is an answer, with `finish_reason`
+    """The last of this folder. vLLM says one of three things: that what it has written is an answer, with the reason
     "abort"; that it has failed; or nothing more, until its supervisor kills it."""
     supervisor = threading.Timer(GRACE_SECONDS, os.killpg, (shared.pid, signal.SIGKILL))
     usage = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
     with api.stream("POST", "/v1/chat/completions", json=asked(BASE, LONG) | usage, timeout=300) as answer:
         lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
-        next(lines)
+        begun = [next(lines) for _ in range(5)]
         os.kill(shared.pid, signal.SIGTERM)
         supervisor.start()
-        *events, error, done = lines
+        *events, error, done = [*begun, *lines]
     supervisor.cancel()
     assert done == "[DONE]"
     assert "in the middle of the stream; what arrived before is billed" in json.loads(error)["error"]["message"]
