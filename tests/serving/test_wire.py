@@ -252,6 +252,28 @@ def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
     assert "metrics" not in shown
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("a", "b"), ("a", ["b", "c"]), (["a"], ["b", "c"]), (["a", "b"], ["c", "d"])]
+)
+def test_texts_are_scored_one_against_all_or_one_by_one(one: Any, other: Any) -> None:
+    assert wire.read_call(SCORE, orjson.dumps({"model": "m", "text_1": one, "text_2": other})).model == "m"
+
+
+@pytest.mark.parametrize("other", ["c", ["c", "d", "e"], ["c"]])
+def test_texts_that_do_not_pair_up_are_refused(other: Any) -> None:
+    body = orjson.dumps({"model": "m", "text_1": ["a", "b"], "text_2": other})
+    with pytest.raises(InvalidRequest, match="as many as `text_2`") as refused:
+        wire.read_call(SCORE, body)
+    assert refused.value.param == "text_1"
+
+
+def test_structured_outputs_of_another_type_are_refused_before_an_engine_fails_of_them() -> None:
+    body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], "structured_outputs": 5})
+    with pytest.raises(InvalidRequest) as refused:
+        wire.read_call(CHAT, body)
+    assert refused.value.param == "structured_outputs"
+
+
 def test_the_likeliest_token_is_told_first_whichever_was_drawn() -> None:
     tops = [{"token": "drawn", "logprob": -6.4}, {"token": "likely", "logprob": -1.0}]
     content = [{"token": "drawn", "logprob": -6.4, "top_logprobs": tops}, {"token": "x", "logprob": -1.0}]
