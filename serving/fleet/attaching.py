@@ -38,7 +38,9 @@ def look_at(url: str, key: str | None, wanted: str | None, task: str) -> Found:
     import httpx  # a client of 2 MiB, for a moment of a gateway's life
 
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=LIST_SECONDS, trust_env=False) as engine:
+    # A connection for each request: some engines end one after its answer without saying so.
+    alone = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=url, headers=headers, timeout=LIST_SECONDS, limits=alone, trust_env=False) as engine:
         name = _served_model(engine, url, key, wanted)
         engine.timeout = ANSWER_SECONDS
         try:
