@@ -29,6 +29,7 @@ from serving.feed import Feed
 from serving.fleet.view import FleetView
 from serving.full_disk import end_when_there_is_room
 from serving.gateway import Gateway
+from serving.http_protocol import KEEP_ALIVE_SECONDS, HttpProtocol
 from serving.idempotency.application import forget_expired
 from serving.idempotency.store import Store
 from serving.identity.callers import Callers, People
@@ -61,6 +62,7 @@ from studio.settings import SettingMissing, Settings, settings
 GRACE = timedelta(seconds=20)
 LAST_WORDS = timedelta(seconds=5)  # for the streams cut after the grace to record their usage and say so
 SHIPPER_LOOK = timedelta(seconds=1)
+STATEMENT_SECONDS = 30  # nothing that a caller asks for takes the database so long; a worker waits for it meanwhile
 
 log = structlog.get_logger()
 
@@ -87,7 +89,10 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    journal, database = Journal.create(config.journal_dir, ids.uuid7()), engine_for(config.database_url("gateway"))
+    journal, database = (
+        Journal.create(config.journal_dir, ids.uuid7()),
+        engine_for(config.database_url("gateway"), statement_seconds=STATEMENT_SECONDS),
+    )
     keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
     budgets = Budgets(Draws(database, journal.source_id))
     sessions = WebSessions(database, seal())
@@ -222,7 +227,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             application,  # type: ignore[arg-type]  # uvicorn's own names for ASGI's types
             host=host,
             port=port,
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -230,6 +235,7 @@ def _listener(application: object, host: str, port: int) -> _Listener:
             log_config=None,  # as everything else in this process
             server_header=False,
             proxy_headers=False,  # who looks at the client's address knows how many proxies there are
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(GRACE.total_seconds()),
         )
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -69,7 +71,7 @@ from serving.tokens.tokenizer import DETOKENIZE, TOKENIZE, Detokenizer, Tokenize
 from serving.tokens.wire import CHAT, ENDPOINTS
 from serving.try_it import endpoint as asking
 from studio import VERSION, ids
-from studio.errors import InvalidRequest, PayloadTooLarge, PermissionDenied, StudioError
+from studio.errors import InvalidRequest, PayloadTooLarge, PermissionDenied, ServiceUnavailable, StudioError
 from studio.settings import settings
 
 TENANT_ROUTES = (
@@ -105,6 +107,8 @@ class PublicApplication:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
+        if scope["method"] == "HEAD" and scope["path"] not in self._token_endpoints:
+            scope = {**scope, "method": "GET"}  # the server, which knows better, leaves the body out
         scope["studio.request_id"] = ids.uuid7()
         application = self._route(scope)
         is_cross_origin = any(name == b"origin" for name, _ in scope["headers"])
@@ -134,8 +138,8 @@ class PublicApplication:
             path = "/" + "/".join(filter(None, path.split("/")))
             scope["path"] = path
             scope["raw_path"] = path.encode()
-        if path.startswith(MESSAGES.path):
-            take_key(scope)
+        if path.startswith(MESSAGES.path) or path not in self._token_endpoints:
+            take_key(scope)  # Anthropic's SDK lists models, too
         if path not in self._token_endpoints and self._console.answers(scope):
             return self._console
         try:
@@ -191,6 +195,7 @@ def described_application(max_body_bytes: int) -> FastAPI:
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(UnicodeEncodeError, _unstorable)
+    app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _unforeseen)
     openapi.complete(app)
     return app
@@ -252,6 +257,14 @@ async def _unstorable(request: Request, error: Exception) -> Response:
     """JSON can write texts that are no Unicode (NUL, half of a surrogate pair) and numbers that no column holds."""
     log.warning("input_unstorable", path=request.url.path, kind=type(error).__name__)
     return _refusal(InvalidRequest("A value holds a character or a number that cannot be stored. Leave it out."))
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    """Or too slow: the server gives a statement up after `STATEMENT_SECONDS`."""
+    assert isinstance(error, OperationalError)
+    log.error("database_failed", path=request.url.path, exc_info=error)
+    what = "took too long over this" if isinstance(error.orig, QueryCanceled) else "does not answer at the moment"
+    return _refusal(ServiceUnavailable(f"The database {what}.", retry_after=timedelta(seconds=5)))
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

@@ -12,6 +12,12 @@ from local.output import AsJson, console, show, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="What runs, and when.")
 
+_METERED = {
+    "running": "It is metered by the usage that it tells with each token.",
+    "end": "It tells usage at a stream's end only: a stream whose caller leaves is heard to its end and billed whole.",
+    "whole": "It is metered by the usage of each answer.",
+}
+
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
@@ -56,7 +62,8 @@ def attach(
         "max_num_seqs": max_num_seqs,
     }
     replica = Api.from_environment().post("/admin/v1/fleet/replicas", body)
-    show(replica, as_json, f"{replica['id']} answers for {replica['model']} at {replica['url']}.")
+    answers = f"{replica['id']} answers for {replica['model']} at {replica['url']}."
+    show(replica, as_json, f"{answers} {_METERED[replica['metering']]}")
 
 
 @app.command()

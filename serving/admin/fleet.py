@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter
@@ -13,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from serving.admin.access import Caller, Transaction
 from serving.fleet import engine_keys
+from serving.fleet.attaching import Metering, look_at
 from studio import clock, ids
-from studio.db.catalog import ModelVariant
+from studio.db.catalog import Model, ModelVariant
 from studio.db.fleet import ClusterContact, DesiredReplicas, EngineKey, EnginePods, EngineStart, Replica
 from studio.errors import Conflict, InvalidRequest, ModelNotFound, NotFound
 from studio.sealing import seal
@@ -22,7 +22,6 @@ from studio.tenants import audit
 
 router = APIRouter()
 
-PROBE_SECONDS = 5.0
 STARTS_LOOKED_AT = 1000  # some months of a fleet's mornings
 
 
@@ -51,6 +50,14 @@ class ReplicaView(BaseModel):
     reason: str | None
     created_at: datetime
     ready_at: datetime | None
+
+
+class AttachedView(ReplicaView):
+    """One that has just been attached, and how it will be metered: `running` by what it tells with each token of a
+    stream; `end` by what it tells at a stream's end, to which it is heard though its caller has left; `whole` by each
+    answer."""
+
+    metering: Metering
 
 
 class DesiredView(BaseModel):
@@ -128,15 +135,17 @@ def get_fleet(session: Transaction) -> FleetReport:
 
 
 @router.post("/fleet/replicas", status_code=201)
-def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> ReplicaView:
-    """Attach an engine: it must answer now, and is then routed to and metered like our own."""
+def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> AttachedView:
+    """Attach an engine: it must answer now so that it can be metered, and is then routed to like our own."""
     variant = session.get(ModelVariant, body.model)
     if variant is None or variant.retired_at is not None:
         raise ModelNotFound(body.model)
+    model = session.get_one(Model, variant.model_id)
     url = _base_url(body.url)
     key = _bearer_key(body.engine_key)
     if session.scalar(select(Replica.id).where(Replica.url == url, Replica.state.in_(("ready", "starting")))):
         raise Conflict(f"{url} is a replica already")
+    found = look_at(url, key, body.engine_model, model.task)
     now = clock.now()
     replica = Replica(
         id=ids.uuid7(),
@@ -145,7 +154,7 @@ def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> 
         kind="attached",
         state="ready",
         url=url,
-        engine_model=_served_model(url, key, body.engine_model),
+        engine_model=found.engine_model,
         created_at=now,
         ready_at=now,
         max_num_seqs=body.max_num_seqs,
@@ -157,7 +166,7 @@ def post_replica(body: AttachedEngine, caller: Caller, session: Transaction) -> 
         session.add(EngineKey(replica_id=replica.id, sealed=engine_keys.close(seal(), replica.id, key)))
     audit(session, caller.actor, "fleet.attach", body.model, None, {"url": url, "has_key": key is not None})
     session.flush()
-    return _view(replica)
+    return AttachedView(metering=found.metering, **_view(replica).model_dump())
 
 
 @router.delete("/fleet/replicas/{replica_id}")
@@ -205,28 +214,6 @@ def _bearer_key(given: SecretStr | None) -> str | None:
     if not all("!" <= character <= "~" for character in key):
         raise InvalidRequest("an engine's key is one word of visible ASCII characters", param="engine_key")
     return key
-
-
-def _served_model(url: str, key: str | None, wanted: str | None) -> str:
-    """The engine's name for its weights. It must answer now, with the key that it will be asked with."""
-    import httpx  # a client of 2 MiB, for a moment of a gateway's life
-
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    try:
-        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=PROBE_SECONDS, trust_env=False)
-        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            what = "asks for a key: give it as `engine_key`" if key is None else "refused this key"
-            raise InvalidRequest(f"the engine at {url} {what} (status {answer.status_code})", param="engine_key")
-        answer.raise_for_status()
-        names: list[str] = [model["id"] for model in answer.json()["data"]]
-        first = names[0]
-    except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise InvalidRequest(f"the engine at {url} did not list its models: {error}", param="url") from error
-    if wanted is not None and wanted not in names:
-        raise InvalidRequest(
-            f"the engine at {url} does not serve {wanted!r}; it serves {', '.join(names[:10])}", param="engine_model"
-        )
-    return wanted or first
 
 
 def _view(replica: Replica) -> ReplicaView:

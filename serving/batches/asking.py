@@ -107,7 +107,7 @@ class Asker:
             )
             try:
                 if answer.status != 200:
-                    raise answers.engine_error(answer.status, answer.first, target, answer.replica)
+                    raise answers.engine_error(answer.status, answer.first, target, answer.replica, call.payload)
                 return _answered(shard, number, request, target, answer, id, reservation)
             finally:
                 answer.close()

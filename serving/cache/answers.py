@@ -37,7 +37,7 @@ class AnswerReuse(Reuse):
     @classmethod
     async def look(cls, shelf: Shelf, tenant_id: UUID, call: Call, target: Target, fleet: Fleet, wish: Wish) -> Self:
         """For what answers the call."""
-        name = shelf.name(tenant_id, exact.same_answer(call, target, fleet))
+        name = shelf.name(tenant_id, call.cache_owner, exact.same_answer(call, target, fleet))
         (found,) = await shelf.find(tenant_id, [name]) if wish.reads else [None]
         return cls(shelf, tenant_id, name, wish, None if found is None else _read(found, wish))
 

@@ -24,7 +24,7 @@ LARGEST_ENTRY: Final = 1024 * 1024  # bytes
 LEFT_FREE: Final = "0.25"  # of the server's memory: limits are kept there, and refuse nothing for a cache
 _FORMAT: Final = b"cache 1 "  # another one whenever what is kept is written in another way
 _AT_ONCE: Final = 64  # entries in one reply, so that a large one never looks like silence
-_CLEARED_AT_ONCE: Final = 500
+_LOOKED_AT_AT_ONCE: Final = 500
 
 _STORE, _CLEAR = (Script(Path(__file__).parent / name) for name in ("store.lua", "clear.lua"))
 
@@ -56,9 +56,10 @@ class Shelf:
         """Whether anything can be found or kept at this moment."""
         return self._connection is not None
 
-    def name(self, tenant_id: UUID, what: bytes) -> str:
-        """Of the entry that answers `what`. Another tenant's is another."""
-        return self._seal.fingerprint(tenant_id, _FORMAT + what).hex()
+    def name(self, tenant_id: UUID, owner: UUID | None, what: bytes) -> str:
+        """Of the entry that answers `what`. Another tenant's is another, and so is that of a key with a cache of its
+        own (`owner`)."""
+        return _part(owner) + self._seal.fingerprint(tenant_id, _FORMAT + what).hex()
 
     async def find(self, tenant_id: UUID, names: Sequence[str]) -> list[bytes | None]:
         """What is kept under each name; None for what is not."""
@@ -89,17 +90,21 @@ class Shelf:
             *(sealed, ttl // timedelta(milliseconds=1), name, _entry(tenant_id, ""), self._most_bytes, LEFT_FREE),
         )
 
-    async def clear(self, tenant_id: UUID) -> int:
-        """Remove all of a tenant; how many entries that were. ValkeyAway when it cannot be asked."""
+    async def clear(self, tenant_id: UUID, owner: UUID | None, *, everything: bool = False) -> int:
+        """Remove what the key `owner` has kept for itself, or what the others share (None), or all of the tenant; how
+        many entries that were. ValkeyAway when it cannot be asked."""
         if self._connection is None:
             raise ValkeyAway("not connected")
-        total = 0
-        while removed := await self._connection.call(
-            *("EVALSHA", _CLEAR.hash, 2, _index(tenant_id), _sizes(tenant_id)),
-            *(_entry(tenant_id, ""), _CLEARED_AT_ONCE),
-        ):
-            total += removed
-        return total
+        names = "*" if everything else f"{_part(owner)}*"
+        total, cursor = 0, b"0"
+        while True:
+            cursor, removed = await self._connection.call(
+                *("EVALSHA", _CLEAR.hash, 2, _index(tenant_id), _sizes(tenant_id)),
+                *(_entry(tenant_id, ""), names, cursor, _LOOKED_AT_AT_ONCE),
+            )
+            total += int(removed)
+            if cursor == b"0":
+                return total
 
     async def run(self) -> None:
         """Connect, and connect again; for ever, until cancelled."""
@@ -128,6 +133,11 @@ class Shelf:
         with contextlib.suppress(Unreadable):  # the secret has changed: it is as good as gone
             return self._seal.open(tenant_id, _context(name), sealed)
         return None
+
+
+def _part(owner: UUID | None) -> str:
+    """What the names begin with of entries that one key keeps for itself, or that the others share."""
+    return "shared:" if owner is None else f"{owner.hex}:"
 
 
 def _context(name: str) -> bytes:

@@ -78,7 +78,7 @@ class VectorReuse(Reuse):
     async def look(cls, wares: Wares, tenant_id: UUID, call: Call, target: Target, fleet: Fleet, wish: Wish) -> Self:
         """For each input."""
         same = exact.same_vectors(call, target, fleet)
-        names = [wares.shelf.name(tenant_id, same + orjson.dumps(one)) for one in inputs_of(call)]
+        names = [wares.shelf.name(tenant_id, call.cache_owner, same + orjson.dumps(one)) for one in inputs_of(call)]
         found = await wares.shelf.find(tenant_id, names) if wish.reads else [None] * len(names)
         return cls(wares, tenant_id, call, names, [_read(one, wish) for one in found], wish)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.errors import InvalidRequest
 
-# The key that holds the text of each kind. The last two are the Responses API's names for the same.
+# What each kind is written as, which is also the key that holds its text. The last two are the Responses API's names.
 _TEXTS = {"text": "text", "refusal": "refusal", "thinking": "thinking", "input_text": "text", "output_text": "text"}
 
 
@@ -71,4 +71,4 @@ def _part(part: dict[str, Any], where: str) -> dict[str, Any]:
         )
     if not isinstance(part.get(key), str):
         raise InvalidRequest(f"`{where}.{key}` must be a string.", param=f"{where}.{key}")
-    return {"type": kind, key: part[key]}
+    return {"type": key, key: part[key]}

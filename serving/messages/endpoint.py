@@ -21,9 +21,11 @@ from studio.errors import StudioError
 
 
 def take_key(scope: Scope) -> None:
-    """Anthropic's clients send the key in a header of its own. It is the same key, so it goes where all others are."""
+    """Anthropic's clients send the key in a header of its own. It is the same key, so it goes where all others are.
+    On the paths that others ask, too, what they themselves send for a key is the key."""
     key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
-    if key is not None:
+    is_theirs = scope["path"].startswith(MESSAGES.path)
+    if key is not None and (is_theirs or all(name != b"authorization" for name, _ in scope["headers"])):
         scope["headers"] = [(b"authorization", b"Bearer " + key), *scope["headers"]]
 
 

@@ -156,7 +156,7 @@ def logprobs_in(choice: dict[str, Any]) -> list[dict[str, Any]]:
             "logprob": one["logprob"],
             "top_logprobs": [
                 {"token": top["token"], "bytes": top.get("bytes") or [], "logprob": top["logprob"]}
-                for top in one.get("top_logprobs") or ()
+                for top in sorted(one.get("top_logprobs") or (), key=lambda top: -top["logprob"])  # as OpenAI
             ],
         }
         for one in logprobs.get("content") or ()

@@ -1,4 +1,4 @@
-"""`/v1/cache`: the caller's way to have all that is cached for its tenant deleted at once."""
+"""`/v1/cache`: the caller's way to have what is cached for it deleted at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from serving.keys import KeyRecord
 from serving.limits.connection import ValkeyAway
-from serving.routes.caller import InferenceCaller, Parts
+from serving.routes.caller import InferenceCaller, Parts, manages_all_keys
 from serving.routes.stores import TenantDatabase
 from studio.db.sessions import tenant_scope
 from studio.errors import ServiceUnavailable
@@ -31,12 +31,14 @@ class DeletedCache(BaseModel):
 
 @router.delete("")
 async def delete_cache(parts: Parts, caller: InferenceCaller, database: TenantDatabase) -> DeletedCache:
-    """Delete every cached answer and embedding of the caller's organization, whichever of its keys has asked for it."""
-    entries = 0
+    """Delete every cached answer and embedding that the caller could be given: of a key with a cache of its own that
+    one, otherwise what the organization's keys share. An owner, or a key that manages keys, deletes both, of all keys.
+    """
+    entries, everything = 0, manages_all_keys(caller) and not caller.own_cache
     if parts.cache.shelf.is_used:
         await asyncio.to_thread(_audit, database, caller)
         try:
-            entries = await parts.cache.shelf.clear(caller.tenant_id)
+            entries = await parts.cache.shelf.clear(caller.tenant_id, caller.cache_owner, everything=everything)
         except ValkeyAway as error:
             raise ServiceUnavailable(
                 "The cache cannot be reached at the moment, so nothing of it is deleted, and nothing of it is given.",

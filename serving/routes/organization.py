@@ -24,6 +24,7 @@ from billing import costs
 from billing.costs import DayCost
 from serving.keys import KeyRecord
 from serving.routes.caller import UsageCaller
+from serving.routes.patience import bounded
 from serving.texts import key_id, storable
 from studio import clock, ids, storage_usage
 from studio.db.catalog import Model
@@ -256,7 +257,10 @@ def organization_costs(
             param="api_key_ids",
         )
     is_by_line_item = bool(span.groups("line_item"))
-    with tenant_scope(request.app.state.database, caller.tenant_id) as session:
+    with (
+        tenant_scope(request.app.state.database, caller.tenant_id) as session,
+        bounded(session, "ask for fewer days, or for one line item.", "start_time"),
+    ):
         zone = costs.zone_of_days(session, caller.tenant_id, clock.now())
         first = span.start.astimezone(zone).date()
         end_of_all = (span.end - timedelta(microseconds=1)).astimezone(zone).date() + timedelta(days=1)
@@ -301,7 +305,10 @@ def _usage_page(
         *conditions,
     )
     by_bucket: dict[int, list[Any]] = defaultdict(list)
-    with tenant_scope(request.app.state.database, caller.tenant_id) as session:
+    with (
+        tenant_scope(request.app.state.database, caller.tenant_id) as session,
+        bounded(session, "ask for a shorter time, or for one model or key.", "start_time"),
+    ):
         for row in session.execute(query).mappings():
             group = _group(groups, row)
             by_bucket[group.bucket].append(result(group))

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from billing.rating import price_text
 from billing.usage_costs import usage_costs
 from serving.routes.caller import UsageCaller
+from serving.routes.patience import bounded
 from serving.routes.stores import TenantDatabase
 from serving.routes.usage import UsageCost
 from studio import ids, storage_usage
@@ -55,8 +56,10 @@ def sum_receipts(asked: RequestsToSum, caller: UsageCaller, database: TenantData
             f"These requests lie more than {MOST_BETWEEN.days} days apart: ask for those of each month by themselves.",
             param="request_ids",
         )
-    with tenant_scope(database, caller.tenant_id) as session:
-        session.execute(_LIMIT, {"patience": f"{PATIENCE.total_seconds():.0f}s"})
+    with (
+        tenant_scope(database, caller.tenant_id) as session,
+        bounded(session, "ask for fewer requests at once.", "request_ids", PATIENCE),
+    ):
         known = session.scalars(
             select(func.count()).where(
                 UsageEvent.tenant_id == caller.tenant_id,
@@ -89,6 +92,3 @@ def _event_id(request_id: str) -> UUID:
             param="request_ids",
         ) from error
     return event
-
-
-_LIMIT = text("select set_config('statement_timeout', :patience, true)")

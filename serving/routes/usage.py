@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from psycopg.errors import QueryCanceled
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Select, func, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import ColumnElement, Select, func, select
 
 from billing.rating import price_text
 from billing.usage_costs import Dimension, GroupCost, usage_costs
 from serving.routes.caller import UsageCaller
+from serving.routes.patience import bounded
 from serving.texts import key_id, storable
 from studio import clock, ids, storage_usage
 from studio.db.sessions import tenant_scope
@@ -26,7 +25,6 @@ from studio.errors import InvalidRequest
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 MOST_DAYS = 366
 MOST_DAYS_OF_HOURS = 31
-PATIENCE = timedelta(seconds=20)  # with costs: each request is looked at
 # Far from where the calendar ends, so that days can be added and taken away.
 Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(9000, 12, 31))]
 
@@ -109,20 +107,13 @@ def usage(
         filters.append(UsageEvent.tag == storable(tag, "tag"))
     priced: list[GroupCost] | None = None
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
-        rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
+        with bounded(session, "ask for fewer days, or for one model, key or tag.", "start"):
+            rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
         if costs:
-            session.execute(_LIMIT, {"patience": f"{PATIENCE // timedelta(milliseconds=1)}ms"})
-            try:
+            with bounded(session, "ask for fewer days, for one model, key or tag, or without costs.", "costs"):
                 priced = usage_costs(
                     session, caller.tenant_id, start, end, dimensions, model=model, key=key_uuid, tag=tag
                 )
-            except OperationalError as error:
-                if not isinstance(error.orig, QueryCanceled):
-                    raise
-                raise InvalidRequest(
-                    "That is too much usage to be priced at once: ask for fewer days, or for one model, key or tag.",
-                    param="costs",
-                ) from error
     by_group = None if priced is None else _by_group(priced)
     data = [_row(dimensions, row, by_group) for row in rows]
     return UsageReport(object="list", start=start, end=end, group_by=dimensions, data=data)
@@ -175,6 +166,3 @@ def _row(
     if shown["key"] is not None:
         shown["key"] = ids.to_wire(ids.API_KEY, shown["key"])
     return UsageRow.model_validate(shown)
-
-
-_LIMIT = text("select set_config('statement_timeout', :patience, true)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
@@ -11,6 +13,7 @@ import orjson
 from serving import envelope
 from serving.fleet.view import Replica, Variant
 from serving.routing import Target
+from serving.tokens.engine_refusals import read_refusal
 from serving.tokens.wire import Call
 from studio.errors import ContextLengthExceeded, InvalidRequest, PayloadTooLarge, ServiceUnavailable, StudioError
 
@@ -81,6 +84,14 @@ class CompletionsDialect(msgspec.Struct, frozen=True):
         _strip(answer)
         for choice in answer.get("choices", ()):
             _strip(choice)
+            if choice.get("logprobs"):
+                sort_top_logprobs(choice["logprobs"])
+
+
+def sort_top_logprobs(logprobs: dict[str, Any]) -> None:
+    """The likeliest token first, as OpenAI has it. vLLM puts the one that was drawn first."""
+    for token in logprobs.get("content") or ():
+        token["top_logprobs"] = sorted(token.get("top_logprobs") or (), key=lambda one: -one["logprob"])
 
 
 def mark_budget_stop(choices: list[dict[str, Any]]) -> None:
@@ -111,10 +122,11 @@ class WholeEvents:
         return not self._rest
 
 
-def engine_error(status: int, body: bytes, target: Target, replica: Replica) -> StudioError:
-    """What an engine's refusal means to the caller. Engines write numbers where clients compare words."""
-    message, param = _read_error(body)
-    message = message.replace(f"`{target.engine_name(replica)}`", f"`{target.name}`")
+def engine_error(status: int, body: bytes, target: Target, replica: Replica, payload: Mapping[str, Any]) -> StudioError:
+    """What an engine's refusal of `payload` means to the caller. Engines write numbers where clients compare words."""
+    message, param = read_refusal(body, payload)
+    name = re.escape(target.engine_name(replica))
+    message = re.sub(f"`{name}`|'{name}'|\"{name}\"", lambda _: f"`{target.name}`", message)
     if status in (400, 422):
         if "maximum context length" in message or "max_total_tokens" in message:
             return _context_length_exceeded(message, target.variant)
@@ -132,14 +144,6 @@ def _context_length_exceeded(message: str, variant: Variant) -> ContextLengthExc
     if not message.startswith("This model's maximum context length is"):
         message = f"{sentence} However, {message[:1].lower()}{message[1:]}"
     return ContextLengthExceeded(f"{message} (context_length_exceeded)")
-
-
-def _read_error(body: bytes) -> tuple[str, str | None]:
-    try:
-        error = orjson.loads(body)["error"]
-        return str(error["message"]), error.get("param")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "The engine refused the request without giving a reason.", None
 
 
 def _strip(part: dict[str, Any]) -> None:

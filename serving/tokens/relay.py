@@ -90,7 +90,9 @@ class Relay:
             request.timeline.answered_at, request.timeline.replica_id = clock.now(), answer.replica.id
         try:
             if answer.status != 200:
-                raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
+                raise answers.engine_error(
+                    answer.status, answer.first, request.target, answer.replica, request.call.payload
+                )
             await (self._stream(answer) if request.call.stream else self._whole(answer))
         finally:
             self._client.stop_watching()
@@ -289,7 +291,12 @@ class _Stream:
     def _read_error(self, error: dict[str, Any], payload: bytes) -> StudioError:
         status = error.get("code")
         status = status if isinstance(status, int) else 500
-        return answers.engine_error(status, payload, self._request.target, self._answer.replica)
+        refusal = answers.engine_error(
+            status, payload, self._request.target, self._answer.replica, self._request.call.payload
+        )
+        # Of what has begun, "could not take the request" would be a lie: it did, and it costs.
+        is_late = self.meter.has_begun and isinstance(refusal, ServiceUnavailable)
+        return _broke_off("The engine failed") if is_late else refusal
 
 
 def _bounded(counts: TokenCounts, request: Request, answer: Answer) -> TokenCounts:

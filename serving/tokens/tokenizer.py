@@ -74,7 +74,9 @@ class TokenizerEndpoint(TokenEndpoint, ABC):
 
     def _read_answer(self, answer: Answer, request: Request) -> bytes:
         if answer.status != 200:
-            raise answers.engine_error(answer.status, answer.first, request.target, answer.replica)
+            raise answers.engine_error(
+                answer.status, answer.first, request.target, answer.replica, request.call.payload
+            )
         try:
             return orjson.dumps(self._shown(orjson.loads(answer.first), request))
         except (ValueError, KeyError, TypeError) as error:

@@ -71,6 +71,7 @@ class GenerationRequest(TokenRequest, kw_only=True):
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    structured_outputs: dict[str, Any] | None = None  # vLLM's own, which fails of another type
 
 
 class ChatRequest(GenerationRequest, kw_only=True):
@@ -342,6 +343,10 @@ def _check_pair(request: ScoreRequest) -> None:
     if not any(given == set(pair) for pair in _SCORE_PAIRS):
         pairs = ", or ".join(f"`{one}` and `{other}`" for one, other in _SCORE_PAIRS)
         raise InvalidRequest(f"Give exactly one pair of texts: {pairs}.", param=_SCORE_PAIRS[0][0])
+    one, other = next(pair for pair in _SCORE_PAIRS if given == set(pair))
+    first, second = getattr(request, one), getattr(request, other)
+    if isinstance(first, list) and len(first) > 1 and len(first) != (len(second) if isinstance(second, list) else 1):
+        raise InvalidRequest(f"`{one}` must be one text, or as many as `{other}`.", param=one)
 
 
 def _are_tokens(values: list[Any]) -> bool:

@@ -10,11 +10,13 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 
-def engine_for(url: str, *, pool_size: int = 5, idle_in_transaction_seconds: int = 0) -> Engine:
+def engine_for(
+    url: str, *, pool_size: int = 5, idle_in_transaction_seconds: int = 0, statement_seconds: int = 0
+) -> Engine:
     """A pooled engine. Connections are checked before use, so a restarted server costs nobody an error.
 
     The server ends a transaction in which nothing was asked for `idle_in_transaction_seconds` (0: never), and frees
-    what it had locked.
+    what it had locked. It gives a statement up that takes longer than `statement_seconds` (0: never).
 
     Errors do not repeat the values of a statement: they end in logs and in Dagster, and are a tenant's or a secret.
     """
@@ -27,7 +29,8 @@ def engine_for(url: str, *, pool_size: int = 5, idle_in_transaction_seconds: int
         connect_args={
             "connect_timeout": 5,
             "options": "-c timezone=UTC -c lock_timeout=10s"
-            f" -c idle_in_transaction_session_timeout={idle_in_transaction_seconds}s",
+            f" -c idle_in_transaction_session_timeout={idle_in_transaction_seconds}s"
+            f" -c statement_timeout={statement_seconds}s",
         },
     )
 

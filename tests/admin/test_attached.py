@@ -15,7 +15,8 @@ import pytest
 
 from local.api import ApiRefused
 from tests.admin.conftest import Office
-from tests.serving.gateway_process import EMBEDDING, wait_until
+from tests.serving.gateway_process import CHAT, EMBEDDING, wait_until
+from tests.serving.odd_engine import DONE, STREAM, Caller, chunk, closing, odd_engine, whole
 
 KEY = "sk-theirs-0123456789"
 VECTOR = {
@@ -130,6 +131,68 @@ def test_one_that_no_longer_knows_our_key_costs_callers_a_refusal_and_no_riddle(
 def test_what_cannot_work_is_not_attached(office: Office, more: dict[str, object], words: str) -> None:
     with keyed_engine() as engine, pytest.raises(ApiRefused, match=words):
         attach(office, engine, **more)
+
+
+def refusing(message: str) -> bytes:
+    """As vLLM refuses."""
+    body = json.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}}).encode()
+    return (
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    )
+
+
+def without_usage(answer: bytes) -> bytes:
+    """The same, as long, by an engine that counts nothing."""
+    return answer.replace(b'"usage"', b'"useds"')
+
+
+CHAT_WHOLE = whole("length", 2)
+RUNNING = STREAM + chunk(1, content="a") + chunk(2, finish="length", content="b") + closing(2) + DONE
+AT_THE_END = STREAM + chunk(None, content="a") + chunk(None, finish="length") + closing(2) + DONE
+NOWHERE = STREAM + chunk(None, content="a") + chunk(None, finish="length") + DONE
+FCFS = "Got priority 1 but Priority scheduling is not enabled."
+
+
+@contextmanager
+def engine_that_says(answer: bytes, stream: bytes) -> Iterator[str]:
+    """To each chat, after it has seen that it is asked as callers will ask it."""
+
+    def script(body: dict[str, Any], caller: Caller) -> None:
+        assert (body["priority"], bool(body["cache_salt"])) == (1, True)
+        caller.send(stream if body.get("stream") else answer)
+
+    with odd_engine(script) as url:
+        yield url
+
+
+@pytest.mark.parametrize(("stream", "metering"), [(RUNNING, "running"), (AT_THE_END, "end")])
+def test_how_it_will_be_metered_is_said_when_it_is_attached(office: Office, stream: bytes, metering: str) -> None:
+    with engine_that_says(CHAT_WHOLE, stream) as url:
+        replica = office.api.post("/admin/v1/fleet/replicas", {"model": CHAT, "url": url})
+        assert replica["metering"] == metering
+        office.api.delete(f"/admin/v1/fleet/replicas/{replica['id']}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "stream", "words"),
+    [
+        (CHAT_WHOLE, NOWHERE, "streams at /v1/chat/completions tell no `usage`"),
+        (without_usage(CHAT_WHOLE), RUNNING, "answers at /v1/chat/completions have no `usage`"),
+        (
+            CHAT_WHOLE.replace(b'"completion_tokens":2', b'"completion_tokens":0'),
+            RUNNING,
+            "3 tokens read and 0 written",
+        ),
+        (CHAT_WHOLE, RUNNING.removesuffix(DONE), r"do not end with `data: \[DONE\]`"),
+        (CHAT_WHOLE, STREAM + b"data: what\n\n" + DONE, "streams at /v1/chat/completions cannot be read"),
+        (CHAT_WHOLE, b"", "did not answer a short request"),
+        (refusing(FCFS), RUNNING, "Start it with `--scheduling-policy priority`"),
+    ],
+)
+def test_what_could_not_be_metered_is_not_attached(office: Office, answer: bytes, stream: bytes, words: str) -> None:
+    with engine_that_says(answer, stream) as url, pytest.raises(ApiRefused, match=words):
+        office.api.post("/admin/v1/fleet/replicas", {"model": CHAT, "url": url})
+    assert all(replica["url"] != url for replica in office.api.get("/admin/v1/fleet")["replicas"])
 
 
 def test_a_password_in_the_url_is_refused_without_being_repeated(office: Office) -> None:

@@ -128,6 +128,13 @@ def test_what_the_engine_refuses_keeps_its_names_to_itself(api: httpx.Client) ->
         "/tokenize", json={"model": CHAT, "messages": [{"role": "user", "content": "x"}], "chat_template": "{{ x }}"}
     )
     odd = api.post("/v1/score", json={"model": EMBEDDING, "text_1": ["a", "b"], "text_2": ["a", "b", "c"]})
-    for refused in (template, odd):
+    wrong = {"input": "a", "truncate_prompt_tokens": "q"}  # vLLM says it once for each of its eleven kinds of body
+    typed = api.post("/v1/embeddings", json={"model": EMBEDDING} | wrong)
+    small = api.post("/v1/embeddings", json={"model": EMBEDDING, "input": "a", "dimensions": 64})
+    for refused in (template, odd, typed, small):
         assert refused.status_code == 400, refused.text
         assert "/weights" not in refused.text
+        assert "validation error" not in refused.text
+    told = [refused.json()["error"]["param"] for refused in (odd, typed, small)]
+    assert told == ["text_1", "truncate_prompt_tokens", "dimensions"]
+    assert f"`{EMBEDDING}`" in small.json()["error"]["message"]

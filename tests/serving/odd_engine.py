@@ -52,6 +52,11 @@ def odd_engine(script: Script, certificate: Path | None = None) -> Iterator[str]
             script(json.loads(self.rfile.read(int(self.headers["content-length"]))), Caller(self))
             self.close_connection = True
 
+        def do_GET(self) -> None:
+            body = b'{"object":"list","data":[{"id":"stub"}]}'
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.wfile.write(head + body)
+
         def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 

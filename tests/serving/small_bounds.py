@@ -8,10 +8,11 @@ from unittest.mock import patch
 from serving import __main__ as gateway
 from serving.idempotency import application, joins
 from serving.responses import endpoint, store
-from serving.routes import usage
+from serving.routes import patience
 
 MOST_BYTES = 2_000
 PATIENCE = timedelta(milliseconds=500)
+STATEMENT_SECONDS = 2
 LONGEST_CHAIN = 3
 MOST_JOINS = 2
 
@@ -20,7 +21,8 @@ if __name__ == "__main__":
         patch.object(application, "MOST_BYTES", MOST_BYTES),
         patch.object(joins, "MOST_OF_TENANT", MOST_JOINS),
         patch.object(endpoint, "PATIENCE", PATIENCE),
-        patch.object(usage, "PATIENCE", PATIENCE),
+        patch.object(patience, "PATIENCE", PATIENCE),
+        patch.object(gateway, "STATEMENT_SECONDS", STATEMENT_SECONDS),
         patch.object(store, "LONGEST_CHAIN", LONGEST_CHAIN),
     ):
         gateway.main()

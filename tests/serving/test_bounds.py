@@ -142,13 +142,35 @@ def test_what_a_caller_ends_or_deletes_is_in_the_audit_log(api: httpx.Client, ho
     assert [row for row in rows if row[1] == cancelled] == [("upload.create", cancelled), ("upload.cancel", cancelled)]
 
 
-def test_usage_that_takes_too_long_to_price_is_refused_with_a_way_out(api: httpx.Client, house: House) -> None:
+@pytest.mark.parametrize(
+    ("path", "table", "param"),
+    [
+        ("/v1/usage?costs=true", "prices", "costs"),
+        ("/v1/usage", "usage_events", "start"),
+        ("/v1/organization/usage/completions?start_time=1790000000", "usage_events", "start_time"),
+        ("/v1/organization/costs?start_time=1790000000", "rated_lines", "start_time"),
+    ],
+)
+def test_usage_that_takes_too_long_to_look_at_is_refused_with_a_way_out(
+    api: httpx.Client, house: House, path: str, table: str, param: str
+) -> None:
     with house.database.superuser() as connection:
         connection.execute("begin")
-        connection.execute("lock table prices in access exclusive mode")  # whoever prices anything waits
-        refused = api.get("/v1/usage?costs=true")
+        connection.execute(f"lock table {table} in access exclusive mode".encode())  # whoever reads it waits
+        refused = api.get(path, timeout=60)
         connection.execute("rollback")
     error = refused.json()["error"]
-    assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_request", "costs")
-    assert "ask for fewer days, or for one model, key or tag" in error["message"]
-    assert api.get("/v1/usage?costs=true").status_code == 200
+    assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_request", param)
+    assert "too much usage to be looked at in 0.5 s: ask for " in error["message"]
+    assert api.get(path).status_code == 200
+
+
+def test_nothing_else_keeps_a_worker_waiting_for_the_database(api: httpx.Client, house: House) -> None:
+    with house.database.superuser() as connection:
+        connection.execute("begin")
+        connection.execute("lock table files in access exclusive mode")
+        refused = api.get("/v1/files", timeout=60)
+        connection.execute("rollback")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_is_overloaded")
+    assert refused.json()["error"]["message"] == "The database took too long over this. Try again in 5 s."
+    assert api.get("/v1/files").status_code == 200

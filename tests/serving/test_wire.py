@@ -222,7 +222,7 @@ def test_events_are_found_wherever_the_network_cuts(payloads: list[bytes], data:
 class TestEngineErrors:
     def error(self, status: int, message: str) -> Exception:
         body = orjson.dumps({"error": {"message": message, "type": "BadRequestError", "param": None, "code": status}})
-        return answers.engine_error(status, body, Target(BASE), REPLICA)
+        return answers.engine_error(status, body, Target(BASE), REPLICA, {})
 
     def test_an_overflow_has_code_and_words(self) -> None:
         sentence = "This model's maximum context length is 4096 tokens. However, your prompt contains 5000."
@@ -236,7 +236,8 @@ class TestEngineErrors:
         assert error.message.startswith("This model's maximum context length is 4096 tokens. However, max_tokens=9000")
 
     def test_the_engines_name_of_the_model_is_not_shown(self) -> None:
-        assert "weights" not in str(self.error(400, "The model `weights` cannot do that."))
+        for quote in "`'\"":
+            assert "weights" not in str(self.error(400, f"The model {quote}weights{quote} cannot do that."))
 
     def test_what_is_our_fault_is_503(self) -> None:
         for status in (404, 429, 500):
@@ -249,6 +250,37 @@ def test_a_visible_event_keeps_what_the_client_asked_of_the_engine() -> None:
     shown = orjson.loads(CompletionsDialect("chatcmpl-1", "m", False, False).event(event)[6:])
     assert shown["choices"] == [{"index": 0, "token_ids": [1, 2]}]
     assert "metrics" not in shown
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a", "b"), ("a", ["b", "c"]), (["a"], ["b", "c"]), (["a", "b"], ["c", "d"])]
+)
+def test_texts_are_scored_one_against_all_or_one_by_one(one: Any, other: Any) -> None:
+    assert wire.read_call(SCORE, orjson.dumps({"model": "m", "text_1": one, "text_2": other})).model == "m"
+
+
+@pytest.mark.parametrize("other", ["c", ["c", "d", "e"], ["c"]])
+def test_texts_that_do_not_pair_up_are_refused(other: Any) -> None:
+    body = orjson.dumps({"model": "m", "text_1": ["a", "b"], "text_2": other})
+    with pytest.raises(InvalidRequest, match="as many as `text_2`") as refused:
+        wire.read_call(SCORE, body)
+    assert refused.value.param == "text_1"
+
+
+def test_structured_outputs_of_another_type_are_refused_before_an_engine_fails_of_them() -> None:
+    body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], "structured_outputs": 5})
+    with pytest.raises(InvalidRequest) as refused:
+        wire.read_call(CHAT, body)
+    assert refused.value.param == "structured_outputs"
+
+
+def test_the_likeliest_token_is_told_first_whichever_was_drawn() -> None:
+    tops = [{"token": "drawn", "logprob": -6.4}, {"token": "likely", "logprob": -1.0}]
+    content = [{"token": "drawn", "logprob": -6.4, "top_logprobs": tops}, {"token": "x", "logprob": -1.0}]
+    event = {"choices": [{"index": 0, "logprobs": {"content": content}}]}
+    shown = orjson.loads(CompletionsDialect("chatcmpl-1", "m", False, False).event(event)[6:])
+    told = shown["choices"][0]["logprobs"]["content"]
+    assert [[top["token"] for top in one["top_logprobs"]] for one in told] == [["likely", "drawn"], []]
 
 
 class TestBounds:

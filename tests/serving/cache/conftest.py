@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -37,13 +37,19 @@ class Shop:
     _clients: list[httpx.Client] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def customer(self, tenant_id: UUID | None = None, *, own_cache: bool = False) -> Customer:
+    def customer(
+        self,
+        tenant_id: UUID | None = None,
+        *,
+        own_cache: bool = False,
+        scopes: Collection[str] = ("inference", "usage"),
+    ) -> Customer:
         """With a fresh key; of a fresh tenant, unless one is named."""
         operator = self.house.operator
         if tenant_id is None:
             tenant_id = new_tenant(operator, f"customer-{next(self._numbers)}")
         with unit_of_work(operator) as session:
-            key = create_key(session, tenant_id, "test", "tests", own_cache=own_cache)
+            key = create_key(session, tenant_id, "test", "tests", own_cache=own_cache, scopes=scopes)
         headers = {"authorization": f"Bearer {key.text}"}
         client = httpx.Client(base_url=self.gateway.url, headers=headers, timeout=30)
         self._clients.append(client)

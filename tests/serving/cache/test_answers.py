@@ -276,6 +276,28 @@ class TestWhatIsKept:
             query = "select tenant_id from audit_log where action = 'cache.delete'"
             assert (customer.tenant_id,) in connection.execute(query).fetchall()
 
+    def test_a_key_deletes_what_it_could_be_given_and_an_owner_all(self, shop: Shop, customer: Customer) -> None:
+        alone, also = (shop.customer(customer.tenant_id, own_cache=True) for _ in range(2))
+        owner = shop.customer(customer.tenant_id, scopes=("inference", "keys"))
+
+        def fill() -> None:
+            for one in (customer, alone, also):
+                one.ask("kept")
+                one.embed("kept")
+
+        def left() -> list[str | None]:
+            return outcomes(*(one.ask("kept", headers={"cache-control": "max-age=3600"}) for one in (customer, alone)))
+
+        fill()
+        assert alone.client.delete("/v1/cache").json()["entries"] == 2
+        assert len(shop.keys_in_valkey(customer.tenant_id)) == 4
+        assert left() == ["hit", "miss"]
+        assert customer.client.delete("/v1/cache").json()["entries"] == 2
+        assert left() == ["miss", "hit"]
+        fill()
+        assert owner.client.delete("/v1/cache").json()["entries"] == 6
+        assert shop.valkey.call("KEYS", f"*{customer.tenant_id.hex}*") == []
+
 
 def test_without_valkey_every_request_goes_to_an_engine(shop: Shop, customer: Customer) -> None:
     customer.ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 from collections.abc import Iterator
@@ -110,6 +111,14 @@ class TestMethods:
         assert response.headers["allow"] == "POST"
         assert response.headers["content-type"] == "application/json"
 
+    @pytest.mark.parametrize(("path", "status"), [("/", 200), ("/v1/models", 200), ("/v1/models/x", 404), ("/x", 404)])
+    def test_whoever_only_looks_is_told_as_much_without_a_body(self, api: httpx.Client, path: str, status: int) -> None:
+        """As those do who watch whether a site is up."""
+        looked, got = api.head(path), api.get(path)
+        assert (looked.status_code, got.status_code) == (status, status)
+        assert looked.content == b""
+        assert looked.headers["content-length"] == got.headers["content-length"]
+
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
     @pytest.mark.parametrize(
         "path",
@@ -174,3 +183,74 @@ class TestHeaders:
         response = stranger.post(PATH, json=BODY, headers=headers)
         assert_envelope(response, 401)
         assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+class TestHttp:
+    def exchange(self, gateway: GatewayProcess, *parts: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+        """Status line, headers and body of the one answer on a connection of its own."""
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            for part in parts:
+                connection.sendall(part)
+            answer = connection.makefile("rb").read()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
+        return status, dict(line.split(b": ", 1) for line in lines), body
+
+    def request(self, house: House, version: str, body: dict[str, Any], *headers: str) -> tuple[bytes, bytes]:
+        """Head and body of a chat."""
+        content = orjson.dumps(body)
+        lines = (
+            *(f"POST {PATH} HTTP/{version}", "host: gateway", f"authorization: Bearer {house.key.text}"),
+            *("content-type: application/json", f"content-length: {len(content)}", *headers, "", ""),
+        )
+        return "\r\n".join(lines).encode(), content
+
+    def test_who_would_rather_speak_http_2_is_answered_in_http_1(self, gateway: GatewayProcess, house: House) -> None:
+        """As Java's own client asks with each request to a plain address."""
+        wish = ("connection: Upgrade, HTTP2-Settings, close", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAAB")
+        head, body = self.request(house, "1.1", BODY, *wish)
+        for parts in ((head, body), (head + body,), (head[:-3], head[-3:] + body[:9], body[9:])):
+            status, _, answer = self.exchange(gateway, *parts)
+            assert status == b"HTTP/1.1 200 OK"
+            assert orjson.loads(answer)["usage"]["completion_tokens"] == 1
+
+    def test_a_stream_over_http_1_0_has_no_chunks_in_it(self, gateway: GatewayProcess, house: House) -> None:
+        parts = self.request(house, "1.0", BODY | {"stream": True})
+        status, headers, body = self.exchange(gateway, *parts)
+        assert status == b"HTTP/1.1 200 OK"
+        assert b"transfer-encoding" not in headers
+        assert headers[b"connection"] == b"close"
+        events = body.split(b"\n\n")
+        assert all(event.startswith(b"data: ") for event in events[:-1])
+        assert events[-2:] == [b"data: [DONE]", b""]
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            b"\x16\x03\x01\x02\x00",  # TLS on the plain port
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+            b"GET /v1/models/a b HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}",
+        ],
+    )
+    def test_what_is_no_http_is_told_in_the_envelope(self, gateway: GatewayProcess, lines: bytes) -> None:
+        status, headers, body = self.exchange(gateway, lines)
+        assert status == b"HTTP/1.1 400 Bad Request"
+        assert headers[b"x-request-id"].startswith(b"req_")
+        assert orjson.loads(body)["error"].keys() == {"message", "type", "param", "code"}
+
+    def test_a_body_whose_chunks_are_none_is_told_so(self, gateway: GatewayProcess, house: House) -> None:
+        head, _ = self.request(house, "1.1", BODY)
+        head = head.replace(b"content-length", b"transfer-encoding: chunked\r\nx-length")
+        status, _, body = self.exchange(gateway, head + b"zz\r\n{}")
+        assert status == b"HTTP/1.1 400 Bad Request"
+        assert "chunk" in orjson.loads(body)["error"]["message"]
+
+    def test_headers_without_end_are_not_read_to_their_end(self, gateway: GatewayProcess) -> None:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nx-a: ")
+            with contextlib.suppress(ConnectionError):  # it has been told, and still writes
+                for _ in range(1_000):
+                    connection.sendall(b"a" * 10_000)
+                pytest.fail("ten million bytes were taken")

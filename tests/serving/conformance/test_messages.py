@@ -168,6 +168,18 @@ class TestStream:
         assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")
 
 
+class TestModels:
+    def test_its_client_lists_them_with_the_same_key(self, gateway: GatewayProcess, house: House) -> None:
+        with anthropic.Anthropic(base_url=gateway.url, api_key=house.key.text, max_retries=0) as client:
+            assert CHAT in [model.id for model in client.models.list()]
+            assert client.models.retrieve(CHAT).id == CHAT
+
+    def test_where_others_ask_their_own_header_counts(self, gateway: GatewayProcess, api: httpx.Client) -> None:
+        headers = {"x-api-key": "of a proxy in between"}
+        assert api.get("/v1/models", headers=headers).status_code == 200
+        assert httpx.get(f"{gateway.url}/v1/models", headers=headers).status_code == 401
+
+
 class TestCount:
     def test_it_is_what_an_answer_would_be_billed_for(self, claude: anthropic.Anthropic) -> None:
         counted = claude.messages.count_tokens(model=CHAT, messages=MESSAGES, system="be brief", tools=[LOOK_UP])

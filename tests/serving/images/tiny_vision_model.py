@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 QUERY_TOKENS = 8
+CONTEXT_TOKENS = 8192  # long enough for an answer that is still being written when a test has looked at it
 SIDE = 28  # of an image as the model sees it
 
 
@@ -41,7 +42,7 @@ def write(out: str, tokenizer_folder: str) -> None:
             ffn_dim=128,
             num_hidden_layers=2,
             num_attention_heads=2,
-            max_position_embeddings=1024,
+            max_position_embeddings=CONTEXT_TOKENS,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
