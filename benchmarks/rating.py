@@ -21,7 +21,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -74,22 +75,29 @@ class Rated:
 
 def prepare(day: UsageDay, store: ObjectStore, say: Callable[[str], None]) -> None:
     """Seal and archive the day, tenant by tenant, as production does."""
-    began = time.process_time()
     with unit_of_work(day.worker) as session:
         found = unsealed.of_all_days(session)
-    for window in found:
+
+    def seal(window: unsealed.UnsealedWindow) -> None:
         with unit_of_work(day.worker) as session:
             windows.seal(
                 session, window_day=window.window_day, tenant_id=window.tenant_id, by="benchmark", reason="benchmark",
                 cutoff=windows.closes_at(window.window_day), now=clock.now(),
             )  # fmt: skip
-    say(f"{len(found)} seals ({time.process_time() - began:.0f} s of CPU here); archiving")
-    duckdb = archive_format.connect()
-    with unit_of_work(day.worker) as session:
-        keys = archive.waiting(session, day.day)
-    for key in keys:
+
+    def put(keys: Sequence[windows.SealKey]) -> None:
+        duckdb = archive_format.connect()
+        for key in keys:
+            with unit_of_work(day.worker) as session:
+                archive.archive_seal(session, store, duckdb, key, clock.now())
+
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:  # almost all of it is done by the server's processes and by duckdb
+        list(threads.map(seal, found))
+        say(f"{len(found)} seals; archiving")
         with unit_of_work(day.worker) as session:
-            archive.archive_seal(session, store, duckdb, key, clock.now())
+            keys = archive.waiting(session, day.day)
+        list(threads.map(put, [keys[n::cores] for n in range(cores)]))
 
 
 def from_archive(folder: Path, book: Path) -> Rated:
@@ -134,8 +142,8 @@ def from_table(day: UsageDay) -> Rated:
         with unit_of_work(day.worker) as session:
             rated_lines.rate_seals(session, day.day, keys)
     with unit_of_work(day.worker) as session:
-        lines, tokens, total = session.execute(_RATED, {"day": day.day}).one().tuple()
-    return Rated(lines, int(tokens), total, *took)
+        row = session.execute(_RATED, {"day": day.day}).one()
+    return Rated(row[0], int(row[1]), row[2], *took)
 
 
 def reconciled(day: UsageDay) -> Rated:
