@@ -59,9 +59,9 @@ def rate_seals(session: Session, window_day: date, keys: Collection[SealKey]) ->
         "prices": [pair.per_million for pair in pairs],
         "amounts": [rating.rate(pair.tokens, pair.per_million) for pair in pairs],
     }
-    lines = session.execute(_KEEP, {**names, **rated, "code_version": rating.CODE_VERSION}).scalar_one()
+    lines: int = session.execute(_KEEP, {**names, **rated, "code_version": rating.CODE_VERSION}).scalar_one()
     windows.move_all(session, [seal.key for seal in seals], "rated")
-    return int(lines)
+    return lines
 
 
 def rated_tokens(session: Session, key: SealKey) -> int:
