@@ -25,6 +25,7 @@ from billing import (
     token_counts,
     unsealed,
     usage,
+    usage_sums,
     windows,
 )
 from billing.arrivals import Arrivals
@@ -78,6 +79,8 @@ def usage_daily(
                     usage.count(session, key)
             except SealUneven as error:
                 uneven[str(key)] = error.message
+    with unit_of_work(worker_database) as session:
+        usage_sums.sum_day(session, day)  # for reports: `/v1/usage`
     with unit_of_work(worker_database) as session:
         rows = usage.daily_tokens(session, day)
         seals = windows.seals(session, window_day=day)

@@ -1,0 +1,154 @@
+"""Usage added up once for each day, so that a report of a month reads some rows of each day and not every request.
+
+A window day's sums stand beside the number of events that they are of. While as many have arrived (`usage_arrivals`,
+counted as events are accepted), they are all there is; a day to which more has come is read from its events until it is
+summed again. So a report is exact at every moment, and only faster where a day is summed. No money is made of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.orm import Session
+
+from studio import clock, storage_usage
+
+Dimension = Literal["day", "model", "key", "tag"]
+# Under these names in a report.
+_COLUMNS: Mapping[Dimension, str] = {
+    "day": "usage_day_utc", "model": "variant_id", "key": "api_key_id", "tag": "tag",
+}  # fmt: skip
+_AROUND = timedelta(days=2)  # an event's UTC day is within a day of its start, as are Berlin's days
+
+
+def sum_day(session: Session, window_day: date) -> bool:
+    """Sum a window day, unless its sums are all there is already; whether they are new.
+
+    A day of which events are gone (`drop_archived_usage`) keeps the sums that it has.
+    """
+    session.execute(_ONE_AT_A_TIME, {"window": f"sum {window_day}"})
+    if window_day in summed_days(session, window_day, window_day):
+        return False
+    start, end = clock.day_window(window_day, clock.BERLIN)
+    known = session.execute(_KNOWN, {"window_day": window_day}).scalar() or 0
+    with session.begin_nested() as attempt:
+        session.execute(_FORGET, {"window_day": window_day})
+        parameters = {"window_day": window_day, "start": start, "end": end}
+        events: int = session.execute(_SUM, parameters).scalar_one()
+        if events < known:
+            attempt.rollback()
+    return events >= known
+
+
+def summed_days(session: Session, first: date, last: date) -> set[date]:
+    """The window days from `first` to `last` of which the sums are all there is: also those without any usage."""
+    return set(session.scalars(_SUMMED, {"first": first, "last": last}))
+
+
+def usage_totals(
+    session: Session,
+    tenant_id: UUID,
+    start: date,
+    end: date,
+    dimensions: Sequence[Dimension],
+    *,
+    model: str | None = None,
+    key: UUID | None = None,
+    tag: str | None = None,
+) -> Sequence[RowMapping]:
+    """Requests and tokens of the UTC days [start, end), with the tenant's own eyes (`tenant_scope`), too.
+
+    A row has the dimensions asked for and `requests`, `prompt_tokens`, `cached_tokens`, `completion_tokens` and
+    `reused_tokens`. Sums that become stale meanwhile were right when this began.
+    """
+    first, last = start - _AROUND, end + _AROUND
+    summed = summed_days(session, first, last)
+    starts, ends = _spans(
+        first + timedelta(n) for n in range((last - first).days + 1) if first + timedelta(n) not in summed
+    )
+    parameters = {
+        "tenant_id": tenant_id, "start": start, "end": end, "summed": list(summed), "starts": starts, "ends": ends,
+        "model": model, "key": key, "tag": tag,
+    }  # fmt: skip
+    return session.execute(_totals(dimensions), parameters).mappings().all()
+
+
+def _spans(days: Iterable[date]) -> tuple[list[datetime], list[datetime]]:
+    """From when to when these days are, in order; days that follow each other are one span."""
+    starts: list[datetime] = []
+    ends: list[datetime] = []
+    for day in days:
+        start, end = clock.day_window(day, clock.BERLIN)
+        if ends and ends[-1] == start:
+            ends[-1] = end
+        else:
+            starts.append(start)
+            ends.append(end)
+    return starts, ends
+
+
+def _totals(dimensions: Sequence[Dimension]) -> Any:
+    columns = [_COLUMNS[name] for name in dimensions]
+    named = "".join(f"{column} as {name}, " for name, column in zip(dimensions, columns, strict=True))
+    grouped = f"group by {', '.join(columns)} order by {', '.join(columns)}" if columns else ""
+    return text(f"""
+        with parts as (
+            select usage_day_utc, variant_id, api_key_id, tag, {", ".join(_SUMS)}
+            from usage_sums e
+            where {_WANTED} and e.window_day = any(cast(:summed as date[]))
+            union all
+            select usage_day_utc, variant_id, api_key_id, tag, {_ADDED}
+            from unnest(cast(:starts as timestamptz[]), cast(:ends as timestamptz[])) as s (starts, ends)
+            join usage_events e on e.started_at >= s.starts and e.started_at < s.ends
+                 and e.usage_day_utc >= (s.starts at time zone 'UTC')::date - 1
+                 and e.usage_day_utc <= (s.ends at time zone 'UTC')::date + 1
+            where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
+            group by usage_day_utc, variant_id, api_key_id, tag
+        )
+        select {named}{", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in _SUMS)}
+        from parts
+        {grouped}
+    """)  # noqa: S608 (what is put in are names and statements of our own)
+
+
+# The tenant is named here and enforced again by row-level security.
+_WANTED = """
+    e.tenant_id = :tenant_id and e.usage_day_utc >= :start and e.usage_day_utc < :end
+    and (cast(:model as text) is null or e.variant_id = :model)
+    and (cast(:key as uuid) is null or e.api_key_id = :key)
+    and (cast(:tag as text) is null or e.tag = :tag)
+"""
+_SUMS = {
+    "requests": "count(*)", "prompt_tokens": "sum(prompt_tokens)", "cached_tokens": "sum(cached_tokens)",
+    "completion_tokens": "sum(completion_tokens)",
+    "reused_tokens": "sum(reused_prompt_tokens + reused_completion_tokens)",
+}  # fmt: skip
+_ADDED = ", ".join(f"{added} as {name}" for name, added in _SUMS.items())
+
+_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:window, 0))")
+_SUMMED = text("select * from summed_days(:first, :last)")
+_KNOWN = text("select events from usage_summed_days where window_day = :window_day")
+_FORGET = text("delete from usage_sums where window_day = :window_day")
+# In one statement, so that the number is that of the events which were added.
+_SUM = text(f"""
+    with added as (
+        select e.tenant_id, e.usage_day_utc, e.variant_id, e.api_key_id, e.tag,
+               e.endpoint in {storage_usage.OF_NO_REQUEST} as is_of_no_request, {_ADDED}
+        from usage_events e
+        where e.started_at >= :start and e.started_at < :end
+          and e.usage_day_utc between cast(:window_day as date) - 2 and cast(:window_day as date) + 2
+        group by e.tenant_id, e.usage_day_utc, e.variant_id, e.api_key_id, e.tag, is_of_no_request
+    ), written as (
+        insert into usage_sums (window_day, tenant_id, usage_day_utc, variant_id, api_key_id, tag, {", ".join(_SUMS)})
+        select cast(:window_day as date), tenant_id, usage_day_utc, variant_id, api_key_id, tag, {", ".join(_SUMS)}
+        from added where not is_of_no_request
+    )
+    insert into usage_summed_days (window_day, events)
+    select cast(:window_day as date), coalesce(sum(requests), 0) from added
+    on conflict (window_day) do update set events = excluded.events, summed_at = now()
+    returning events
+""")  # noqa: S608 (names of our own)
