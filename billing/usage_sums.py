@@ -7,7 +7,7 @@ summed again. So a report is exact at every moment, and only faster where a day 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -65,30 +65,27 @@ def usage_totals(
     A row has the dimensions asked for and `requests`, `prompt_tokens`, `cached_tokens`, `completion_tokens` and
     `reused_tokens`. Sums that become stale meanwhile were right when this began.
     """
-    first, last = start - _AROUND, end + _AROUND
-    summed = summed_days(session, first, last)
-    starts, ends = _spans(
-        first + timedelta(n) for n in range((last - first).days + 1) if first + timedelta(n) not in summed
-    )
+    days = [start - _AROUND + timedelta(days=number) for number in range((end - start + 2 * _AROUND).days)]
+    summed = summed_days(session, days[0], days[-1])
+    since, until = _span([day for day in days if day not in summed], start)
     parameters = {
-        "tenant_id": tenant_id, "start": start, "end": end, "summed": list(summed), "starts": starts, "ends": ends,
-        "model": model, "key": key, "tag": tag,
+        "tenant_id": tenant_id, "start": start, "end": end, "model": model, "key": key, "tag": tag,
+        "summed": [day for day in days if not since <= clock.day_window(day, clock.BERLIN)[0] < until],
+        "since": since, "until": until,
+        "first": max(start, since.date() - timedelta(days=1)), "last": min(end, until.date() + timedelta(days=1)),
     }  # fmt: skip
     return session.execute(_totals(dimensions), parameters).mappings().all()
 
 
-def _spans(days: Iterable[date]) -> tuple[list[datetime], list[datetime]]:
-    """From when to when these days are, in order; days that follow each other are one span."""
-    starts: list[datetime] = []
-    ends: list[datetime] = []
-    for day in days:
-        start, end = clock.day_window(day, clock.BERLIN)
-        if ends and ends[-1] == start:
-            ends[-1] = end
-        else:
-            starts.append(start)
-            ends.append(end)
-    return starts, ends
+def _span(days: Sequence[date], otherwise: date) -> tuple[datetime, datetime]:
+    """From when to when events are read: from the first of these days to the last, or nothing of `otherwise`.
+
+    One span, which an index finds: those days are today and sometimes yesterday, seldom one to which usage came late.
+    """
+    if not days:
+        at = clock.day_window(otherwise, clock.BERLIN)[0]
+        return at, at
+    return clock.day_window(days[0], clock.BERLIN)[0], clock.day_window(days[-1], clock.BERLIN)[1]
 
 
 def _totals(dimensions: Sequence[Dimension]) -> Any:
@@ -102,11 +99,10 @@ def _totals(dimensions: Sequence[Dimension]) -> Any:
             where {_WANTED} and e.window_day = any(cast(:summed as date[]))
             union all
             select usage_day_utc, variant_id, api_key_id, tag, {_ADDED}
-            from unnest(cast(:starts as timestamptz[]), cast(:ends as timestamptz[])) as s (starts, ends)
-            join usage_events e on e.started_at >= s.starts and e.started_at < s.ends
-                 and e.usage_day_utc >= (s.starts at time zone 'UTC')::date - 1
-                 and e.usage_day_utc <= (s.ends at time zone 'UTC')::date + 1
+            from usage_events e
             where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
+              and e.started_at >= :since and e.started_at < :until
+              and e.usage_day_utc >= :first and e.usage_day_utc <= :last
             group by usage_day_utc, variant_id, api_key_id, tag
         )
         select {named}{", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in _SUMS)}
