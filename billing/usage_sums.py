@@ -90,24 +90,26 @@ def _span(days: Sequence[date], otherwise: date) -> tuple[datetime, datetime]:
 
 def _totals(dimensions: Sequence[Dimension]) -> Any:
     columns = [_COLUMNS[name] for name in dimensions]
+    selected = "".join(f"{column}, " for column in columns)
     named = "".join(f"{column} as {name}, " for name, column in zip(dimensions, columns, strict=True))
-    grouped = f"group by {', '.join(columns)} order by {', '.join(columns)}" if columns else ""
+    grouped = f"group by {', '.join(columns)}" if columns else ""
+    ordered = f"order by {', '.join(columns)}" if columns else ""
     return text(f"""
         with parts as (
-            select usage_day_utc, variant_id, api_key_id, tag, {", ".join(_SUMS)}
+            select {selected}{", ".join(_SUMS)}
             from usage_sums e
             where {_WANTED} and e.window_day = any(cast(:summed as date[]))
             union all
-            select usage_day_utc, variant_id, api_key_id, tag, {_ADDED}
+            select {selected}{_ADDED}
             from usage_events e
             where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
               and e.started_at >= :since and e.started_at < :until
               and e.usage_day_utc >= :first and e.usage_day_utc <= :last
-            group by usage_day_utc, variant_id, api_key_id, tag
+            {grouped}
         )
         select {named}{", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in _SUMS)}
         from parts
-        {grouped}
+        {grouped} {ordered}
     """)  # noqa: S608 (what is put in are names and statements of our own)
 
 
