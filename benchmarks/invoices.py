@@ -8,8 +8,8 @@ page alone, without XML, metadata and rules.
 Control: the spread of the rounds (largest over smallest), below which no ratio counts.
 Known limits. Content comes from memory: database and object store are not in it. Compiling the rules is in it, once for
 each worker, as workers are replaced in the asset, so few invoices cost more. The parts are measured on some of them.
-The machine is shared: CPU of this process and of Saxon's is what one can compare, wall time on a quiet machine only. One
-invoice follows the other, as in the asset.
+The machine is shared: CPU of this process and of Saxon's is what one can compare, wall time on a quiet machine only.
+One invoice follows the other, as in the asset.
 
 Run: make bench NAME=invoices, or python -m benchmarks.invoices [--invoices 1000] [--rounds 3] [--lines 6]."""
 
@@ -150,7 +150,7 @@ def main() -> None:
     validators = measured["official validators alone"]
     Console().print(
         f"{len(contents)} invoices: {everything.cpu_ms:.0f} CPU ms and {everything.wall_ms:.0f} ms of"
-        f" {TARGET_MS:.0f} ms, of which a worker's start is {compiled / each:.1f} ({compiled:.0f} for {each:.0f} invoices);"
+        f" {TARGET_MS:.0f} ms, of which a worker's start is {compiled / each:.1f} ({compiled:.0f} for {each:.0f});"
         f" it grows by {growth / 1024:.0f} KiB an invoice; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
     ratios = {
