@@ -196,17 +196,11 @@ def rated_usage(
         again = rate_archive.rate_twice(session, objects, keys)
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}
         counts = reconcile.counts_of(session, day, keys, clock.now())
-    for key in keys:
-        with unit_of_work(worker_database) as session:
-            rated_twice = reconcile.rated_twice(key, again.get(key))
-            reconcile.settle(
-                session,
-                key,
-                clock.now(),
-                *counts[key],
-                rated_twice,
-                *worked.get(key.tenant_id, []),
-            )
+    compared = {
+        key: [*counts[key], reconcile.rated_twice(key, again.get(key)), *worked.get(key.tenant_id, [])] for key in keys
+    }
+    with unit_of_work(worker_database) as session:
+        reconcile.settle_all(session, day, compared, clock.now())
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from billing import rating, windows
@@ -62,16 +62,6 @@ def rate_seals(session: Session, window_day: date, keys: Collection[SealKey]) ->
     lines: int = session.execute(_KEEP, {**names, **rated, "code_version": rating.CODE_VERSION}).scalar_one()
     windows.move_all(session, [seal.key for seal in seals], "rated")
     return lines
-
-
-def rated_tokens(session: Session, key: SealKey) -> int:
-    """All tokens rated for a seal."""
-    query = select(func.coalesce(func.sum(RatedLine.tokens), 0)).where(
-        RatedLine.window_day == key.window_day,
-        RatedLine.tenant_id == key.tenant_id,
-        RatedLine.seal_no == key.seal_no,
-    )
-    return int(session.scalars(query).one())
 
 
 def lines_of(session: Session, window_day: date) -> list[Line]:
