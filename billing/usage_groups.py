@@ -37,7 +37,7 @@ def write(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[S
 
 def write_most(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[SealKey, Written]:
     """The same for most seals of a day, in one look at all of its events; of their tenants none may be discarded."""
-    session.execute(_READ_IN_A_ROW)
+    session.execute(READ_IN_A_ROW)
     rows = session.execute(_WRITE_MANY, _parameters(window_day, keys)).all()
     session.execute(_AS_USUAL)
     return _written(window_day, rows)
@@ -216,7 +216,7 @@ _WRITE_MANY = over_seals(_WRITE, "kept as (select * from sealed)", *_GROUPED, _W
 # cheap way, and groups, of which there are few, are added in memory and need no sorting. PostgreSQL cannot know how
 # few they are. Nor does it know how many seals there are: it expects one, and would read the day once for each. What
 # it checks of each row that is written is found by its key all the same.
-_READ_IN_A_ROW = text("""
+READ_IN_A_ROW = text("""
     select set_config(name, value, true)
     from (values ('enable_nestloop', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
                  ('enable_sort', 'off'), ('work_mem', '64MB')) as of (name, value)
