@@ -67,6 +67,8 @@ def sum_days(day: UsageDay) -> int:
     for one in days:
         with unit_of_work(day.worker) as session:
             usage_sums.sum_day(session, one)
+    with day.database.superuser() as connection:
+        connection.execute("vacuum analyze usage_sums, usage_summed_days")  # as autovacuum does it meanwhile
     return len(days)
 
 

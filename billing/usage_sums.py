@@ -8,7 +8,7 @@ summed again. So a report is exact at every moment, and only faster where a day 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -67,25 +67,22 @@ def usage_totals(
     """
     days = [start - _AROUND + timedelta(days=number) for number in range((end - start + 2 * _AROUND).days)]
     summed = summed_days(session, days[0], days[-1])
-    since, until = _span([day for day in days if day not in summed], start)
+    first, after = _span([day for day in days if day not in summed], start)
+    since, until = (clock.day_window(day, clock.BERLIN)[0] for day in (first, after))
     parameters = {
         "tenant_id": tenant_id, "start": start, "end": end, "model": model, "key": key, "tag": tag,
-        "summed": [day for day in days if not since <= clock.day_window(day, clock.BERLIN)[0] < until],
-        "since": since, "until": until,
-        "first": max(start, since.date() - timedelta(days=1)), "last": min(end, until.date() + timedelta(days=1)),
+        "first": first, "after": after, "since": since, "until": until,
+        "read_from": max(start, first - _AROUND), "read_until": min(end, after + _AROUND),
     }  # fmt: skip
     return session.execute(_totals(dimensions), parameters).mappings().all()
 
 
-def _span(days: Sequence[date], otherwise: date) -> tuple[datetime, datetime]:
-    """From when to when events are read: from the first of these days to the last, or nothing of `otherwise`.
+def _span(days: Sequence[date], otherwise: date) -> tuple[date, date]:
+    """The days of which events are read, the last not included: from the first of these on, or none.
 
     One span, which an index finds: those days are today and sometimes yesterday, seldom one to which usage came late.
     """
-    if not days:
-        at = clock.day_window(otherwise, clock.BERLIN)[0]
-        return at, at
-    return clock.day_window(days[0], clock.BERLIN)[0], clock.day_window(days[-1], clock.BERLIN)[1]
+    return (days[0], days[-1] + timedelta(days=1)) if days else (otherwise, otherwise)
 
 
 def _totals(dimensions: Sequence[Dimension]) -> Any:
@@ -98,13 +95,14 @@ def _totals(dimensions: Sequence[Dimension]) -> Any:
         with parts as (
             select {selected}{", ".join(_SUMS)}
             from usage_sums e
-            where {_WANTED} and e.window_day = any(cast(:summed as date[]))
+            where {_WANTED} and e.usage_day_utc >= :start and e.usage_day_utc < :end
+              and not (e.window_day >= :first and e.window_day < :after)
             union all
             select {selected}{_ADDED}
             from usage_events e
             where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
               and e.started_at >= :since and e.started_at < :until
-              and e.usage_day_utc >= :first and e.usage_day_utc <= :last
+              and e.usage_day_utc >= :read_from and e.usage_day_utc < :read_until
             {grouped}
         )
         select {named}{", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in _SUMS)}
@@ -115,7 +113,7 @@ def _totals(dimensions: Sequence[Dimension]) -> Any:
 
 # The tenant is named here and enforced again by row-level security.
 _WANTED = """
-    e.tenant_id = :tenant_id and e.usage_day_utc >= :start and e.usage_day_utc < :end
+    e.tenant_id = :tenant_id
     and (cast(:model as text) is null or e.variant_id = :model)
     and (cast(:key as uuid) is null or e.api_key_id = :key)
     and (cast(:tag as text) is null or e.tag = :tag)
