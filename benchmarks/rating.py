@@ -111,10 +111,9 @@ def from_archive(folder: Path, book: Path) -> Rated:
 
 def rate_here(folder: Path, book: Path) -> None:
     """What that process does."""
-    duckdb = archive_format.connect()
     with book.open("rb") as file:
         rows = pickle.load(file)  # noqa: S301 (the benchmark's own)
-    rate_archive.rate_files(duckdb, f"{folder}/*.parquet", rate_archive.Book(**rows))
+    duckdb = rate_archive.rated_files(f"{folder}/*.parquet", rate_archive.Book(**rows))
     print(*rate_archive.total(duckdb), time.process_time(), peak_kb("self"))
 
 
