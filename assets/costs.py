@@ -26,7 +26,7 @@ def card_energy(
     worker_database: dg.ResourceParam[Engine],
     prometheus: dg.ResourceParam[Prometheus],
 ) -> dg.MaterializeResult[None]:
-    """Joules of each card and hour of a Berlin day, for the variant or trainer that held it, from the exporter's counters.
+    """Joules of each card and hour of a Berlin day, for the variant or trainer that held it, by its counters.
 
     Hours that Prometheus does not know whole are kept as not measured. It forgets: run the day within its retention.
     """

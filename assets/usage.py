@@ -25,6 +25,7 @@ from billing import (
     token_counts,
     unsealed,
     usage,
+    usage_sums,
     windows,
 )
 from billing.arrivals import Arrivals
@@ -80,6 +81,9 @@ def usage_daily(
                 uneven[str(key)] = error.message
     with unit_of_work(worker_database) as session:
         jumps.hold(session, day, clock.now())
+    with unit_of_work(worker_database) as session:
+        usage_sums.sum_day(session, day)  # for reports: `/v1/usage`
+    with unit_of_work(worker_database) as session:
         rows = usage.daily_tokens(session, day)
         seals = windows.seals(session, window_day=day)
     return dg.MaterializeResult(
@@ -194,17 +198,11 @@ def rated_usage(
         again = rate_archive.rate_twice(session, objects, keys)
         worked = gpu_seconds.of_day(session, day, clock.now()) if seals else {}
         counts = reconcile.counts_of(session, day, keys, clock.now())
-    for key in keys:
-        with unit_of_work(worker_database) as session:
-            rated_twice = reconcile.rated_twice(key, again.get(key))
-            reconcile.settle(
-                session,
-                key,
-                clock.now(),
-                *counts[key],
-                rated_twice,
-                *worked.get(key.tenant_id, []),
-            )
+    compared = {
+        key: [*counts[key], reconcile.rated_twice(key, again.get(key)), *worked.get(key.tenant_id, [])] for key in keys
+    }
+    with unit_of_work(worker_database) as session:
+        reconcile.settle_all(session, day, compared, clock.now())
     with unit_of_work(worker_database) as session:
         lines = rated_lines.lines_of(session, day)
         seals = windows.seals(session, window_day=day)

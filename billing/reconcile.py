@@ -7,7 +7,7 @@ that is never changed; the seal becomes `reconciled` only here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 from uuid import UUID
@@ -15,12 +15,13 @@ from uuid import UUID
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
-from billing import engine_totals, gpu_seconds, rated_lines, trainer_totals, usage, windows
+from billing import engine_totals, gpu_seconds, trainer_totals, windows
 from billing.comparison import Comparison
 from billing.rate_archive import SealRating
 from billing.windows import SealKey
 from studio import ids
 from studio.db.invoices import Invoice, InvoiceLine, Reconciliation
+from studio.errors import NotFound
 
 ENGINES = engine_totals.KIND
 GPU_SECONDS = gpu_seconds.KIND
@@ -40,7 +41,7 @@ def counts_of(
 
 
 def reconcile_seal(session: Session, key: SealKey, now: datetime, *more: Comparison) -> list[Comparison]:
-    """One rated seal by itself: with its own `counts_of`. Of a day of seals see `settle`."""
+    """One rated seal by itself: with its own `counts_of`. Of a day of seals see `settle_all`."""
     return settle(session, key, now, *counts_of(session, key.window_day, [key], now)[key], *more)
 
 
@@ -49,13 +50,27 @@ def settle(session: Session, key: SealKey, now: datetime, *compared: Comparison)
 
     It becomes `reconciled` when all comparisons agree, and otherwise stays `rated`.
     """
-    seal = windows.lock(session, key)
-    windows.require_state(seal, ("rated",), "Reconciling")
-    comparisons = [_rating(session, key), *compared]
-    _record(session, comparisons, now)
-    if all(comparison.agrees for comparison in comparisons):
-        windows.move(session, seal, "reconciled")
-    return comparisons
+    return settle_all(session, key.window_day, {key: compared}, now)[key]
+
+
+def settle_all(
+    session: Session, window_day: date, compared: Mapping[SealKey, Sequence[Comparison]], now: datetime
+) -> dict[SealKey, list[Comparison]]:
+    """The same for seals of one day together: each is `reconciled` by its own comparisons alone."""
+    seals = windows.lock_all(session, window_day, compared.keys())
+    if missing := compared.keys() - {seal.key for seal in seals}:
+        raise NotFound(f"There is no seal {min(missing)}.")
+    for seal in seals:
+        windows.require_state(seal, ("rated",), "Reconciling")
+    keys = [seal.key for seal in seals]
+    names = {"tenant_ids": [key.tenant_id for key in keys], "seal_nos": [key.seal_no for key in keys]}
+    rows = session.execute(_TOKENS, {"window_day": window_day, **names})
+    tokens = {SealKey(window_day, row.tenant_id, row.seal_no): (row.counted, row.rated) for row in rows}
+    found = {key: [_rating(key, *tokens[key]), *compared[key]] for key in keys}
+    _record(session, [comparison for comparisons in found.values() for comparison in comparisons], now)
+    even = [key for key, comparisons in found.items() if all(comparison.agrees for comparison in comparisons)]
+    windows.move_all(session, even, "reconciled")
+    return found
 
 
 def rated_twice(key: SealKey, rating: SealRating | None) -> Comparison:
@@ -123,15 +138,23 @@ def seal_subjects(session: Session, window_day: date, kind: str) -> list[Compari
     return latest(session, kind, subjects)
 
 
-def _rating(session: Session, key: SealKey) -> Comparison:
-    counted, rated = usage.counted_tokens(session, key), rated_lines.rated_tokens(session, key)
+def _rating(key: SealKey, counted: int, rated: int) -> Comparison:
     return Comparison(RATING, str(key), counted, rated, counted == rated, {})
 
 
 def _record(session: Session, comparisons: list[Comparison], now: datetime) -> None:
-    session.execute(insert(Reconciliation), [{"at": now, **asdict(comparison)} for comparison in comparisons])
+    if comparisons:
+        session.execute(insert(Reconciliation), [{"at": now, **asdict(comparison)} for comparison in comparisons])
 
 
+_TOKENS = text("""
+    select k.tenant_id, k.seal_no,
+           (select coalesce(sum(d.tokens), 0)::bigint from usage_daily d
+            where d.window_day = :window_day and d.tenant_id = k.tenant_id and d.seal_no = k.seal_no) as counted,
+           (select coalesce(sum(l.tokens), 0)::bigint from rated_lines l
+            where l.window_day = :window_day and l.tenant_id = k.tenant_id and l.seal_no = k.seal_no) as rated
+    from unnest(cast(:tenant_ids as uuid[]), cast(:seal_nos as integer[])) as k (tenant_id, seal_no)
+""")
 _REPLICAS_OF_DAY = text("""
     select distinct e.replica_id
     from usage_events e

@@ -37,11 +37,10 @@ def write(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[S
 
 def write_most(session: Session, window_day: date, keys: Sequence[SealKey]) -> dict[SealKey, Written]:
     """The same for most seals of a day, in one look at all of its events; of their tenants none may be discarded."""
-    session.execute(_READ_IN_A_ROW)
-    groups = session.execute(_GROUP_MANY, _parameters(window_day, keys)).all()
+    session.execute(READ_IN_A_ROW)
+    rows = session.execute(_WRITE_MANY, _parameters(window_day, keys)).all()
     session.execute(_AS_USUAL)
-    columns = {name: [getattr(group, name) for group in groups] for name in _GROUP_COLUMNS}
-    return _written(window_day, session.execute(_WRITE_MANY, {"window_day": window_day, **columns}))
+    return _written(window_day, rows)
 
 
 def _parameters(window_day: date, keys: Sequence[SealKey]) -> dict[str, Any]:
@@ -110,10 +109,19 @@ SERVED = """
 # The job that a fine-tune's usage is of, and so its quote. Null, and so nothing to look for, for every request.
 JOB_OF_EVENT = """case when s.endpoint = '/v1/fine_tuning/jobs' and s.request_id ~ '^ftjob-[0-9a-f]{32}$'
                     then substr(s.request_id, 7)::uuid end"""
-# Grouped by few and small keys. An event without terms has no span, and an unknown model no number: without a price.
+# Where a seal's spans begin and end: an event's place among them is found without trying one span after another.
+_CUTS = """
+    cuts as materialized (
+        select i.seal, array_agg(i.at order by i.at) as at
+        from (select seal, starts as at from spans union select seal, ends from spans) i
+        group by i.seal
+    )"""
+# Grouped by few and small keys, and only then joined with what has none of most events: jobs, and what they were
+# quoted. An event without terms has no span, and an unknown model no number: without a price.
 ADDED = f"""
-    added as (
-        select s.seal, p.span, v.served, s.batch_id is not null as is_batch, coalesce(b.quote_id, j.quote_id) as quote,
+    {_CUTS},
+    sums as (
+        select s.seal, width_bucket(s.started_at, c.at) as place, v.served, s.batch_id, {JOB_OF_EVENT} as job_id,
                case s.endpoint when '/v1/fine_tuning/jobs' then 'training' when 'storage' then 'storage'
                     when 'gpu_hour' then 'gpu_hour' end as sort,
                coalesce(v.base_id is not null and s.batch_id is null and s.first_token_at - s.admitted_at > v.target
@@ -128,12 +136,22 @@ ADDED = f"""
                count(*) filter (where s.reused_prompt_tokens + s.reused_completion_tokens > 0) as reused_events,
                sum(s.reused_prompt_tokens + s.reused_completion_tokens) as reused_tokens
         from kept s
-        left join batches b on b.id = s.batch_id
-        left join fine_tuning_jobs j on j.id = {JOB_OF_EVENT}
         left join served v on v.model_id = s.model_id and v.tier = s.tier_served
-        left join spans p on p.seal = s.seal and s.started_at >= p.starts and s.started_at < p.ends
-        group by s.seal, p.span, v.served, is_batch, quote, sort, is_late
-    )"""  # noqa: S608 (what is put in is our own statement)
+        left join cuts c on c.seal = s.seal
+        group by s.seal, place, v.served, s.batch_id, job_id, sort, is_late
+    ), added as (
+        select s.seal, p.span, s.served, s.batch_id is not null as is_batch, coalesce(b.quote_id, j.quote_id) as quote,
+               s.sort, s.is_late, sum(s.prompt_events) as prompt_events, sum(s.prompt_tokens) as prompt_tokens,
+               sum(s.cached_events) as cached_events, sum(s.cached_tokens) as cached_tokens,
+               sum(s.completion_events) as completion_events, sum(s.completion_tokens) as completion_tokens,
+               sum(s.reused_events) as reused_events, sum(s.reused_tokens) as reused_tokens
+        from sums s
+        left join batches b on b.id = s.batch_id
+        left join fine_tuning_jobs j on j.id = s.job_id
+        left join cuts c on c.seal = s.seal
+        left join spans p on p.seal = s.seal and c.at[s.place] >= p.starts and c.at[s.place] < p.ends
+        group by s.seal, p.span, s.served, is_batch, quote, s.sort, s.is_late
+    )"""  # noqa: S608 (what is put in are our own statements)
 # A quote's prices are those of its instant; a base price is taken where it is the lower one: as in `usage.PRICED`.
 PRICED = """
     units as (
@@ -194,26 +212,18 @@ _WRITE = """
 """
 _GROUPED = (_DAYS, _SPANS, SERVED, ADDED, PRICED)
 _WRITE_FEW = over_seals(_WRITE, KEPT, *_GROUPED, _WRITTEN)
-_GROUP_MANY = over_seals("select * from priced_groups", "kept as (select * from sealed)", *_GROUPED)
-# What was grouped goes there and back: only the reading is to be done in a row, not the checks of what is written.
-_GROUP_COLUMNS = {
-    "tenant_id": "uuid", "seal_no": "integer", "variant_id": "text", "unit": "text", "price_id": "uuid",
-    "billing_day": "date", "basis": "text", "time_zone": "text", "legal_entity_id": "text", "currency": "text",
-    "events": "bigint", "tokens": "numeric", "prices": "bigint",
-}  # fmt: skip
-_GROUPS = ", ".join(f"cast(:{name} as {type}[])" for name, type in _GROUP_COLUMNS.items())
-_WRITE_MANY = text(
-    f"with priced_groups as (select * from unnest({_GROUPS}) as g ({', '.join(_GROUP_COLUMNS)})),"  # noqa: S608 (names and statements of our own)
-    f" {_WRITTEN} {_WRITE}"
-)
+_WRITE_MANY = over_seals(_WRITE, "kept as (select * from sealed)", *_GROUPED, _WRITTEN)
 # A day's events lie side by side and each tenant's apart, so for most of a day reading all of them in a row is the
-# cheap way, and few groups need no sorting. PostgreSQL cannot know how few they are. Nor does it know how many seals
-# there are: it expects one, and would read the day once for each.
-_READ_IN_A_ROW = text("""
-    select set_config(name, 'off', true)
-    from unnest(array['enable_indexscan', 'enable_bitmapscan', 'enable_sort', 'enable_nestloop']) as of (name)
+# cheap way, and groups, of which there are few, are added in memory and need no sorting. PostgreSQL cannot know how
+# few they are. Nor does it know how many seals there are: it expects one, and would read the day once for each. What
+# it checks of each row that is written is found by its key all the same.
+READ_IN_A_ROW = text("""
+    select set_config(name, value, true)
+    from (values ('enable_nestloop', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
+                 ('enable_sort', 'off'), ('work_mem', '64MB')) as of (name, value)
 """)
 _AS_USUAL = text("""
-    select set_config(name, reset_val, true)
-    from pg_settings where name in ('enable_indexscan', 'enable_bitmapscan', 'enable_sort', 'enable_nestloop')
+    select set_config(name, reset_val || coalesce(unit, ''), true)
+    from pg_settings
+    where name in ('enable_nestloop', 'enable_mergejoin', 'enable_bitmapscan', 'enable_sort', 'work_mem')
 """)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy.orm import Session
 
 from billing.rating import price_text
 from billing.usage_costs import Dimension, GroupCost, usage_costs
+from billing.usage_sums import usage_totals
 from serving.routes.caller import UsageCaller
 from serving.routes.patience import bounded
 from serving.texts import key_id, storable
@@ -35,6 +37,14 @@ _COLUMNS: Mapping[Dimension, Any] = {
     "key": UsageEvent.api_key_id,
     "tag": UsageEvent.tag,
 }
+
+
+class _Only(TypedDict):
+    """What a report is narrowed to; None: not."""
+
+    model: str | None
+    key: UUID | None
+    tag: str | None
 
 
 class UsageCost(BaseModel):
@@ -93,27 +103,18 @@ def usage(
         raise InvalidRequest(f"`start` must be before `end`, by at most {MOST_DAYS} days.", param="start")
     if "hour" in dimensions and end - start > timedelta(days=MOST_DAYS_OF_HOURS):
         raise InvalidRequest(f"By hour, at most {MOST_DAYS_OF_HOURS} days are shown at once.", param="start")
-    key_uuid = None if key is None else key_id(key, "key")
-    filters = [
-        UsageEvent.usage_day_utc >= start,
-        UsageEvent.usage_day_utc < end,
-        UsageEvent.endpoint.not_in(storage_usage.OF_NO_REQUEST),  # a training is on its job, storage on its days
-    ]
-    if model is not None:
-        filters.append(UsageEvent.variant_id == storable(model, "model"))
-    if key_uuid is not None:
-        filters.append(UsageEvent.api_key_id == key_uuid)
-    if tag is not None:
-        filters.append(UsageEvent.tag == storable(tag, "tag"))
+    only = _Only(
+        model=None if model is None else storable(model, "model"),
+        key=None if key is None else key_id(key, "key"),
+        tag=None if tag is None else storable(tag, "tag"),
+    )
     priced: list[GroupCost] | None = None
     with tenant_scope(request.app.state.database, caller.tenant_id) as session:
         with bounded(session, "ask for fewer days, or for one model, key or tag.", "start"):
-            rows = session.execute(_grouped(caller.tenant_id, dimensions, filters)).mappings().all()
+            rows = _rows(session, caller.tenant_id, start, end, dimensions, only)
         if costs:
             with bounded(session, "ask for fewer days, for one model, key or tag, or without costs.", "costs"):
-                priced = usage_costs(
-                    session, caller.tenant_id, start, end, dimensions, model=model, key=key_uuid, tag=tag
-                )
+                priced = usage_costs(session, caller.tenant_id, start, end, dimensions, **only)
     by_group = None if priced is None else _by_group(priced)
     data = [_row(dimensions, row, by_group) for row in rows]
     return UsageReport(object="list", start=start, end=end, group_by=dimensions, data=data)
@@ -137,21 +138,42 @@ def _dimensions(group_by: str) -> list[Dimension]:
     return [name for name in _COLUMNS if name in given]
 
 
-def _grouped(tenant_id: UUID, dimensions: list[Dimension], filters: list[ColumnElement[bool]]) -> Select[Any]:
+def _rows(
+    session: Session, tenant_id: UUID, start: date, end: date, dimensions: list[Dimension], only: _Only
+) -> Sequence[RowMapping]:
+    """Days that are over are summed; hours are not."""
+    summed = [name for name in dimensions if name != "hour"]
+    if len(summed) == len(dimensions):
+        return usage_totals(session, tenant_id, start, end, summed, **only)
+    return session.execute(_by_hour(tenant_id, start, end, dimensions, only)).mappings().all()
+
+
+def _by_hour(tenant_id: UUID, start: date, end: date, dimensions: list[Dimension], only: _Only) -> Select[Any]:
     columns = [_COLUMNS[name] for name in dimensions]
+    wanted = [
+        column == value
+        for column, value in (
+            (UsageEvent.variant_id, only["model"]), (UsageEvent.api_key_id, only["key"]), (UsageEvent.tag, only["tag"]),
+        )
+        if value is not None
+    ]  # fmt: skip
     # The tenant is named here and enforced again by row-level security.
     return (
         select(
             *(column.label(name) for name, column in zip(dimensions, columns, strict=True)),
             func.count().label("requests"),
-            func.coalesce(func.sum(UsageEvent.prompt_tokens), 0).label("prompt_tokens"),
-            func.coalesce(func.sum(UsageEvent.cached_tokens), 0).label("cached_tokens"),
-            func.coalesce(func.sum(UsageEvent.completion_tokens), 0).label("completion_tokens"),
-            func.coalesce(func.sum(UsageEvent.reused_prompt_tokens + UsageEvent.reused_completion_tokens), 0).label(
-                "reused_tokens"
-            ),
+            func.sum(UsageEvent.prompt_tokens).label("prompt_tokens"),
+            func.sum(UsageEvent.cached_tokens).label("cached_tokens"),
+            func.sum(UsageEvent.completion_tokens).label("completion_tokens"),
+            func.sum(UsageEvent.reused_prompt_tokens + UsageEvent.reused_completion_tokens).label("reused_tokens"),
         )
-        .where(UsageEvent.tenant_id == tenant_id, *filters)
+        .where(
+            UsageEvent.tenant_id == tenant_id,
+            UsageEvent.usage_day_utc >= start,
+            UsageEvent.usage_day_utc < end,
+            UsageEvent.endpoint.not_in(storage_usage.OF_NO_REQUEST),  # a training is on its job, storage on its days
+            *wanted,
+        )
         .group_by(*columns)
         .order_by(*columns)
     )

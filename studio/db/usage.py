@@ -153,6 +153,45 @@ class UsageArrival(Base):
     __table_args__ = (CheckConstraint("sealed_events between 0 and events", "sealed_within_events"),)
 
 
+class UsageSum(Base):
+    """A window day's requests of one tenant, added up for reports (`billing/usage_sums.py`). Replaced by the day."""
+
+    __tablename__ = "usage_sums"
+
+    id: Mapped[UuidKey]
+    window_day: Mapped[date]
+    tenant_id: Mapped[UUID]
+    usage_day_utc: Mapped[date]
+    variant_id: Mapped[str]
+    api_key_id: Mapped[UUID]
+    tag: Mapped[str | None]
+    requests: Mapped[Tokens]
+    prompt_tokens: Mapped[Tokens]
+    cached_tokens: Mapped[Tokens]
+    completion_tokens: Mapped[Tokens]
+    reused_tokens: Mapped[Tokens]  # of prompt and completion
+
+    __table_args__ = (
+        Index(
+            "uq_usage_sums", "tenant_id", "window_day", "usage_day_utc", "variant_id", "api_key_id", "tag",
+            unique=True, postgresql_nulls_not_distinct=True,
+        ),
+        Index("ix_usage_sums_window_day", "window_day"),
+    )  # fmt: skip
+
+
+class UsageSummedDay(Base):
+    """How many events of a window day are in its sums: all of them while `usage_arrivals` counts as many."""
+
+    __tablename__ = "usage_summed_days"
+
+    window_day: Mapped[date] = mapped_column(primary_key=True)
+    events: Mapped[Tokens]
+    summed_at: Mapped[RecordedAt]
+
+    __table_args__ = (CheckConstraint("events >= 0", "events_not_negative"),)
+
+
 class StorageDay(Base):
     """What a tenant kept on one of its civil days, and the usage event that bills it. Append-only.
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from duckdb import OutOfMemoryException
 from sqlalchemy import select
 
 from billing import archive, archive_format, rate_archive, windows
@@ -105,7 +106,9 @@ def test_a_damaged_or_missing_file_is_named(books: Books, store: ObjectStore) ->
     assert [one.agrees for one in compared(books, store)] == [False]
 
 
-def test_the_archive_rates_to_the_same_over_zones_price_changes_and_units(books: Books, store: ObjectStore) -> None:
+def test_the_archive_rates_to_the_same_over_zones_price_changes_and_units(
+    books: Books, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A random day of a tenant in Kathmandu and one in Berlin, with a price that changes within it."""
     dice = random.Random(19)
     tenants = [books.tenant("kathmandu", "Asia/Kathmandu"), books.tenant("berlin")]
@@ -132,6 +135,12 @@ def test_the_archive_rates_to_the_same_over_zones_price_changes_and_units(books:
     found = ratings(books, store, keys)
     assert [one.agrees for one in found] == [True, True]
     assert all(one.archive_amount == one.rated_amount > 0 for one in found)
+
+    monkeypatch.setattr(rate_archive, "MEMORY_MB", 1)  # too little for it: it gets more
+    assert ratings(books, store, keys) == found
+    monkeypatch.setattr(rate_archive, "MOST_MEMORY_MB", 1)
+    with pytest.raises(OutOfMemoryException):
+        ratings(books, store, keys)
 
 
 def test_a_rated_line_that_is_wrong_by_one_token_is_seen(books: Books, store: ObjectStore) -> None:

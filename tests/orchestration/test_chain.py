@@ -9,10 +9,11 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
-from billing import approval, archive, invoice_requests, quarantine, windows
+from billing import approval, archive, invoice_requests, quarantine, usage_sums, windows
 from studio import clock, tenants
 from studio.db.fleet import DesiredReplicas
 from studio.db.invoices import InvoiceDocument
+from studio.db.usage import UsageSum
 from studio.money import Currency
 from studio.objects import Bucket, ObjectStore
 from tests.billing.books import BUYER, Books
@@ -34,6 +35,9 @@ def test_from_events_to_a_pdf(books: Books, location: Location, objects: ObjectS
     (process,) = location.asks("sealed_windows")
     assert location.carry_out(process, "process_day").success
     assert location.asks("sealed_windows") == []
+    with books.as_role("auditor") as session:
+        assert usage_sums.summed_days(session, today, today) == {today}
+        assert session.scalars(select(UsageSum.prompt_tokens)).all() == [200_000_000]
 
     with books.as_role("operator") as session:
         invoice_requests.request_invoice(
