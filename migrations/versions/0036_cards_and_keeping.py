@@ -1,7 +1,7 @@
-"""usage summed by day, for reports
+"""reserved cards as usage, days in budgets, what was overtaken
 
 Revision ID: 0036
-Revises: 0034
+Revises: 0035
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0036"
-down_revision = "0034"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0036_usage_sums_up.sql")
+    _run("0036_cards_and_keeping_up.sql")
 
 
 def downgrade() -> None:
-    _run("0036_usage_sums_down.sql")
+    _run("0036_cards_and_keeping_down.sql")
 
 
 def _run(file: str) -> None:

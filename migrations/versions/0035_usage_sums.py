@@ -1,6 +1,6 @@
-"""reserved cards as usage, days in budgets, what was overtaken
+"""usage summed by day, for reports
 
-Revision ID: 0037
+Revision ID: 0035
 Revises: 0034
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0037"
+revision = "0035"
 down_revision = "0034"
 branch_labels = None
 depends_on = None
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 
 def upgrade() -> None:
-    _run("0037_cards_and_keeping_up.sql")
+    _run("0035_usage_sums_up.sql")
 
 
 def downgrade() -> None:
-    _run("0037_cards_and_keeping_down.sql")
+    _run("0035_usage_sums_down.sql")
 
 
 def _run(file: str) -> None:
