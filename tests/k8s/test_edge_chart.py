@@ -52,6 +52,7 @@ def test_tokens_are_checked_and_keys_pass_to_the_gateway() -> None:
     assert provider["claimToHeaders"] == [{"claim": "tenant", "header": "x-studio-tenant"}]
     (client,) = by_name(documents, "ClientTrafficPolicy").values()
     assert client["headers"]["earlyRequestHeaders"]["remove"] == ["x-studio-tenant"]
+    assert client["path"] == {"escapedSlashesAction": "KeepUnchanged"}  # `/v1/models/org%2Fname`, as SDKs write it
 
 
 def test_every_request_has_one_kind_of_caller() -> None:
