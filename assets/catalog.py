@@ -8,7 +8,7 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from assets.tables import table
-from studio.catalog.declaration import CatalogInvalid
+from studio.catalog.judged import CatalogInvalid
 from studio.catalog.sync import sync_catalog
 from studio.db.sessions import unit_of_work
 

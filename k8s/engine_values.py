@@ -16,14 +16,8 @@ from typing import Any
 
 import yaml
 
-from studio.catalog.declaration import (
-    WEEKDAYS,
-    Catalog,
-    DeclaredCalendar,
-    DeclaredModel,
-    DeclaredVariant,
-    file_name_of,
-)
+from studio.catalog.declaration import WEEKDAYS, DeclaredCalendar, DeclaredModel, DeclaredVariant, file_name_of
+from studio.catalog.judged import Catalog
 from studio.catalog.reading import read_catalog
 from studio.errors import StudioError
 from studio.settings import REPOSITORY

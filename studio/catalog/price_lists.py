@@ -8,15 +8,8 @@ from itertools import pairwise
 from typing import Literal
 
 from studio import gpu_usage, storage_usage
-from studio.catalog.declaration import (
-    DeclaredPriceList,
-    Finding,
-    GpuHourPrice,
-    PriceListFile,
-    PriceRow,
-    RoundingRow,
-    StoragePrice,
-)
+from studio.catalog.declaration import DeclaredPriceList, GpuHourPrice, PriceListFile, StoragePrice
+from studio.catalog.judged import Finding, PriceRow, RoundingRow
 from studio.catalog.yaml_lines import Place, line_of
 from studio.money import Currency
 

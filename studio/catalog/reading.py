@@ -22,20 +22,16 @@ from studio.catalog.declaration import (
     NO_MODELS_GPU_HOURS,
     UNITS_BY_TASK,
     CalendarFile,
-    Catalog,
-    CatalogInvalid,
     DeclaredModel,
     DeclaredVariant,
-    Finding,
     LegalFile,
     PriceList,
     PriceListFile,
-    PriceRow,
-    RoundingRow,
     Site,
     file_name_of,
 )
 from studio.catalog.hours import judge_calendar_names, judge_calendars, judge_overrides
+from studio.catalog.judged import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow
 from studio.catalog.yaml_lines import Place, YamlBroken, line_of, load
 from studio.money import Currency
 

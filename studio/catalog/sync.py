@@ -19,8 +19,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from studio import clock, gpu_usage, ids, storage_usage
-from studio.catalog.declaration import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow, Site
+from studio.catalog.declaration import Site
 from studio.catalog.hours_sync import remove_calendars, write_calendars, write_overrides
+from studio.catalog.judged import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow
 from studio.catalog.reading import read_catalog
 from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier, RoundingOfList
 from studio.db.documents import FxRate, TaxTreatment

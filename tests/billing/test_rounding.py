@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from billing.documents import frozen_rows, invariants
-from studio.catalog.declaration import CatalogInvalid
+from studio.catalog.judged import CatalogInvalid
 from studio.catalog.sync import sync_catalog
 from studio.money import RoundingMode
 from tests.billing.books import CATALOG, Books

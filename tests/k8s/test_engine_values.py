@@ -16,7 +16,8 @@ import yaml
 
 from k8s.engine_values import VALUES, CardsDisagree, as_file, catalog_values, engine_values, window
 from local.engine_command import EngineSpec
-from studio.catalog.declaration import Catalog, DeclaredCalendar, DeclaredHours, DeclaredModel, Deployment
+from studio.catalog.declaration import DeclaredCalendar, DeclaredHours, DeclaredModel, Deployment
+from studio.catalog.judged import Catalog
 from studio.catalog.reading import read_catalog
 from studio.settings import REPOSITORY
 from tests.k8s.rendering import ENGINE, EVERYWHERE, merged, only, pod_spec, template

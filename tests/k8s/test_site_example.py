@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from k8s.engine_values import catalog_values
-from studio.catalog.declaration import Catalog
+from studio.catalog.judged import Catalog
 from studio.catalog.reading import read_catalog
 from studio.cluster.card_holders import CONFIG_MAP
 from studio.settings import REPOSITORY, Settings

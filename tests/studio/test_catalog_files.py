@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from studio import clock
-from studio.catalog.declaration import CatalogInvalid
+from studio.catalog.judged import CatalogInvalid
 from studio.catalog.reading import read_catalog
 from studio.catalog.sync import sync_catalog
 from studio.db.catalog import CatalogSync, Model, ModelVariant, Price, PriceTier

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from studio import clock, ids
-from studio.catalog.declaration import CatalogInvalid
 from studio.catalog.hours_sync import ALWAYS
+from studio.catalog.judged import CatalogInvalid
 from studio.catalog.reading import read_catalog
 from studio.db.catalog import ModelVariant
 from studio.db.hours import SITE, Calendar, Holiday, HoursOverride, OpeningHours
