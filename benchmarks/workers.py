@@ -26,7 +26,7 @@ import uvloop
 
 from benchmarks.gateway import Gateway, gateway_in_front_of
 from benchmarks.load import Target, Workload, closed_loop
-from benchmarks.process import pinned_to
+from benchmarks.process import pinned_to, pss_bytes
 from tests.stub_engine import StubEngine
 
 ENGINE = "unpaced"
@@ -83,12 +83,13 @@ def main() -> None:
         with pinned_to(set(cores[:1])):
             engine = stack.enter_context(StubEngine())
         urls = {ENGINE: engine.url}
-        one = stack.enter_context(gateway_in_front_of(urls, cores={cores[-1]}))
         two = stack.enter_context(gateway_in_front_of(urls, cores={cores[-1]}, workers=2))
-        stack.enter_context(pinned_to(set(cores[:1])))
-        for _ in range(arguments.rounds):
-            for name, gateway in (("one", one), ("two", two), ("one_again", one)):
-                rounds[name].append(measure(gateway, arguments.seconds))
+        with gateway_in_front_of(urls, cores={cores[-1]}) as one, pinned_to(set(cores[:1])):
+            for _ in range(arguments.rounds):
+                for name, gateway in (("one", one), ("two", two), ("one_again", one)):
+                    rounds[name].append(measure(gateway, arguments.seconds))
+        # With the other gone, since it would share their libraries.
+        memory_mib_each = round(pss_bytes(two.pids) / len(two.pids) / 2**20)
     cpu_us = {name: median(one.cpu_us_per_request for one in measured) for name, measured in rounds.items()}
     result = {
         "name": "workers",
@@ -102,6 +103,7 @@ def main() -> None:
             "control_cpu_per_request_one_over_one_again": round(cpu_us["one"] / cpu_us["one_again"], 3),
         },
         "least_share": round(min(one.least_share for one in rounds["two"]), 3),
+        "memory_mib_of_each_of_two": memory_mib_each,
         "cores": len(cores),
         "figures": {name: [asdict(one) for one in measured] for name, measured in rounds.items()},
     }
