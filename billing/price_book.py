@@ -19,12 +19,11 @@ from sqlalchemy.orm import Session
 from billing import tiers as rules
 from billing.tiers import Tier
 from studio import clock, gpu_usage, ids, storage_usage
-from studio.catalog.declaration import BATCH_UNITS, NO_MODELS_GPU_HOURS, UNITS_BY_TASK
-from studio.catalog.reading import TAKES_ADAPTERS
 from studio.db.catalog import Commitment, Model, ModelVariant, Price, PriceTier
 from studio.db.tenancy import TenantBilling
 from studio.errors import Conflict, InvalidRequest, NotFound
 from studio.money import CENT, Currency
+from studio.sold_units import BATCH_UNITS, NO_MODELS_GPU_HOURS, TAKES_ADAPTERS, UNITS_BY_TASK
 
 PRICE_STEP = Decimal("0.000001")
 _SOLD_BY_DAYS = {storage_usage.PRODUCT: storage_usage.UNIT, gpu_usage.PRODUCT: gpu_usage.UNIT}  # by task

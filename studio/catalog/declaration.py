@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from studio import clock
 from studio.money import Currency, RoundingMode
+from studio.sold_units import Unit
 
 
 def file_name_of(model_id: str) -> str:
@@ -42,27 +43,6 @@ WallClockTime = Annotated[time, BeforeValidator(_wall_clock_time)]
 PricePerMillion = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
-Unit = Literal["prompt", "cached_prompt", "completion", "embedding"]
-TrainingUnit = Literal["training"]  # tokens that a fine-tune reads, over all its epochs
-StorageUnit = Literal["storage"]  # kilobyte-days: `studio/storage_usage.py`
-GpuUnit = Literal["gpu_hour"]  # millionths of an hour: `studio/gpu_usage.py`
-ReusedUnit = Literal["reused"]  # tokens of answers that a cache of the gateway gave; nothing of a batch is reused
-BatchUnit = Literal["batch_prompt", "batch_cached_prompt", "batch_completion", "batch_embedding"]
-SoldUnit = Unit | BatchUnit | ReusedUnit | TrainingUnit | StorageUnit | GpuUnit
-ALL_UNITS: tuple[Unit, ...] = get_args(Unit)
-BATCH_UNITS: dict[Unit, BatchUnit] = dict(zip(ALL_UNITS, get_args(BatchUnit), strict=True))
-UNITS_BY_TASK: dict[str, tuple[Unit, ...]] = {
-    "chat": ("prompt", "cached_prompt", "completion"),
-    "completion": ("prompt", "cached_prompt", "completion"),
-    "embedding": ("embedding",),
-}
-
-
-NO_MODELS_GPU_HOURS = (
-    "GPU hours are of no model: its replicas are shared by all tenants, who would pay for idle hours that nobody"
-    " ordered. They are sold as cards that are reserved for one tenant, of the model `gpu`: `gpu_hour` in"
-    " price_lists.yaml"
-)
 
 
 class _Declared(BaseModel):

@@ -14,10 +14,10 @@ from studio.catalog.declaration import (
     DeclaredTaxRate,
     DeclaredTaxTreatment,
     Site,
-    SoldUnit,
 )
 from studio.errors import StudioError
 from studio.money import Currency, RoundingMode
+from studio.sold_units import SoldUnit
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,6 @@ from pydantic import BaseModel, ValidationError
 from studio import gpu_usage, storage_usage
 from studio.catalog import price_lists
 from studio.catalog.declaration import (
-    ALL_UNITS,
-    BATCH_UNITS,
-    NO_MODELS_GPU_HOURS,
-    UNITS_BY_TASK,
     CalendarFile,
     DeclaredModel,
     DeclaredVariant,
@@ -34,12 +30,12 @@ from studio.catalog.hours import judge_calendar_names, judge_calendars, judge_ov
 from studio.catalog.judged import Catalog, CatalogInvalid, Finding, PriceRow, RoundingRow
 from studio.catalog.yaml_lines import Place, YamlBroken, line_of, load
 from studio.money import Currency
+from studio.sold_units import ALL_UNITS, BATCH_UNITS, NO_MODELS_GPU_HOURS, TAKES_ADAPTERS, UNITS_BY_TASK
 
 # Activations, KV cache and the runtime need room beside the weights; below this a replica starts and then fails.
 WEIGHTS_HEADROOM = Decimal("1.15")
 BATCH_DIVISOR = 2  # a batch pays half
 PRICE_DECIMALS = 6
-TAKES_ADAPTERS = "--enable-lora"  # what its engine is told where a variant can be fine-tuned
 ROWS_VERSION = b"4"  # another one whenever the same files give other rows, so that every installation applies them anew
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
