@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from serving import __main__ as gateway
+from serving import process as gateway
 from serving import shipper
 from serving.journal_segments import Record
 

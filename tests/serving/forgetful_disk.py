@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from unittest.mock import patch
 
-from serving import __main__ as gateway
 from serving import journal
+from serving import process as gateway
 from serving.journal import Journal
 from tests.serving.small_segments import SEGMENT_BYTES
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
-from serving import __main__ as gateway
+from serving import process as gateway
 from studio import clock
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from unittest.mock import patch
 
-from serving import __main__ as gateway
+from serving import process as gateway
 
 if __name__ == "__main__":
     with patch.object(gateway, "GRACE", timedelta(seconds=1)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from unittest.mock import patch
 
-from serving import __main__ as gateway
+from serving import process as gateway
 from serving.idempotency import application, joins
 from serving.responses import endpoint, store
 from serving.routes import patience

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from serving import __main__ as gateway
 from serving import journal
+from serving import process as gateway
 
 SEGMENT_BYTES = 6000
 

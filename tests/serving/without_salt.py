@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import orjson
 
-from serving import __main__ as gateway
+from serving import process as gateway
 from serving.tokens import relay
 from serving.tokens.engine_request import engine_body
 
