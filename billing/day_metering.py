@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from studio import clock, ids, storage_usage
 from studio.db.usage import UsageSource, UsageStaging
 
+LOOK_BACK_DAYS = 35  # as late usage of a month: what is older needs a person
 _LAST = timedelta(microseconds=1)
 
 
@@ -46,6 +47,11 @@ class DayUsage:
 def last_instant(day: date, time_zone: str) -> datetime:
     """Where a day's event stands."""
     return clock.day_window(day, clock.zone(time_zone))[1] - _LAST
+
+
+def look_back(day: date, now: datetime) -> int:
+    """How many days back to look for a day that a person names: at least as far as a machine does by itself."""
+    return max(LOOK_BACK_DAYS, (now.date() - day).days + 2)  # two, since a zone's today may be tomorrow
 
 
 def lock(session: Session, source: Source, now: datetime) -> int:

@@ -19,11 +19,10 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from billing import day_metering
-from billing.day_metering import DayUsage, Source
+from billing.day_metering import LOOK_BACK_DAYS, DayUsage, Source
 from studio import clock, gpu_usage
 from studio.db.usage import GpuDay
 
-LOOK_BACK_DAYS = 35  # as storage
 _SOURCE = Source(gpu_usage.SOURCE_ID, "gpu hours", gpu_usage.ENDPOINT, gpu_usage.PRODUCT)
 
 
@@ -67,7 +66,7 @@ def due(session: Session, now: datetime, back: int = LOOK_BACK_DAYS) -> list[Due
 def count(session: Session, day: date, now: datetime) -> list[CountedDay]:
     """Count a civil day for the tenants of whom it is due, and meter it. Again it finds nothing."""
     last_seq = day_metering.lock(session, _SOURCE, now)
-    back = max(LOOK_BACK_DAYS, (now.date() - day).days + 2)
+    back = day_metering.look_back(day, now)
     counted = [row for one in due(session, now, back) if one.day == day and (row := _counted(session, one))]
     if counted:
         session.execute(insert(GpuDay), [asdict(row) for row in counted])

@@ -19,11 +19,10 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from billing import day_metering
-from billing.day_metering import DayUsage, Source
+from billing.day_metering import LOOK_BACK_DAYS, DayUsage, Source
 from studio import clock, storage_usage
 from studio.db.usage import StorageDay
 
-LOOK_BACK_DAYS = 35  # as late usage of a month: what is older needs a person
 _SOURCE = Source(storage_usage.SOURCE_ID, "storage", storage_usage.ENDPOINT, storage_usage.PRODUCT)
 
 
@@ -90,7 +89,7 @@ def measure(session: Session, day: date, now: datetime) -> list[MeasuredDay]:
     However long ago it was.
     """
     last_seq = day_metering.lock(session, _SOURCE, now)
-    back = max(LOOK_BACK_DAYS, (now.date() - day).days + 2)
+    back = day_metering.look_back(day, now)
     found = [one for one in due(session, now, back) if one.day == day]
     measured = [_measured(one, _kept(session, one.tenant_id, one.day, one.time_zone)) for one in found]
     if measured:

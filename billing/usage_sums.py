@@ -2,13 +2,15 @@
 
 A window day's sums stand beside the number of events that they are of. While as many have arrived (`usage_arrivals`,
 counted as events are accepted), they are all there is; a day to which more has come is read from its events until it is
-summed again. So a report is exact at every moment, and only faster where a day is summed. No money is made of sums.
+summed again. So a report is exact at every moment, and only faster where a day is summed. Known limit: to a day whose
+events were dropped (`drop_archived_usage`) late usage cannot be added. No money is made of sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from itertools import groupby
 from typing import Any, Literal
 from uuid import UUID
 
@@ -67,48 +69,57 @@ def usage_totals(
     """
     days = [start - _AROUND + timedelta(days=number) for number in range((end - start + 2 * _AROUND).days)]
     summed = summed_days(session, days[0], days[-1])
-    first, after = _span([day for day in days if day not in summed], start)
-    since, until = (clock.day_window(day, clock.BERLIN)[0] for day in (first, after))
-    parameters = {
+    unsummed = [day for day in days if day not in summed]
+    parameters: dict[str, Any] = {
         "tenant_id": tenant_id, "start": start, "end": end, "model": model, "key": key, "tag": tag,
-        "first": first, "after": after, "since": since, "until": until,
-        "read_from": max(start, first - _AROUND), "read_until": min(end, after + _AROUND),
+        "unsummed": unsummed,
     }  # fmt: skip
-    return session.execute(_totals(dimensions), parameters).mappings().all()
+    spans = list(_spans(unsummed))
+    for number, (first, after) in enumerate(spans):
+        since, until = (clock.day_window(day, clock.BERLIN)[0] for day in (first, after))
+        parameters |= {
+            f"since_{number}": since, f"until_{number}": until,
+            f"from_{number}": max(start, first - _AROUND), f"before_{number}": min(end, after + _AROUND),
+        }  # fmt: skip
+    return session.execute(_totals(dimensions, len(spans)), parameters).mappings().all()
 
 
-def _span(days: Sequence[date], otherwise: date) -> tuple[date, date]:
-    """The days of which events are read, the last not included: from the first of these on, or none.
+def _spans(days: Sequence[date]) -> Iterator[tuple[date, date]]:
+    """Days one after the other as one span, its end not included: an index finds it. Mostly it is today, and sometimes
+    yesterday; a day to which usage came late is a span of its own, since those between may have lost their events."""
+    for _, run in groupby(enumerate(days), key=lambda place_and_day: place_and_day[1].toordinal() - place_and_day[0]):
+        together = [day for _, day in run]
+        yield together[0], together[-1] + timedelta(days=1)
 
-    One span, which an index finds: those days are today and sometimes yesterday, seldom one to which usage came late.
-    """
-    return (days[0], days[-1] + timedelta(days=1)) if days else (otherwise, otherwise)
 
-
-def _totals(dimensions: Sequence[Dimension]) -> Any:
+def _totals(dimensions: Sequence[Dimension], spans: int) -> Any:
     columns = [_COLUMNS[name] for name in dimensions]
     selected = "".join(f"{column}, " for column in columns)
     named = "".join(f"{column} as {name}, " for name, column in zip(dimensions, columns, strict=True))
     grouped = f"group by {', '.join(columns)}" if columns else ""
     ordered = f"order by {', '.join(columns)}" if columns else ""
+    events = "".join(
+        f"""
+            union all
+            select {selected}{_ADDED}
+            from usage_events e
+            where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
+              and e.started_at >= :since_{number} and e.started_at < :until_{number}
+              and e.usage_day_utc >= :from_{number} and e.usage_day_utc < :before_{number}
+            {grouped}"""  # noqa: S608 (what is put in are names and statements of our own)
+        for number in range(spans)
+    )
     return text(f"""
         with parts as (
             select {selected}{", ".join(_SUMS)}
             from usage_sums e
             where {_WANTED} and e.usage_day_utc >= :start and e.usage_day_utc < :end
-              and not (e.window_day >= :first and e.window_day < :after)
-            union all
-            select {selected}{_ADDED}
-            from usage_events e
-            where {_WANTED} and e.endpoint not in {storage_usage.OF_NO_REQUEST}
-              and e.started_at >= :since and e.started_at < :until
-              and e.usage_day_utc >= :read_from and e.usage_day_utc < :read_until
-            {grouped}
+              and e.window_day <> all(cast(:unsummed as date[])){events}
         )
         select {named}{", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in _SUMS)}
         from parts
         {grouped} {ordered}
-    """)  # noqa: S608 (what is put in are names and statements of our own)
+    """)  # noqa: S608 (likewise)
 
 
 # The tenant is named here and enforced again by row-level security.

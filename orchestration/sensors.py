@@ -47,7 +47,7 @@ _RUNNING = dg.DefaultSensorStatus.RUNNING
 _ARCHIVED_AT_ONCE = 5  # days of old usage in ten minutes
 _CATALOG_TAG = "studio/catalog"
 _CATALOG_ATTEMPTS = 3  # the second and third are for a database that was away; bad files stay bad
-_MEASURE_ATTEMPTS_MAX = 18  # by doubling, longer than `storage.LOOK_BACK_DAYS`
+_MEASURE_ATTEMPTS_MAX = 18  # by doubling, longer than `day_metering.LOOK_BACK_DAYS`
 _ATTEMPTS_MAX = 14  # almost three days; what has failed that long needs a person
 
 

@@ -89,13 +89,10 @@ async def run(config: Settings) -> None:
     """Until a signal says to stop."""
     if config.cache_salt_key is None:
         raise SettingMissing("STUDIO_CACHE_SALT_KEY is not set for this process")
-    journal, database = (
-        Journal.create(config.journal_dir, ids.uuid7()),
-        engine_for(config.database_url("gateway"), statement_seconds=STATEMENT_SECONDS),
-    )
+    journal = Journal.create(config.journal_dir, ids.uuid7())
+    database = engine_for(config.database_url("gateway"), statement_seconds=STATEMENT_SECONDS)
     keys, view, rules, directory, uses = Keys(), FleetView(seal()), RuleBook(), Directory(), KeyUses(database)
-    budgets = Budgets(Draws(database, journal.source_id))
-    sessions = WebSessions(database, seal())
+    budgets, sessions = Budgets(Draws(database, journal.source_id)), WebSessions(database, seal())
     # Keys last: until they are read every call is asked to wait, so nobody meets a catalog or a budget not yet read.
     feed = Feed(config.database_url("gateway"), (budgets, rules, view, directory, sessions, keys))
     shipper = Shipper(journal, config.database_url("shipper"))

@@ -37,6 +37,6 @@ _PRICE = text("""
     select p.price_id
     from tenant_billing b
     cross join lateral price_at(b.tenant_id, b.currency, 'storage', 'storage', cast(:now as timestamptz)) p
-    where b.tenant_id = :tenant and b.valid_from <= current_date
-      and (b.valid_until is null or current_date < b.valid_until)
+    cross join lateral (select (cast(:now as timestamptz) at time zone b.time_zone)::date as today) n
+    where b.tenant_id = :tenant and b.valid_from <= n.today and (b.valid_until is null or n.today < b.valid_until)
 """)

@@ -23,7 +23,7 @@ from studio import clock
 from studio.settings import settings
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 PAGES = Path(__file__).parent.parent / "pages"
 
@@ -36,7 +36,7 @@ def _coded(text: str) -> Markup:
 
 
 @cache
-def _template(name: str) -> Template:
+def _templates() -> Environment:
     """Jinja comes with the first page that somebody looks at: most gateways show none, and it takes 2 MB."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,7 +44,7 @@ def _template(name: str) -> Template:
         loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     templates.filters["coded"] = _coded
-    return templates.get_template(name)
+    return templates
 
 
 def _style(*sheets: str) -> str:
@@ -72,8 +72,8 @@ async def first_page(parts: Parts) -> HTMLResponse:
     """For people. Programs ask `/v1/models`."""
     catalog = models.models(parts.view.fleet, clock.now(), parts.engines.balancer.health)
     order = {state: place for place, state in enumerate(get_args(VariantState))}
-    template = await asyncio.to_thread(_template, "first.html")
-    page = template.render(
+    templates = await asyncio.to_thread(_templates)
+    page = templates.get_template("first.html").render(
         models=sorted(catalog, key=lambda model: order[model.state]),
         here=[model for model in catalog if model.state != "not_deployed"],
         gateway_url=settings().gateway_url,
@@ -89,6 +89,6 @@ def api_reference(request: Request) -> HTMLResponse:
     page: str | None = getattr(request.app.state, "api_reference", None)
     if page is None:
         api = reference(request.app.openapi())
-        page = _template("docs.html").render(api=api, style=_DOCS_STYLE)
+        page = _templates().get_template("docs.html").render(api=api, style=_DOCS_STYLE)
         request.app.state.api_reference = page
     return HTMLResponse(page, headers=_headers(_DOCS_STYLE))

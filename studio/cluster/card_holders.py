@@ -50,9 +50,9 @@ def of_engines(deployments: Iterable[Manifest]) -> list[CardHolder]:
 
 
 def of_tenants(declared: DeclaredCluster, tenants: Iterable[ClusterTenant]) -> Iterator[CardHolder]:
-    """The namespaces of those whose quota has cards; the others cannot hold one."""
+    """The namespaces of those whose quota has cards, of their share or reserved; the others cannot hold one."""
     for tenant in tenants:
-        if declared.tenants.get(tenant.slug, declared.tenant).cards:
+        if declared.tenants.get(tenant.slug, declared.tenant).cards + tenant.reserved_cards:
             yield CardHolder(namespace_of(tenant), "*", tenant=tenant.slug)
 
 

@@ -79,6 +79,23 @@ def test_a_day_whose_events_are_gone_keeps_its_sums(books: Books) -> None:
         assert session.execute(text("select sum(prompt_tokens) from usage_sums")).scalar_one() == 42
 
 
+def test_late_usage_takes_no_days_from_a_report_whose_events_are_gone(books: Books) -> None:
+    """It is read from events again, and they are not: between it and today there may be many of those."""
+    tenant, gateway = books.tenant(), books.gateway()
+    for day, tokens in ((24, 30), (25, 12)):
+        gateway.uses(tenant, datetime(2026, 10, day, 11, tzinfo=clock.BERLIN), prompt=tokens)
+        assert _sum(books, date(2026, 10, day))
+    with books.database.superuser() as connection:
+        connection.execute("drop table usage_events_20261025")
+    gateway.uses(tenant, datetime(2026, 10, 24, 12, tzinfo=clock.BERLIN), prompt=1)
+    gateway.uses(tenant, datetime(2026, 10, 26, 0, 30, tzinfo=clock.BERLIN), prompt=5)
+    assert _summed(books) == {date(2026, 10, 25)}
+    with books.as_role("gateway") as session:
+        session.execute(text("select set_config('studio.tenant_id', :tenant, true)"), {"tenant": str(tenant)})
+        (row,) = usage_sums.usage_totals(session, tenant, FIRST, date(2026, 10, 28), [])
+    assert (row["requests"], row["prompt_tokens"]) == (4, 48)
+
+
 def _reports_are_right(books: Books, tenants: list[UUID], keys: list[UUID]) -> list[dict[Any, Any]]:
     """Every report that can be asked for; they are returned."""
     found = []

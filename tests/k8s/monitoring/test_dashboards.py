@@ -124,7 +124,7 @@ def test_every_variable_has_values(watched: Prometheus) -> None:
         for name, query in board.get("variables", {}).items():
             (selector, label), *more = re.findall(r"^label_values\((.+), (\w+)\)$", query)
             assert (label, more) == (name, [])
-            eventually(lambda: any(watched.label_values(selector, label)), f"{board['uid']}: ${name}")  # noqa: B023
+            eventually(lambda: any(watched.label_values(selector, label)), f"{board['uid']}: ${name}")  # noqa: B023 (called here)
 
 
 def test_a_sum_with_a_part_that_nobody_measured_is_no_figure(watched: Prometheus) -> None:
