@@ -27,7 +27,8 @@ def reserve(
     body = {"cards": cards, "valid_from": valid_from, "valid_until": valid_until, "reason": reason}
     made = Api.from_environment().post(f"/admin/v1/tenants/{tenant}/card-reservations", body)
     until = f" to {made['valid_until']}" if made["valid_until"] else ""
-    sentence = f"{tenant} has {made['cards']} cards from {made['valid_from']}{until}, paid by the hour ({made['id']})."
+    cards_are = "1 card" if made["cards"] == 1 else f"{made['cards']} cards"
+    sentence = f"{tenant} has {cards_are} from {made['valid_from']}{until}, paid by the hour ({made['id']})."
     show(made, as_json, sentence)
 
 
